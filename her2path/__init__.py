@@ -1,0 +1,52 @@
+"""her2path: quantifies HER2 on immunohistochemistry slides. Research use only.
+
+>>> import her2path as h2                                             # doctest: +SKIP
+>>> result = h2.score_slide("case.svs", out="out/case")               # doctest: +SKIP
+>>> result.score.ihc, result.heterogeneity.pattern.type               # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from her2path import heterogeneity, ish
+    from her2path.api import score_slide
+    from her2path.case import SlideResult
+    from her2path.guidelines import score_cells
+    from her2path.settings import Settings, load_settings
+
+__all__ = [
+    "Settings",
+    "SlideResult",
+    "__version__",
+    "heterogeneity",
+    "ish",
+    "load_settings",
+    "score_cells",
+    "score_slide",
+]
+
+#: exported name -> module that holds it; loaded on first use, so that `import her2path` is instant
+_HOME = {
+    "Settings": "her2path.settings",
+    "SlideResult": "her2path.case",
+    "load_settings": "her2path.settings",
+    "score_cells": "her2path.guidelines",
+    "score_slide": "her2path.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in ("heterogeneity", "ish"):
+        return importlib.import_module(f"her2path.{name}")
+    raise AttributeError(f"module 'her2path' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

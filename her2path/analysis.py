@@ -1,0 +1,275 @@
+"""One block of pixels in, one table of raw cells out; and tables in, the final cells out.
+
+The two passes as pure functions. `measure` sees pixels of one block with its halo; `resolve` sees
+raw cells of a block and of its surroundings. Neither knows files, dask or the slide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from her2path import cells, membrane, nuclei, patterns, qc, stain, tumour
+from her2path.geometry import Box
+from her2path.schema import CELLS, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS, arrow_schema
+from her2path.settings import Settings
+
+__all__ = ["FIXED", "HALO_UM", "MAP_PX", "REACH_UM", "Measured", "Optics", "measure", "resolve"]
+
+#: fixed-point positions: parts of an analysis pixel
+FIXED = 16
+#: side of a map cell, analysis pixels
+MAP_PX = 32
+#: what a block reads beyond its core, µm
+HALO_UM = max(nuclei.HALO_UM, membrane.HALO_UM)
+#: how far a cell's final values may depend on other raw cells, µm
+REACH_UM = max(membrane.REACH_UM, tumour.REACH_UM)
+#: row stride of the cell identity
+ID_STRIDE = 1 << 31
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Optics:
+    """What turns level-0 pixels into optical density on the analysis plane.
+
+    Parameters
+    ----------
+    mpp : float
+        µm per level-0 pixel.
+    factor : int
+        Level-0 pixels per analysis pixel.
+    stain : StainModel
+        White point and stain vectors of the slide.
+    """
+
+    mpp: float
+    factor: int
+    stain: stain.StainModel
+
+    @property
+    def mpp_a(self) -> float:
+        """µm per analysis pixel."""
+        return self.mpp * self.factor
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one block gave: raw cells, and means over map cells of its core.
+
+    ``raw`` holds one row a cell; ``maps`` float32 arrays (rows, columns) of `MAP_PX` analysis
+    pixels each: hematoxylin OD, dab OD, focus.
+    """
+
+    raw: pa.Table
+    maps: dict[str, NDArray[np.float32]]
+
+
+def measure(
+    rgb: NDArray[np.uint8], read: Box, core: Box, optics: Optics, settings: Settings
+) -> Measured:
+    """Find and measure the cells whose nucleus centre lies in ``core``.
+
+    Parameters
+    ----------
+    rgb : uint8 (read.height, read.width, 3)
+        Level-0 pixels of ``read``.
+    read, core : Box
+        Level-0 boxes; ``read`` is aligned to the analysis factor.
+    optics : Optics
+        Pixel size and stains.
+    settings : Settings
+        ``nuclei``, ``cells`` and ``membrane`` are used.
+    """
+    f = optics.factor
+    h, d = stain.reduce_unmix(rgb, f, optics.stain)
+    origin = (read.y0 // f, read.x0 // f)
+    found = nuclei.find_nuclei(h, d, optics.mpp_a, settings.nuclei, origin)
+    borders = cells.grow_cells(found, d, h, optics.mpp_a, settings.cells)
+    x_fx, y_fx = _fixed(found.x, origin[1]), _fixed(found.y, origin[0])
+    own = _inside(x_fx, y_fx, core, f)
+    rays = membrane.measure_rays(
+        rgb, optics.stain.tables()[1], f, optics.mpp, found, borders, settings.membrane
+    )
+    raw: Columns = {"cell_id": y_fx * ID_STRIDE + x_fx, "x_fx": x_fx, "y_fx": y_fx}
+    raw |= _nucleus_columns(found, optics.mpp_a)
+    raw["outline"] = _outline(borders.radii, optics.mpp_a)
+    raw |= rays
+    keep = np.flatnonzero(own)
+    keep = keep[np.argsort(raw["cell_id"][keep], kind="stable")]
+    return Measured(to_table({k: v[keep] for k, v in raw.items()}), _maps(h, d, read, core, f))
+
+
+def _fixed(local: NDArray[np.float32], origin: int) -> NDArray[np.int64]:
+    exact = np.rint(local.astype(np.float64) * FIXED).astype(np.int64)
+    return exact + origin * FIXED
+
+
+def level0(fixed: NDArray[np.int64], factor: int) -> NDArray[np.float64]:
+    """Return level-0 pixel coordinates (pixel edges at whole numbers) of fixed-point positions."""
+    return (fixed / FIXED + 0.5) * factor
+
+
+def _inside(
+    x_fx: NDArray[np.int64], y_fx: NDArray[np.int64], core: Box, factor: int
+) -> NDArray[np.bool_]:
+    x, y = level0(x_fx, factor), level0(y_fx, factor)
+    return (x >= core.x0) & (x < core.x1) & (y >= core.y0) & (y < core.y1)
+
+
+def _nucleus_columns(found: nuclei.Nuclei, mpp_a: float) -> Columns:
+    return {
+        "nucleus_area_um2": (found.area_px * np.float32(mpp_a * mpp_a)).astype(np.float32),
+        "nucleus_hematoxylin_od": found.hematoxylin,
+        "nucleus_dab_od": found.dab,
+        "nucleus_elongation": found.elongation,
+        "nucleus_contrast": found.contrast,
+        "nucleus_irregularity": found.irregularity,
+        "nucleus_texture": found.texture,
+        "nucleus_confidence": found.confidence,
+    }
+
+
+def _outline(radii: NDArray[np.float32], mpp_a: float) -> NDArray[np.int16]:
+    scaled = np.rint(radii.astype(np.float64) * (mpp_a * OUTLINE_PER_UM))
+    return np.clip(scaled, 0, np.iinfo(np.int16).max).astype(np.int16)
+
+
+def _maps(
+    h: NDArray[np.float32], d: NDArray[np.float32], read: Box, core: Box, f: int
+) -> dict[str, NDArray[np.float32]]:
+    y0, x0 = (core.y0 - read.y0) // f, (core.x0 - read.x0) // f
+    rows, cols = -(-core.height // (f * MAP_PX)), -(-core.width // (f * MAP_PX))
+    window = np.s_[y0 : y0 + rows * MAP_PX, x0 : x0 + cols * MAP_PX]
+    return {
+        "hematoxylin": _cell_means(h[window], rows, cols),
+        "dab": _cell_means(d[window], rows, cols),
+        "focus": qc.focus_cells(h[window] + d[window], MAP_PX),
+    }
+
+
+def _cell_means(plane: NDArray[np.float32], rows: int, cols: int) -> NDArray[np.float32]:
+    tiles = plane.reshape(rows, MAP_PX, cols, MAP_PX)
+    return tiles.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
+
+
+def to_table(columns: Columns) -> pa.Table:
+    """Return numpy columns, (N,) or (N, K), as an Arrow table with fixed-size lists."""
+    arrays = {}
+    for name, values in columns.items():
+        values = np.ascontiguousarray(values)
+        if values.ndim == 2:
+            arrays[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+        else:
+            arrays[name] = pa.array(values)
+    return pa.table(arrays)
+
+
+def to_columns(table: pa.Table, names: tuple[str, ...] | None = None) -> Columns:
+    """Return an Arrow table's columns as numpy arrays, lists as (N, K)."""
+    out: Columns = {}
+    for name in names or table.column_names:
+        column = table.column(name).combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        if pa.types.is_fixed_size_list(column.type):
+            flat = column.flatten().to_numpy(zero_copy_only=False)
+            out[name] = flat.reshape(-1, column.type.list_size)
+        else:
+            out[name] = column.to_numpy(zero_copy_only=False)
+    return out
+
+
+def resolve(
+    raw: pa.Table, core: Box, optics: Optics, settings: Settings, incomplete_score: Literal[2, 3] = 2
+) -> pa.Table:
+    """Return the final cells of ``core`` from the raw cells of it and its surroundings.
+
+    Parameters
+    ----------
+    raw : pyarrow.Table
+        Raw cells whose centres lie within `REACH_UM` of ``core`` (more do no harm), once each.
+    core : Box
+        Level-0 box that owns the cells returned.
+    incomplete_score : int
+        Score of ``intense_incomplete``: 2 under breast guidelines, 3 under the others.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns of `schema.CELLS` less ``region_id``, sorted by ``cell_id``.
+    """
+    columns = to_columns(raw.sort_by("cell_id"))
+    own = _inside(columns["x_fx"], columns["y_fx"], core, optics.factor)
+    if not own.any():
+        return arrow_schema(_FINAL).empty_table()
+    lines = membrane.resolve(
+        {**columns, "mpp_a": np.float64(optics.mpp_a)}, own, settings.membrane
+    )
+    probability = _tumour_probability(columns, own, optics, settings)
+    out = _positions(columns, own, optics) | lines
+    out["tumour_probability"] = probability
+    out["cell_type"] = (probability < 0.5).astype(np.int8)
+    pattern, intensity, score = patterns.classify(
+        lines["completeness"], lines[settings.membrane.measure], settings.membrane, incomplete_score
+    )
+    out |= {"pattern": pattern, "intensity": intensity, "score": score}
+    return _final_table(out)
+
+
+def _tumour_probability(
+    columns: Columns, own: NDArray[np.bool_], optics: Optics, settings: Settings
+) -> NDArray[np.float32]:
+    # annotations say where invasive tumour is; inside them morphology still leaves out
+    # lymphocytes and stroma
+    if settings.tumour.method == "all":
+        return np.ones(int(own.sum()), np.float32)
+    um = optics.mpp_a / FIXED
+    placed = {**columns, "x_um": columns["x_fx"] * um, "y_um": columns["y_fx"] * um}
+    return tumour.classify(placed, own, settings.tumour)
+
+
+def _positions(columns: Columns, own: NDArray[np.bool_], optics: Optics) -> Columns:
+    x_px = level0(columns["x_fx"][own], optics.factor)
+    y_px = level0(columns["y_fx"][own], optics.factor)
+    outline = columns["outline"][own]
+    radius = outline.astype(np.float64) / OUTLINE_PER_UM
+    wedge = 0.5 * np.sin(2 * np.pi / OUTLINE_RAYS)
+    kept = ("nucleus_area_um2", "nucleus_hematoxylin_od", "nucleus_dab_od", "nucleus_elongation")
+    return {
+        "cell_id": columns["cell_id"][own],
+        "x_um": x_px * optics.mpp,
+        "y_um": y_px * optics.mpp,
+        "x_px": x_px,
+        "y_px": y_px,
+        "cell_area_um2": wedge * (radius * np.roll(radius, -1, axis=1)).sum(axis=1),
+        "outline": outline,
+        **{name: columns[name][own] for name in kept},
+    }
+
+
+_FINAL = tuple(c for c in CELLS if c.name != "region_id")
+
+
+def _final_table(out: Columns) -> pa.Table:
+    from her2path.schema import CELL_TYPES
+
+    words = {"cell_type": CELL_TYPES, "pattern": PATTERNS}
+    arrays = []
+    for column in _FINAL:
+        values = np.ascontiguousarray(out[column.name])
+        if column.name in words:
+            arrays.append(
+                pa.DictionaryArray.from_arrays(values.astype(np.int8), list(words[column.name]))
+            )
+        elif values.ndim == 2:
+            flat = pa.array(values.ravel(), column.type.value_type)
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, values.shape[1]))
+        else:
+            arrays.append(pa.array(values.astype(column.type.to_pandas_dtype()), column.type))
+    return pa.table(arrays, schema=arrow_schema(_FINAL))

@@ -1,0 +1,225 @@
+"""After the stream: cells become regions, a score, heterogeneity, maps and a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+
+from her2path import guidelines, heterogeneity, regions, uncertainty
+from her2path.analysis import MAP_PX
+from her2path.annotations import Annotations
+from her2path.case.passes import cells_path, maps_path
+from her2path.case.plan import Plan
+from her2path.results import Heterogeneity, Score
+from her2path.schema import CELL_TYPES, CELLS, PATTERNS, arrow_schema
+from her2path.settings import Settings
+from her2path.store import RunStore
+from her2path.store import write_maps as save_maps
+
+__all__ = ["Verdict", "assign", "conclude", "light_cells", "write_cells", "write_maps"]
+
+#: what scoring and statistics need of a cell; outlines and the like stay on disk
+LIGHT = (
+    "cell_id", "x_um", "y_um", "x_px", "y_px", "cell_type", "pattern", "intensity", "score",
+    "membrane_od", "membrane_mass", "completeness", "uncertain", "cell_area_um2",
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the cells say."""
+
+    counts: dict[str, int]
+    fractions: dict[str, float]
+    score: Score
+    h_score: float
+    heterogeneity: Heterogeneity
+
+
+def light_cells(plan: Plan) -> pa.Table:
+    """Read the light columns of all final parts, in block order."""
+    tables = []
+    for index in plan.blocks:
+        with pa.memory_map(str(cells_path(plan, plan.grid[index]))) as source:
+            part = pa.ipc.open_file(source).read_all().select(LIGHT).replace_schema_metadata(None)
+            # copied out of the map, so that the file can go
+            tables.append(pa.concat_tables([part]).take(pa.array(np.arange(part.num_rows))))
+    schema = pa.schema([f for f in arrow_schema(CELLS) if f.name in LIGHT])
+    ordered = pa.schema([schema.field(n) for n in LIGHT]).remove_metadata()
+    return pa.concat_tables(tables).cast(ordered) if tables else ordered.empty_table()
+
+
+def assign(cells: pa.Table, annotations: Annotations | None, settings: Settings) -> pa.Table:
+    """Set ``cell_type`` by the annotations: outside tumour, or inside what is left out, is other."""
+    if annotations is None:
+        return cells
+    points = shapely.points(cells.column("x_px").to_numpy(), cells.column("y_px").to_numpy())
+    tumour = is_tumour(cells)
+    if annotations.tumour is not None and settings.tumour.method in ("auto", "annotation"):
+        shapely.prepare(annotations.tumour)
+        tumour &= shapely.contains(annotations.tumour, points)
+    if annotations.excluded is not None:
+        shapely.prepare(annotations.excluded)
+        tumour &= ~shapely.contains(annotations.excluded, points)
+    return with_cell_type(cells, tumour)
+
+
+def is_tumour(cells: pa.Table) -> NDArray[np.bool_]:
+    """Return which cells are tumour."""
+    column = cells.column("cell_type").combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    return np.asarray(column.indices.to_numpy(zero_copy_only=False) == 0)
+
+
+def with_cell_type(cells: pa.Table, tumour: NDArray[np.bool_]) -> pa.Table:
+    """Return the table with another ``cell_type``."""
+    codes = pa.array(np.where(tumour, 0, 1).astype(np.int8))
+    column = pa.DictionaryArray.from_arrays(codes, list(CELL_TYPES))
+    return cells.set_column(cells.schema.get_field_index("cell_type"), "cell_type", column)
+
+
+def conclude(tumour: pa.Table, region_table: pa.Table, other: int, settings: Settings) -> Verdict:
+    """Score the tumour cells and measure their heterogeneity.
+
+    Parameters
+    ----------
+    tumour : pyarrow.Table
+        Light columns of the tumour cells, with ``region_id``.
+    region_table : pyarrow.Table
+        Regions of the primary kind.
+    other : int
+        Number of cells that are not tumour.
+    """
+    guideline = settings.score.guideline
+    scored = guidelines.score_cells(tumour, guideline=guideline, settings=settings)
+    sure = uncertainty.bootstrap(tumour, guideline=guideline, settings=settings)
+    score = uncertainty.add_to(scored, sure)
+    return Verdict(
+        counts={"tumour": tumour.num_rows, "other": other},
+        fractions={p: score.fractions[p] for p in PATTERNS},
+        score=score,
+        h_score=float(100.0 * tumour.column("intensity").to_numpy().mean()),
+        heterogeneity=heterogeneity.measure(
+            tumour,
+            positive=positive_patterns(settings),
+            settings=settings,
+            regions=region_table,
+            score=score,
+        ),
+    )
+
+
+def positive_patterns(settings: Settings) -> tuple[str, ...]:
+    """Return which patterns count as positive: the setting, or what the guideline says."""
+    if settings.heterogeneity.positive is not None:
+        return tuple(settings.heterogeneity.positive)
+    return tuple(guidelines.positive_definition(settings.score.guideline))
+
+
+def write_cells(plan: Plan, store: RunStore, cells: pa.Table, region_id: NDArray[np.int32]) -> None:
+    """Write the final cell table, part by part, with type and region as decided for the slide.
+
+    Parameters
+    ----------
+    cells : pyarrow.Table
+        Light cells in block order, with their final ``cell_type``.
+    region_id : int32 (N,)
+        One a cell, in the same order.
+    """
+    tumour = is_tumour(cells)
+
+    def parts() -> Iterator[pa.Table]:
+        start = 0
+        for index in plan.blocks:
+            with pa.memory_map(str(cells_path(plan, plan.grid[index]))) as source:
+                part = pa.ipc.open_file(source).read_all().replace_schema_metadata(None)
+                rows = slice(start, start + part.num_rows)
+                start += part.num_rows
+                part = with_cell_type(part, tumour[rows])
+                where = part.schema.get_field_index("outline")
+                yield part.add_column(where, "region_id", pa.array(region_id[rows], pa.int32()))
+
+    store.write_cells(parts())
+
+
+def write_maps(plan: Plan, store: RunStore, cells: pa.Table) -> None:
+    """Join the blocks' maps, add score density and masks, write them."""
+    side = plan.optics.factor * MAP_PX
+    rows, cols = -(-plan.grid.height_px // side), -(-plan.grid.width_px // side)
+    maps = {n: np.zeros((rows, cols), np.float16) for n in ("hematoxylin", "dab", "focus")}
+    for index in plan.blocks:
+        core = plan.grid[index].core
+        with np.load(maps_path(plan, plan.grid[index])) as part:
+            for name, plane in maps.items():
+                tile = part[name]
+                y, x = core.y0 // side, core.x0 // side
+                plane[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+    arrays: dict[str, NDArray[Any]] = {
+        "hematoxylin": maps["hematoxylin"],
+        "dab": maps["dab"],
+        "score_density": _mean_score(cells, rows, cols, side),
+        "tissue": _mask_on(plan, rows, cols, side),
+    }
+    arrays["qc"] = (arrays["tissue"] & (maps["focus"] < focus_limit())).astype(np.uint8)
+    save_maps(store.maps_path, arrays, plan.optics.mpp * side)
+
+
+def focus_limit() -> float:
+    """Return the focus measure below which a map cell is out of focus."""
+    from her2path import qc
+
+    return qc.FOCUS_LIMIT
+
+
+def focus_grid(plan: Plan) -> NDArray[np.float32]:
+    """Return the focus measure of every map cell inside tissue, as one flat array."""
+    side = plan.optics.factor * MAP_PX
+    kept = []
+    for index in plan.blocks:
+        core = plan.grid[index].core
+        with np.load(maps_path(plan, plan.grid[index])) as part:
+            tile = part["focus"]
+        y = (core.y0 + (np.arange(tile.shape[0]) + 0.5) * side)[:, None]
+        x = (core.x0 + (np.arange(tile.shape[1]) + 0.5) * side)[None, :]
+        inside = plan.in_tissue(*np.broadcast_arrays(x, y))
+        kept.append(tile[inside])
+    return np.concatenate(kept) if kept else np.zeros(0, np.float32)
+
+
+def _mean_score(cells: pa.Table, rows: int, cols: int, side: int) -> NDArray[np.float32]:
+    mine = is_tumour(cells)
+    x = np.clip(cells.column("x_px").to_numpy()[mine] / side, 0, cols - 1).astype(np.int64)
+    y = np.clip(cells.column("y_px").to_numpy()[mine] / side, 0, rows - 1).astype(np.int64)
+    score = cells.column("score").to_numpy()[mine]
+    flat = y * cols + x
+    total = np.bincount(flat, weights=score, minlength=rows * cols)
+    count = np.bincount(flat, minlength=rows * cols)
+    mean = np.where(count > 0, total / np.maximum(count, 1), 0.0)
+    return mean.reshape(rows, cols).astype(np.float32)
+
+
+def _mask_on(plan: Plan, rows: int, cols: int, side: int) -> NDArray[np.uint8]:
+    y, x = (np.arange(rows) + 0.5) * side, (np.arange(cols) + 0.5) * side
+    xx, yy = np.meshgrid(x, y)
+    return plan.in_tissue(xx, yy).astype(np.uint8)
+
+
+def make_regions(
+    cells: pa.Table, plan: Plan, annotations: Annotations | None, settings: Settings
+) -> tuple[pa.Table, NDArray[np.int32]]:
+    """Return the regions table and each cell's region."""
+    polygons = annotations.named_um(plan.optics.mpp) if annotations is not None else None
+    return regions.make_regions(
+        cells,
+        settings.regions.kind,
+        settings,
+        tissue=(plan.tissue, plan.optics.mpp * plan.tissue_downsample),
+        polygons=polygons,
+    )

@@ -1,0 +1,151 @@
+"""Before the stream: the slide, its tissue, its stains, and the plan of blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2path import __version__, stain, tissue
+from her2path.analysis import HALO_UM, MAP_PX, REACH_UM, Optics
+from her2path.errors import NotEvaluable
+from her2path.geometry import Box, Grid, analysis_factor
+from her2path.results import QcFlag
+from her2path.settings import Settings
+from her2path.slide import Slide, SlideInfo, SlideRef
+
+__all__ = ["Plan", "Prepared", "area_mm2", "fingerprint", "look", "make_plan", "reach_blocks"]
+
+#: side of the sampled tiles, level-0 pixels
+OVERVIEW_MAX_PX = 6000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a slide before its cells are."""
+
+    info: SlideInfo
+    overview: NDArray[np.uint8]
+    overview_downsample: float
+    tissue: tissue.Tissue
+    optics: Optics
+    flags: tuple[QcFlag, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a worker needs: small, picklable, the same for every block."""
+
+    slide: SlideRef
+    optics: Optics
+    settings: Settings
+    grid: Grid
+    blocks: tuple[int, ...]
+    tissue: NDArray[np.bool_]
+    tissue_downsample: float
+    work: Path
+    incomplete_score: int
+    pixel_box: Box = field(default_factory=lambda: Box(0, 0, 0, 0))
+
+    def in_tissue(self, x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which level-0 points lie in tissue."""
+        rows, cols = self.tissue.shape
+        col = np.clip((x_px / self.tissue_downsample).astype(np.int64), 0, cols - 1)
+        row = np.clip((y_px / self.tissue_downsample).astype(np.int64), 0, rows - 1)
+        return self.tissue[row, col]
+
+    def tissue_in(self, box: Box) -> NDArray[np.bool_]:
+        """Return the part of the tissue mask that a level-0 box touches."""
+        s = self.tissue_downsample
+        return self.tissue[
+            max(0, int(box.y0 / s)) : int(np.ceil(box.y1 / s)),
+            max(0, int(box.x0 / s)) : int(np.ceil(box.x1 / s)),
+        ]
+
+
+def look(slide: Slide, settings: Settings) -> Prepared:
+    """Look at a slide: tissue, white point, stain vectors, and whether it is H-DAB at all.
+
+    Raises
+    ------
+    NotEvaluable
+        ``COARSE_MPP``, ``NO_TISSUE`` or ``NOT_H_DAB``.
+    """
+    info = slide.info
+    if info.mpp > settings.qc.max_coarse_mpp:
+        raise NotEvaluable(
+            f"the slide has {info.mpp:.3g} µm/px, and membranes cannot be read above 0.5 µm/px",
+            "Scan at 20x or finer, or correct the pixel size with --mpp --force-mpp",
+            code="COARSE_MPP",
+        )
+    overview, downsample = slide.overview(OVERVIEW_MAX_PX)
+    found = tissue.find_tissue(overview, info.mpp * downsample, settings.tissue)
+    samples = _samples(slide, found, downsample, settings)
+    model = stain.estimate(samples, info.mpp, settings.stain)
+    fits, reason = stain.is_h_dab(samples, model)
+    if not fits:
+        raise NotEvaluable(
+            f"this is not a brown DAB stain on blue hematoxylin ({reason})",
+            "Give a HER2 IHC slide (H-DAB)",
+            code="NOT_H_DAB",
+        )
+    if not found.mask.any():
+        raise NotEvaluable("no tissue was found", "Check the slide", code="NO_TISSUE")
+    optics = Optics(info.mpp, analysis_factor(info.mpp), model)
+    return Prepared(info, overview, downsample, found, optics, (*found.flags, *model.flags))
+
+
+def _samples(
+    slide: Slide, found: tissue.Tissue, downsample: float, settings: Settings
+) -> list[NDArray[np.uint8]]:
+    mask = found.mask if found.mask.any() else np.ones_like(found.mask)
+    boxes = stain.sample_boxes(mask, slide.info.mpp * downsample, slide.info.mpp, settings.stain)
+    whole = Box(0, 0, slide.info.width_px, slide.info.height_px)
+    return [slide.read(b.clip(whole)) for b in boxes if not b.clip(whole).empty]
+
+
+def make_plan(
+    slide: SlideRef, seen: Prepared, settings: Settings, work: Path, incomplete_score: int
+) -> Plan:
+    """Lay the blocks over the tissue; blocks without tissue are never read."""
+    optics = seen.optics
+    info = seen.info
+    grid = Grid(
+        info.width_px,
+        info.height_px,
+        settings.stream.block_px,
+        int(np.ceil(HALO_UM / info.mpp)),
+        align=optics.factor * MAP_PX,
+    )
+    plan = Plan(
+        slide, optics, settings, grid, (), seen.tissue.mask, seen.overview_downsample, work,
+        incomplete_score, Box(0, 0, info.width_px, info.height_px),
+    )
+    blocks = tuple(b.index for b in grid if plan.tissue_in(b.core).any())
+    return Plan(**{**plan.__dict__, "blocks": blocks})
+
+
+def fingerprint(info: SlideInfo, settings: Settings, annotations_sha256: str | None) -> str:
+    """Return what makes two runs the same: slide, settings, annotations, program version."""
+    facts = {
+        "slide": info.sha256_quick,
+        "mpp": [info.mpp_x, info.mpp_y],
+        "settings": settings.sha256(),
+        "annotations": annotations_sha256,
+        "version": __version__,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def reach_blocks(grid: Grid, mpp: float) -> int:
+    """Return how many blocks around one hold what its cells may depend on."""
+    return max(1, int(np.ceil((REACH_UM / mpp) / grid.side)))
+
+
+def area_mm2(mask: NDArray[np.bool_], mpp: float) -> float:
+    """Return the area of a mask in mm²."""
+    return float(mask.sum()) * mpp * mpp * 1e-6

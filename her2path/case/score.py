@@ -1,0 +1,442 @@
+"""One slide, told as a methods section."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from her2path import __version__, guidelines, qc
+from her2path.annotations import Annotations, read_annotations
+from her2path.case import conclude, passes, pictures
+from her2path.case.plan import Plan, Prepared, area_mm2, fingerprint, look, make_plan
+from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
+from her2path.flags import flag, merge
+from her2path.results import (
+    Counts,
+    Provenance,
+    Qc,
+    QcFlag,
+    Result,
+    SlideFacts,
+    StainFacts,
+)
+from her2path.settings import Settings, load_settings
+from her2path.slide import Slide, SlideInfo, SlideRef, open_slide
+from her2path.stain import StainModel
+from her2path.store import RunLock, RunStore, write_gallery, write_text
+from her2path.stream import Stream
+
+__all__ = ["Progress", "RunOptions", "SlideResult", "score_slide"]
+
+log = logging.getLogger(__name__)
+
+#: called with (stage, done, total, megapixels done)
+Progress = Callable[[str, int, int, float], None]
+PACKAGES = ("numpy", "numba", "scipy", "openslide-python", "tifffile", "imagecodecs", "dask",
+            "zarr", "pyarrow", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run treats OUT and names; none of it changes a figure."""
+
+    overwrite: bool = False
+    pseudonymise: bool = False
+    qupath_crop: bool = False
+    scheduler: str | None = None
+    slide_id: str | None = None
+    #: called with the folder of a staged result before it is published: report and exports
+    faces: Callable[[Path], None] | None = None
+
+
+class SlideResult:
+    """A finished run: the values of ``result.json`` and, lazily, its tables.
+
+    Attributes of `results.Result` (``score``, ``heterogeneity``, ``qc``, ...) are read through.
+    """
+
+    def __init__(self, out: Path, result: Result, fresh: bool = True) -> None:
+        self.out = out
+        self.result = result
+        #: whether this call did the work, or found it done
+        self.fresh = fresh
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.result, name)
+
+    def __repr__(self) -> str:
+        score = self.result.score.ihc if self.result.score else self.result.status
+        return f"SlideResult({self.out.as_posix()!r}, {score})"
+
+    def cells(self, columns: list[str] | None = None) -> pa.Table:
+        """Read the cell table, or some of its columns."""
+        return RunStore(self.out).cells(columns)
+
+    def regions(self) -> pa.Table:
+        """Read the region table."""
+        return RunStore(self.out).regions()
+
+
+def score_slide(
+    slide: str | Path,
+    out: str | Path,
+    settings: Settings | str | Path | None = None,
+    annotations: str | Path | None = None,
+    options: RunOptions | None = None,
+    progress: Progress | None = None,
+) -> SlideResult:
+    """Score one slide.
+
+    Parameters
+    ----------
+    slide : path
+        Anything OpenSlide reads, or a TIFF, PNG or JPEG image.
+    out : path
+        Folder of the result; resumed when unfinished, left alone when complete.
+    settings : Settings or path, optional
+        Settings, or a YAML file.
+    annotations : path, optional
+        GeoJSON or XML annotations in level-0 pixels.
+    options : RunOptions, optional
+        Overwriting, report, pseudonymising, scheduler.
+    progress : callable, optional
+        Called with (stage, done, total, megapixels).
+
+    Returns
+    -------
+    SlideResult
+        Also when not evaluable: then ``status`` says so and ``qc.flags`` why.
+
+    Raises
+    ------
+    Her2PathError
+        Whatever `errors` lists; the exit code is an attribute.
+    """
+    chosen = settings if isinstance(settings, Settings) else load_settings(settings)
+    guidelines.get_rule_set(chosen.score.guideline)
+    how = options or RunOptions()
+    store = RunStore(Path(out)).create()
+    with RunLock(store.out), Stream(chosen.stream.workers, how.scheduler) as stream:
+        run = _Run(Path(slide), store, chosen, how, progress or _quiet, annotations)
+        return run.result(stream)
+
+
+def _no_annotations() -> AnnotationError:
+    return AnnotationError(
+        "tumour.method is annotation, and no annotations were given", "Give --annotations FILE"
+    )
+
+
+def _slide_facts(info: SlideInfo, path: Path, options: RunOptions) -> SlideFacts:
+    """Return what the result says of the slide; pseudonymised: no path, no name."""
+    hidden = f"slide-{info.sha256_quick[:12]}"
+    stem = options.slide_id or path.stem
+    return SlideFacts(
+        path=None if options.pseudonymise else str(path),
+        id=hidden if options.pseudonymise else stem,
+        vendor=info.vendor,
+        mpp=info.mpp,
+        width_px=info.width_px,
+        height_px=info.height_px,
+        sha256_quick=info.sha256_quick,
+    )
+
+
+def _stain_facts(model: StainModel, settings: Settings) -> StainFacts:
+    return StainFacts(
+        white_point=_three(model.white_point),
+        hematoxylin=_three(model.hematoxylin),
+        dab=_three(model.dab),
+        method=model.method,
+        calibration=settings.membrane.calibration,
+    )
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    r, g, b = (round(float(v), 6) for v in values)
+    return r, g, b
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _quiet(stage: str, done: int, total: int, megapixels: float) -> None:
+    """Report nothing."""
+
+
+def _ref(path: Path, settings: Settings) -> SlideRef:
+    s = settings.slide
+    return SlideRef(
+        str(path.absolute()), mpp=s.mpp, force_mpp=s.force_mpp, reader=s.reader, icc=s.icc,
+        cache_mb=s.cache_mb,
+    )
+
+
+class _Run:
+    """One run of one slide."""
+
+    def __init__(
+        self,
+        path: Path,
+        store: RunStore,
+        settings: Settings,
+        options: RunOptions,
+        progress: Progress,
+        annotations: str | Path | None,
+    ) -> None:
+        self.path, self.store, self.settings, self.options = path, store, settings, options
+        self.progress = progress
+        self.annotations_path = Path(annotations) if annotations else None
+        self.started = datetime.now(UTC)
+        self.clock = time.monotonic()
+
+    def result(self, stream: Stream) -> SlideResult:
+        ref = _ref(self.path, self.settings)
+        with open_slide(ref) as slide:
+            self.info = slide.info
+            self.annotations = self._read_annotations()
+            self.mark = fingerprint(
+                slide.info, self.settings,
+                self.annotations.sha256 if self.annotations is not None else None,
+            )
+            if self._is_complete():
+                return SlideResult(self.store.out, self.store.result(), fresh=False)
+            if not self.store.staging.complete:
+                self._work(slide, ref, stream)
+        if self.options.faces is not None:
+            self.progress("reporting", 0, 1, 0.0)
+            self.options.faces(self.store.staging.out)
+        self.store.publish()
+        return SlideResult(self.store.out, self.store.result())
+
+    def _read_annotations(self) -> Annotations | None:
+        if self.annotations_path is None:
+            if self.settings.tumour.method == "annotation":
+                raise _no_annotations()
+            return None
+        offset = (0, 0)
+        if self.options.qupath_crop and self.info.bounds is not None:
+            offset = (self.info.bounds.x0, self.info.bounds.y0)
+        return read_annotations(self.annotations_path, self.settings.tumour, offset)
+
+    def _is_complete(self) -> bool:
+        """Tell whether OUT holds this very run; prepare it for work otherwise.
+
+        Raises
+        ------
+        OutputError
+            Where it holds another run, and overwriting was not asked for.
+        """
+        store, overwrite = self.store, self.options.overwrite
+        if store.complete and not overwrite:
+            if getattr(store.result(), "fingerprint", None) == self.mark:
+                return True
+            self._refuse("a complete result")
+        # the blocks' layout is part of what an unfinished run can go on with
+        mark = {"run": self.mark, "block_px": self.settings.stream.block_px}
+        known = store.fingerprint()
+        if known is not None and known.get("run") != self.mark and not overwrite:
+            self._refuse("an unfinished run")
+        if known != mark:
+            store.drop_work()
+            store.write_fingerprint(mark)
+        return False
+
+    def _refuse(self, what: str) -> None:
+        raise OutputError(
+            f"{self.store.out} holds {what} with other settings, of another slide or version",
+            "Give another folder with -o, or --overwrite",
+        )
+
+    def _work(self, slide: Slide, ref: SlideRef, stream: Stream) -> None:
+        seen: Prepared | None = None
+        try:
+            self.progress("looking", 0, 1, 0.0)
+            seen = look(slide, self.settings)
+            self._evaluate(slide, ref, seen, stream)
+        except NotEvaluable as exc:
+            log.info("not evaluable: %s", exc)
+            self._finish(self._not_evaluable(slide, seen, exc))
+
+    def _evaluate(self, slide: Slide, ref: SlideRef, seen: Prepared, stream: Stream) -> None:
+        incomplete = guidelines.pattern_score("intense_incomplete", self.settings.score.guideline)
+        plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
+        stream.prove_paths([self.path.absolute()], self.store.out)
+        done = self._measure(plan, stream)
+        flags = [*seen.flags, *self._qc(plan, seen, done)]
+        self._resolve(plan, stream)
+        cells = conclude.assign(conclude.light_cells(plan), self.annotations, self.settings)
+        self._enough(cells)
+        region_table, region_id = conclude.make_regions(
+            cells, plan, self.annotations, self.settings
+        )
+        mine = conclude.is_tumour(cells)
+        tumour = cells.append_column("region_id", pa.array(region_id, pa.int32())).filter(
+            pa.array(mine)
+        )
+        self.progress("scoring", 0, 1, 0.0)
+        verdict = conclude.conclude(tumour, region_table, int((~mine).sum()), self.settings)
+        staged = self.store.staging.create()
+        conclude.write_cells(plan, staged, cells, region_id)
+        conclude.write_maps(plan, staged, cells)
+        staged.write_regions(region_table)
+        self._pictures(slide, seen, tumour, staged)
+        self._finish(self._complete(plan, seen, tuple(flags), done, verdict))
+
+    def _measure(self, plan: Plan, stream: Stream) -> list[passes.BlockDone]:
+        total, finished, pixels = len(plan.blocks), 0, 0
+
+        def tick(done: passes.BlockDone) -> None:
+            nonlocal finished, pixels
+            finished += 1
+            pixels += done.pixels
+            self.progress("reading cells", finished, total, pixels / 1e6)
+
+        return stream.each(passes.measure_block, plan.blocks, (plan,), tick)
+
+    def _resolve(self, plan: Plan, stream: Stream) -> None:
+        total, finished = len(plan.blocks), 0
+
+        def tick(_: int) -> None:
+            nonlocal finished
+            finished += 1
+            self.progress("resolving membranes", finished, total, 0.0)
+
+        stream.each(passes.resolve_block, plan.blocks, (plan,), tick)
+
+    def _qc(self, plan: Plan, seen: Prepared, done: list[passes.BlockDone]) -> list[QcFlag]:
+        tissue_px = sum(d.tissue_px for d in done)
+        bad = sum(d.bad_px for d in done) / max(1, tissue_px)
+        if bad > self.settings.slide.max_bad_tissue:
+            raise SlideUnreadable(
+                f"{bad:.1%} of the tissue cannot be read: tiles are damaged",
+                "Copy or scan the slide again, or raise slide.max_bad_tissue",
+            )
+        return qc.assess(
+            focus=conclude.focus_grid(plan),
+            bad_fraction=bad,
+            tissue_area_mm2=self._tissue_mm2(seen),
+            settings=self.settings.qc,
+        )
+
+    def _tissue_mm2(self, seen: Prepared) -> float:
+        return area_mm2(seen.tissue.mask, seen.info.mpp * seen.overview_downsample)
+
+    def _enough(self, cells: pa.Table) -> None:
+        n = int(conclude.is_tumour(cells).sum())
+        least = self.settings.score.min_cells
+        if n < least:
+            raise NotEvaluable(
+                f"{n} tumour cells were found, and {least} are needed",
+                "Look at the overlay, annotate the tumour, or lower score.min_cells",
+                code="FEW_TUMOUR_CELLS",
+            )
+
+    def _pictures(self, slide: Slide, seen: Prepared, tumour: pa.Table, staged: RunStore) -> None:
+        m = self.settings.membrane
+        shown = pictures.gallery(slide, tumour, m.cutoffs, m.measure, m.complete_at)
+        write_gallery(staged.gallery_path, shown.patches, shown.table)
+        if self.annotations is not None:
+            write_text(staged.annotations_path, self.annotations.geojson())
+
+    # -- the result ------------------------------------------------------------------------------
+
+    def _complete(
+        self,
+        plan: Plan,
+        seen: Prepared,
+        flags: tuple[QcFlag, ...],
+        done: list[passes.BlockDone],
+        verdict: conclude.Verdict,
+    ) -> Result:
+        selection = self._selection()
+        extra = []
+        if selection == "morphology":
+            extra.append(flag("IN_SITU_NOT_EXCLUDED"))
+        if self.settings.membrane.calibration == "uncalibrated":
+            extra.append(flag("UNCALIBRATED_CUTOFFS"))
+        px_mm2 = (plan.optics.mpp * 1e-3) ** 2
+        base = self._base(seen, [*extra, *flags])
+        area = min(base["qc"].tissue_area_mm2, sum(d.tissue_px for d in done) * px_mm2)
+        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area})
+        base["provenance"] = self._provenance(len(plan.blocks))
+        return Result(
+            **base,
+            status="complete",
+            counts=Counts(**verdict.counts),
+            tumour_selection=selection,
+            fractions=verdict.fractions,
+            score=verdict.score,
+            h_score=verdict.h_score,
+            heterogeneity=verdict.heterogeneity,
+        )
+
+    def _selection(self) -> Any:
+        if self.settings.tumour.method == "all":
+            return "all"
+        has = self.annotations is not None and self.annotations.tumour is not None
+        if has and self.settings.tumour.method in ("auto", "annotation"):
+            return "annotation"
+        return "morphology"
+
+    def _not_evaluable(self, slide: Slide, seen: Prepared | None, exc: NotEvaluable) -> Result:
+        reason = QcFlag(code=exc.code, severity="fail", message=str(exc))
+        if seen is None:
+            overview, _ = slide.overview(pictures.THUMBNAIL_PX)
+            self._thumbnail(overview)
+        base = self._base(seen, [reason, *(seen.flags if seen else ())])
+        base["provenance"] = self._provenance(0)
+        return Result(
+            **base, status="not_evaluable", counts=Counts(), tumour_selection=None,
+            fractions=None, score=None, h_score=None, heterogeneity=None,
+        )
+
+    def _base(self, seen: Prepared | None, flags: list[QcFlag]) -> dict[str, Any]:
+        """Return the fields that every result has."""
+        if seen is not None:
+            self._thumbnail(seen.overview)
+        return {
+            "her2path_version": __version__,
+            "slide": _slide_facts(self.info, self.path, self.options),
+            "settings_sha256": self.settings.sha256(),
+            "fingerprint": self.mark,
+            "stain": _stain_facts(seen.optics.stain, self.settings) if seen else None,
+            "qc": Qc(flags=merge(flags), tissue_area_mm2=self._tissue_mm2(seen) if seen else 0.0),
+        }
+
+    def _thumbnail(self, overview: Any) -> None:
+        small, _ = pictures.thumbnail(overview)
+        self.store.staging.create().write_thumbnail(small)
+
+    def _provenance(self, tiles: int) -> Provenance:
+        return Provenance(
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self.clock, 3),
+            tiles=tiles,
+            workers=self.settings.stream.workers or (os.cpu_count() or 1),
+            packages=_packages(),
+            icc=self.settings.slide.icc,
+            reader=self.info.reader,
+        )
+
+    def _finish(self, result: Result) -> None:
+        """Stage the settings and the result: from here on only publishing is left."""
+        staged = self.store.staging.create()
+        staged.write_settings(self.settings)
+        staged.write_result(result)

@@ -1,0 +1,262 @@
+"""Compiled loops of the cell borders; `reference.py` says the same in plain numpy.
+
+All lengths are pixels of the analysis plane. Every sample is taken relative to the cell's own
+whole pixel, so that no rounding depends on where the block begins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
+
+RAYS = 48
+COS = np.cos(np.arange(RAYS) * (2 * np.pi / RAYS))
+SIN = np.sin(np.arange(RAYS) * (2 * np.pi / RAYS))
+FAR = 1e30
+
+EXPANSION, RIDGE, LIMIT = 0, 1, 2
+
+
+@njit(cache=True, nogil=True)
+def bin_points(x: F64, y: F64, size: float) -> tuple[I64, I64, int, int]:
+    """Sort points into square bins.
+
+    Returns
+    -------
+    start : (bins + 1,) first place of each bin in `order`
+    order : (N,) point numbers, ascending inside a bin
+    columns, rows : number of bins along x and y
+    """
+    n = x.size
+    columns, rows = 1, 1
+    for i in range(n):
+        columns = max(columns, int(max(x[i], 0.0) / size) + 1)
+        rows = max(rows, int(max(y[i], 0.0) / size) + 1)
+    start = np.zeros(columns * rows + 1, np.int64)
+    where = np.empty(n, np.int64)
+    for i in range(n):
+        where[i] = int(max(y[i], 0.0) / size) * columns + int(max(x[i], 0.0) / size)
+        start[where[i] + 1] += 1
+    for b in range(columns * rows):
+        start[b + 1] += start[b]
+    fill = start[:-1].copy()
+    order = np.empty(n, np.int64)
+    for i in range(n):
+        order[fill[where[i]]] = i
+        fill[where[i]] += 1
+    return start, order, columns, rows
+
+
+@njit(cache=True, nogil=True)
+def bilinear(plane: F32, x: float, y: float) -> float:
+    """Return the plane at a point, the edge's value outside."""
+    height, width = plane.shape
+    ix, iy = int(np.floor(x)), int(np.floor(y))
+    fx, fy = x - ix, y - iy
+    x0, x1 = min(max(ix, 0), width - 1), min(max(ix + 1, 0), width - 1)
+    y0, y1 = min(max(iy, 0), height - 1), min(max(iy + 1, 0), height - 1)
+    upper = plane[y0, x0] + fx * (plane[y0, x1] - plane[y0, x0])
+    lower = plane[y1, x0] + fx * (plane[y1, x1] - plane[y1, x0])
+    return upper + fy * (lower - upper)
+
+
+@njit(cache=True, nogil=True)
+def neighbour_limits(i: int, x: F64, y: F64, size: F64, bins: tuple, soft: F64, hard: F64) -> None:
+    """Write how far each ray of cell i reaches until its neighbours' realm.
+
+    `soft` is the distance to the power line between the two nuclei (equal tangents), `hard` the
+    entry into a neighbour's nucleus. Only minima are taken: the order of neighbours is free.
+    """
+    start, order, columns, rows, reach = bins
+    for k in range(RAYS):
+        soft[k] = FAR
+        hard[k] = FAR
+    bx, by = int(max(x[i], 0.0) / reach), int(max(y[i], 0.0) / reach)
+    for v in range(max(by - 1, 0), min(by + 2, rows)):
+        for u in range(max(bx - 1, 0), min(bx + 2, columns)):
+            for place in range(start[v * columns + u], start[v * columns + u + 1]):
+                j = order[place]
+                dx, dy = x[j] - x[i], y[j] - y[i]
+                far2 = dx * dx + dy * dy
+                if j == i or far2 > reach * reach or far2 == 0.0:
+                    continue
+                power = 0.5 * (far2 + size[i] * size[i] - size[j] * size[j])
+                _limit_by(dx, dy, far2, max(power, 0.15 * far2), 0.8 * size[j], soft, hard)
+
+
+@njit(cache=True, nogil=True)
+def _limit_by(
+    dx: float, dy: float, far2: float, power: float, disc: float, soft: F64, hard: F64
+) -> None:
+    for k in range(RAYS):
+        along = COS[k] * dx + SIN[k] * dy
+        if along <= 0.05:
+            continue
+        soft[k] = min(soft[k], power / along)
+        side2 = far2 - along * along
+        if side2 < disc * disc:
+            hard[k] = min(hard[k], along - np.sqrt(disc * disc - side2))
+
+
+@njit(cache=True, nogil=True)
+def ridge_evidence(profile: F64, n: int, near: int, wide: int, out: F64) -> None:
+    """Write 0..1 for each of the first n samples: is it the crest of a line?
+
+    A crest is higher than both sides at one of two distances; the smaller of the two differences
+    counts, so that a step (the edge of a blush or of a nucleus) is no crest. It saturates: a
+    darker line farther out is no better than the first one.
+    """
+    last = profile.size - 1
+    for q in range(n):
+        c = profile[q]
+        a = min(c - profile[max(q - near, 0)], c - profile[min(q + near, last)])
+        b = min(c - profile[max(q - wide, 0)], c - profile[min(q + wide, last)])
+        height = max(a, b) - 0.02
+        out[q] = height / (height + 0.10) if height > 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def best_ring(cost: F64, bend: float, path: I64, work: F64, back: I64) -> None:
+    """Write the cheapest closed path through cost (RAYS, n); |dr| costs `bend` a step.
+
+    The ring is unrolled to two turns and the middle turn is kept, which closes it but for paths
+    that never forget their start.
+    """
+    n = cost.shape[1]
+    turns = 2 * RAYS
+    for q in range(n):
+        work[0, q] = cost[0, q]
+    for t in range(1, turns):
+        for q in range(n):
+            work[t, q] = work[t - 1, q]
+            back[t, q] = q
+        for q in range(1, n):
+            if work[t, q - 1] + bend < work[t, q]:
+                work[t, q] = work[t, q - 1] + bend
+                back[t, q] = back[t, q - 1]
+        for q in range(n - 2, -1, -1):
+            if work[t, q + 1] + bend < work[t, q]:
+                work[t, q] = work[t, q + 1] + bend
+                back[t, q] = back[t, q + 1]
+        for q in range(n):
+            work[t, q] += cost[t % RAYS, q]
+    best = 0
+    for q in range(1, n):
+        if work[turns - 1, q] < work[turns - 1, best]:
+            best = q
+    half = RAYS // 2
+    for t in range(turns - 1, half - 1, -1):
+        if t < half + RAYS:
+            path[t % RAYS] = best
+        best = back[t, best]
+
+
+@njit(cache=True, nogil=True)
+def grow(
+    d: F32, x: F64, y: F64, nucleus: F32, um: float, max_um: float, expansion_um: float
+) -> tuple[F32, U8, U8]:
+    """Return border radii, kinds and whether another line follows behind, (N, RAYS) each."""
+    n_cells = x.size
+    step = 0.35 / um
+    n = int(max_um / 0.35) + 1
+    pad = int(2.2 / 0.35) + 1
+    near, wide = int(1.05 / 0.35 + 0.5), int(2.1 / 0.35 + 0.5)
+    radii = np.empty((n_cells, RAYS), np.float32)
+    kind = np.zeros((n_cells, RAYS), np.uint8)
+    behind = np.zeros((n_cells, RAYS), np.uint8)
+    size = np.empty(n_cells)
+    for i in range(n_cells):
+        total = 0.0
+        for k in range(RAYS):
+            total += nucleus[i, k]
+        size[i] = total / RAYS
+    reach = 2.0 * max_um / um
+    start, order, columns, rows = bin_points(x, y, reach)
+    bins = (start, order, columns, rows, reach)
+    soft, hard = np.empty(RAYS), np.empty(RAYS)
+    profile, crest = np.empty(n + pad), np.empty((RAYS, n))
+    cost = np.empty((RAYS, n))
+    work, back = np.empty((2 * RAYS, n)), np.zeros((2 * RAYS, n), np.int64)
+    path = np.zeros(RAYS, np.int64)
+    for i in range(n_cells):
+        neighbour_limits(i, x, y, size, bins, soft, hard)
+        used = 0
+        for k in range(RAYS):
+            stop = min(hard[k], max(1.45 * soft[k], soft[k] + 2.0 / um), max_um / um)
+            used = max(used, int(stop / step) + 2)
+        used = min(used, n)
+        ix, iy = np.floor(x[i]), np.floor(y[i])
+        fx, fy = x[i] - ix, y[i] - iy
+        for k in range(RAYS):
+            _sample_ray(d, int(ix), int(iy), fx, fy, k, step, profile[: used + pad])
+            ridge_evidence(profile[: used + pad], used, near, wide, crest[k])
+            home = max(min(nucleus[i, k] + expansion_um / um, soft[k]), 0.8 * nucleus[i, k])
+            home = min(home, max_um / um)
+            lowest = 0.85 * nucleus[i, k] - 0.3 / um
+            stop = max(min(hard[k], max_um / um), home)
+            _ray_cost(crest[k, :used], step, um, (home, lowest, soft[k], stop), cost[k, :used])
+        best_ring(cost[:, :used], 0.35 * 0.16, path, work[:, :used], back[:, :used])
+        for k in range(RAYS):
+            q = path[k]
+            radii[i, k] = q * step
+            if crest[k, q] >= 0.15:
+                kind[i, k] = RIDGE
+                behind[i, k] = _line_behind(crest[k, :used], q)
+            elif q * step >= 0.9 * soft[k]:
+                kind[i, k] = LIMIT
+    return radii, kind, behind
+
+
+@njit(cache=True, nogil=True)
+def _sample_ray(
+    d: F32, ix: int, iy: int, fx: float, fy: float, k: int, step: float, out: F64
+) -> None:
+    height, width = d.shape
+    for q in range(out.size):
+        px, py = fx + q * step * COS[k], fy + q * step * SIN[k]
+        jx, jy = int(np.floor(px)), int(np.floor(py))
+        gx, gy = px - jx, py - jy
+        jx += ix
+        jy += iy
+        x0, x1 = min(max(jx, 0), width - 1), min(max(jx + 1, 0), width - 1)
+        y0, y1 = min(max(jy, 0), height - 1), min(max(jy + 1, 0), height - 1)
+        upper = d[y0, x0] + gx * (d[y0, x1] - d[y0, x0])
+        lower = d[y1, x0] + gx * (d[y1, x1] - d[y1, x0])
+        out[q] = upper + gy * (lower - upper)
+
+
+@njit(cache=True, nogil=True)
+def _ray_cost(crest: F64, step: float, um: float, marks: tuple, out: F64) -> None:
+    """Write what a border at each radius costs on one ray.
+
+    A crest pays 1; lines that were crossed before it cost what they are worth (the first strong
+    line outward wins); leaving the home radius and the neighbour's limit costs a little.
+    """
+    home, lowest, soft, stop = marks
+    crossed = 0.0
+    lag = int(0.7 / (step * um) + 0.5)
+    for q in range(crest.size):
+        r = q * step
+        if q >= lag and (q - lag) * step > lowest:
+            crossed += crest[q - lag] * step * um / 1.0
+        value = -crest[q] + crossed + 0.05 * abs(r - home) * um
+        if r > soft:
+            value += 0.12 * (r - soft) * um
+        if r < lowest or r > stop + step:
+            value += 50.0
+        out[q] = value
+
+
+@njit(cache=True, nogil=True)
+def _line_behind(crest: F64, q: int) -> int:
+    """Return 1 where a second line follows 4 µm or more behind the first (steps of 0.35 µm)."""
+    for s in range(q + 11, crest.size):
+        if crest[s] > 0.3:
+            return 1
+    return 0

@@ -1,0 +1,50 @@
+"""Commands on finished results: export and view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from her2path.cli import options as o
+
+__all__ = ["add_to"]
+
+RunDir = Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="OUT")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("export")(export)
+    app.command("view")(view)
+
+
+def export(
+    out: RunDir,
+    to: Annotated[
+        str, typer.Option("--to", help="geojson, anndata, spatialdata, ome-zarr, csv or dicom.")
+    ],
+    dest: Annotated[Path | None, typer.Option("--dest", help="Where; default: OUT/export.")] = None,
+    qupath_crop: o.QupathCrop = False,
+    debug: o.Debug = False,  # noqa: ARG001 - read by `main`
+) -> int:
+    """Write a result in another format."""
+    from her2path.export import export as write
+
+    typer.echo(str(write(out, to, dest, qupath_crop=qupath_crop)), err=True)
+    return 0
+
+
+def view(
+    out: RunDir,
+    slide: Annotated[Path | None, typer.Option("--slide", help="The slide, when it has moved.")] = None,
+    port: Annotated[int, typer.Option("--port", help="Port on loopback; 0 takes a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    debug: o.Debug = False,  # noqa: ARG001 - read by `main`
+) -> int:
+    """Show the slide with its overlays in a browser, on loopback."""
+    from her2path import viewer
+
+    viewer.serve(out, slide=slide, port=port, open_browser=not no_browser)
+    return 0

@@ -1,0 +1,186 @@
+"""Commands on slides: score, demo, report, rescore."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from her2path.cli import options as o
+
+if TYPE_CHECKING:
+    from her2path.case import SlideResult
+
+__all__ = ["add_to"]
+
+SlideArg = Annotated[Path, typer.Argument(help="A whole-slide image, or a TIFF, PNG or JPEG.")]
+RunDir = Annotated[Path, typer.Argument(help="Folder of a finished run or batch.", metavar="OUT")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("score")(score)
+    app.command("demo")(demo)
+    app.command("report")(report)
+    app.command("rescore")(rescore)
+
+
+def score(
+    slide: SlideArg,
+    out: o.Out,
+    config: o.Config = None,
+    changes: o.Set = None,
+    annotations: o.AnnotationFile = None,
+    mpp: o.Mpp = None,
+    force_mpp: o.ForceMpp = False,
+    guideline: o.Guideline = None,
+    workers: o.Workers = None,
+    scheduler: o.Scheduler = None,
+    cnn: o.Cnn = None,
+    device: o.Device = "auto",
+    resume: o.Resume = False,  # noqa: ARG001 - resuming is what happens anyway
+    overwrite: o.Overwrite = False,
+    no_report: o.NoReport = False,
+    pseudonymise: o.Pseudonymise = False,
+    qupath_crop: o.QupathCrop = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> int:
+    """Score one slide: cells, regions, HER2 score, heterogeneity, report."""
+    _logging(debug)
+    settings = o.settings_of(
+        config, changes, slide__mpp=mpp, slide__force_mpp=force_mpp or None,
+        score__guideline=guideline, stream__workers=workers, cnn__model=cnn,
+        cnn__device=device if device != "auto" else None,
+    )
+    from her2path.api import score_slide
+    from her2path.case import RunOptions
+
+    how = RunOptions(
+        overwrite=overwrite, pseudonymise=pseudonymise, qupath_crop=qupath_crop,
+        scheduler=scheduler,
+    )
+    with _progress(json or quiet) as tick:
+        result = score_slide(slide, out, settings, annotations, how, tick, report=not no_report)
+    return _tell(result, json, quiet)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the result.")] = Path(
+        "her2path-demo"
+    ),
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> int:
+    """Make a slide with known truth and score it: the main job, end to end."""
+    _logging(debug)
+    from her2path.api import score_slide
+    from her2path.case import RunOptions
+    from her2path.phantom import demo_spec, make_files
+    from her2path.settings import Settings
+
+    out.mkdir(parents=True, exist_ok=True)
+    slide = out / "slide" / "phantom.svs"
+    with _progress(json or quiet) as tick:
+        if not slide.exists():
+            if tick is not None:
+                tick("painting a slide", 0, 1, 0.0)
+            make_files(demo_spec(), slide.parent)
+        result = score_slide(
+            slide, out / "result", Settings(), options=RunOptions(overwrite=overwrite), progress=tick
+        )
+    return _tell(result, json, quiet)
+
+
+def report(
+    out: RunDir,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write a PDF.")] = False,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", help="Write the plots here as SVG and PNG.")
+    ] = None,
+    debug: o.Debug = False,
+) -> int:
+    """Rebuild the reports of a run or batch from its stored results."""
+    _logging(debug)
+    from her2path import report as pages
+
+    made = pages.build_all(out, pdf=pdf)
+    if figures is not None:
+        pages.figures(out, figures)
+    for path in made:
+        typer.echo(str(path), err=True)
+    return 0
+
+
+def rescore(
+    out: RunDir,
+    guideline: o.Guideline = None,
+    config: o.Config = None,
+    changes: o.Set = None,
+    corrections: Annotated[
+        Path | None, typer.Option("--corrections", help="Corrections made in the viewer (GeoJSON).")
+    ] = None,
+    what_if: Annotated[bool, typer.Option("--what-if", help="Show every rule set; write nothing.")] = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> int:
+    """Score stored cells again, under another rule set or other cut-offs, without the slide."""
+    _logging(debug)
+    from her2path.case import rescore as story
+
+    if what_if:
+        return _what_if(story.what_if(out), json)
+    from her2path.api import faces
+
+    result = story.rescore(out, guideline, config, changes or [], corrections, faces)
+    return _tell(result, json, quiet)
+
+
+def _what_if(rows: list[dict[str, Any]], json: bool) -> int:
+    from her2path.cli.app import echo_json
+    from her2path.cli.words import print_rows
+
+    if json:
+        echo_json(rows)
+    else:
+        print_rows("The same cells under every rule set", rows)
+    return 0
+
+
+def _tell(result: SlideResult, json: bool, quiet: bool) -> int:
+    """Say the result; 4 when it is not evaluable."""
+    from her2path.cli.app import echo_json
+    from her2path.cli.words import print_result
+
+    if json:
+        echo_json(result.result.json_text())
+    elif not quiet:
+        print_result(result)
+    if result.result.status == "complete":
+        return 0
+    reasons = [f.message for f in result.result.qc.flags if f.severity == "fail"]
+    typer.echo(f"error: {reasons[0] if reasons else 'not evaluable.'}", err=True)
+    return 4
+
+
+def _progress(silent: bool) -> AbstractContextManager[Any]:
+    import sys
+
+    if silent or not sys.stderr.isatty():
+        return nullcontext()
+    from her2path.cli.words import progress_bar
+
+    return progress_bar()
+
+
+def _logging(debug: bool) -> None:
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,46 @@
+"""Commands on tables: ISH counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from her2path.cli import options as o
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("ish")(ish)
+
+
+def ish(
+    counts: Annotated[Path, typer.Argument(help="Per-cell counts, or a summary table (CSV).")],
+    out: o.Out,
+    ihc: Annotated[str | None, typer.Option("--ihc", help="IHC score of the same sample.")] = None,
+    config: o.Config = None,
+    changes: o.Set = None,
+    guideline: o.Guideline = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,  # noqa: ARG001 - read by `main`
+) -> int:
+    """Interpret ISH counts: group, status, amplified fraction by area, heterogeneity."""
+    settings = o.settings_of(config, changes, score__guideline=guideline)
+    from her2path import ish as engine
+    from her2path.cli.app import echo_json
+    from her2path.cli.words import print_rows
+
+    result = engine.interpret(
+        engine.read_counts(counts), ihc=ihc, settings=settings, guideline=settings.score.guideline
+    )
+    engine.write(result, out)
+    if json:
+        echo_json(result)
+    elif not quiet:
+        shown = ("case_id", "cells", "ratio", "mean_her2", "group", "status", "category")
+        print_rows("ISH", [{k: c.get(k) for k in shown} for c in result["cases"]])
+    return 0

@@ -1,0 +1,85 @@
+"""Every quality-control flag that a result can carry: code, severity and sentence, in one place."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from her2path.results import QcFlag
+
+__all__ = ["FLAGS", "Severity", "flag", "merge"]
+
+Severity = Literal["info", "warning", "fail"]
+
+#: code: (severity unless stated otherwise, sentence)
+FLAGS: dict[str, tuple[Severity, str]] = {
+    "NO_TISSUE": ("fail", "No tissue was found on the slide."),
+    "LITTLE_TISSUE": ("warning", "There is little tissue; figures rest on few cells."),
+    "NOT_H_DAB": ("fail", "The slide does not look like hematoxylin with DAB."),
+    "DARK_BACKGROUND": ("fail", "The background is dark, as in fluorescence."),
+    "COARSE_MPP": ("fail", "The pixels are too coarse to read membranes."),
+    "MPP_OVERRIDDEN": ("info", "The pixel size was given by the user."),
+    "OUT_OF_FOCUS": ("fail", "Too little of the tissue is in focus."),
+    "PARTLY_OUT_OF_FOCUS": ("warning", "Part of the tissue is out of focus."),
+    "PEN_MARKS": ("info", "Pen marks lie on or near the tissue; they were left out."),
+    "FOLDS": ("warning", "The tissue is folded in places; cells there are unreliable."),
+    "DARK_BORDER": ("info", "Dark borders of the slide or scan were left out."),
+    "NO_GLASS": ("info", "No empty glass was found around the tissue."),
+    "WHITE_FALLBACK": ("warning", "The white point could not be read from empty glass."),
+    "STAIN_FALLBACK": ("warning", "The stain colours could not be estimated; fixed ones were used."),
+    "STAIN_DAB_FALLBACK": ("info", "Too little DAB to estimate its colour; the fixed one was used."),
+    "STAIN_H_FALLBACK": (
+        "warning",
+        "Too little hematoxylin to estimate its colour; the fixed one was used.",
+    ),
+    "PALE_STAIN": ("warning", "The hematoxylin is pale; nuclei may be missed."),
+    "STRONG_COUNTERSTAIN": ("warning", "The hematoxylin is strong; faint membranes may be hidden."),
+    "HIGH_BACKGROUND": ("warning", "There is DAB in the background; faint staining is unreliable."),
+    "UNREADABLE_TILES": ("warning", "Part of the slide could not be read."),
+    "IN_SITU_NOT_EXCLUDED": (
+        "warning",
+        "Tumour cells were selected by morphology, which cannot tell invasive tumour from "
+        "in-situ carcinoma or normal ducts.",
+    ),
+    "ALL_CELLS_COUNTED": ("warning", "Every cell was counted as tumour."),
+    "FEW_TUMOUR_CELLS": ("fail", "There are too few tumour cells for a score."),
+    "UNCALIBRATED_CUTOFFS": (
+        "warning",
+        "The intensity cut-offs are not calibrated to controls or reads of this laboratory.",
+    ),
+    "ICC_NOT_APPLIED": ("info", "The file has an ICC profile, which was not applied."),
+    "ANISOTROPIC_MPP": ("info", "The file's pixels are not square; they were resampled."),
+}
+
+
+def flag(code: str, detail: str = "", severity: Severity | None = None) -> QcFlag:
+    """Return a flag of the catalogue.
+
+    Parameters
+    ----------
+    code : str
+        A key of `FLAGS`.
+    detail : str
+        Numbers or places of this case, appended to the catalogue's sentence.
+    severity : {"info", "warning", "fail"}, optional
+        In place of the catalogue's.
+
+    Raises
+    ------
+    KeyError
+        Where the catalogue does not know the code.
+    """
+    usual, sentence = FLAGS[code]
+    message = f"{sentence} {detail}".strip()
+    return QcFlag(code=code, severity=severity or usual, message=message)
+
+
+def merge(*groups: tuple[QcFlag, ...] | list[QcFlag]) -> tuple[QcFlag, ...]:
+    """Join groups of flags: one per code, the gravest kept, failures first."""
+    order = {"fail": 0, "warning": 1, "info": 2}
+    best: dict[str, QcFlag] = {}
+    for group in groups:
+        for one in group:
+            seen = best.get(one.code)
+            if seen is None or order[one.severity] < order[seen.severity]:
+                best[one.code] = one
+    return tuple(sorted(best.values(), key=lambda f: (order[f.severity], f.code)))

@@ -1,0 +1,147 @@
+"""Boxes, blocks and grids on a slide's level-0 plane of square pixels.
+
+Two planes are used, and names say which: ``_px`` are level-0 pixels, ``_um`` micrometres from
+the same origin. The analysis plane is level 0 reduced by a whole-number factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["Block", "Box", "Grid", "analysis_factor"]
+
+#: the analysis plane is never coarser than this (µm/px)
+COARSEST_ANALYSIS_MPP = 0.56
+
+
+def analysis_factor(mpp: float) -> int:
+    """Return the whole-number reduction from level 0 to the analysis plane (about 0.5 µm/px)."""
+    return max(1, int(COARSEST_ANALYSIS_MPP / mpp))
+
+
+@dataclass(frozen=True, order=True)
+class Box:
+    """A half-open rectangle of level-0 pixels: ``x0 <= x < x1``, ``y0 <= y < y1``."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.y1 - self.y0
+
+    @property
+    def area(self) -> int:
+        """Area in pixels; 0 when empty."""
+        return max(0, self.width) * max(0, self.height)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds no pixel."""
+        return self.width <= 0 or self.height <= 0
+
+    def contains(self, x: float, y: float) -> bool:
+        """Tell whether a point lies inside."""
+        return self.x0 <= x < self.x1 and self.y0 <= y < self.y1
+
+    def grow(self, by: int) -> Box:
+        """Return the box grown by ``by`` pixels on every side."""
+        return Box(self.x0 - by, self.y0 - by, self.x1 + by, self.y1 + by)
+
+    def clip(self, other: Box) -> Box:
+        """Return the part inside ``other``; empty boxes have no area."""
+        x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
+        return Box(x0, y0, max(x0, min(self.x1, other.x1)), max(y0, min(self.y1, other.y1)))
+
+    def shift(self, dx: int, dy: int) -> Box:
+        """Return the box moved by ``(dx, dy)`` pixels."""
+        return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One task: it owns what has its centre in ``core`` and reads ``read`` (core plus halo)."""
+
+    index: int
+    core: Box
+    read: Box
+
+    @property
+    def name(self) -> str:
+        """A name that sorts and is safe as a file name."""
+        return f"b{self.core.y0:07d}_{self.core.x0:07d}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Blocks whose cores partition a plane: every point is owned exactly once.
+
+    Parameters
+    ----------
+    width_px, height_px : int
+        Size of the level-0 plane.
+    block_px : int
+        Side of a core; rounded up to a multiple of ``align``.
+    halo_px : int
+        What a block reads beyond its core; rounded up to a multiple of ``align``.
+    align : int
+        Cores and reads start at multiples of this (the analysis factor times the map cell).
+    """
+
+    width_px: int
+    height_px: int
+    block_px: int
+    halo_px: int
+    align: int = 1
+
+    @property
+    def side(self) -> int:
+        """Side of a core in level-0 pixels."""
+        return max(1, -(-self.block_px // self.align)) * self.align
+
+    @property
+    def halo(self) -> int:
+        """Halo in level-0 pixels."""
+        return -(-self.halo_px // self.align) * self.align
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of blocks as (rows, columns)."""
+        return -(-self.height_px // self.side), -(-self.width_px // self.side)
+
+    def __len__(self) -> int:
+        rows, cols = self.shape
+        return rows * cols
+
+    def __getitem__(self, index: int) -> Block:
+        rows, cols = self.shape
+        if not 0 <= index < rows * cols:
+            raise IndexError(index)
+        row, col = divmod(index, cols)
+        x0, y0 = col * self.side, row * self.side
+        core = Box(x0, y0, min(x0 + self.side, self.width_px), min(y0 + self.side, self.height_px))
+        # the read box keeps whole sides, so that it stays aligned at the right and lower border
+        read = Box(x0, y0, x0 + self.side, y0 + self.side).grow(self.halo)
+        return Block(index, core, read)
+
+    def __iter__(self) -> Iterator[Block]:
+        return (self[i] for i in range(len(self)))
+
+    def neighbours(self, index: int) -> list[int]:
+        """Return the indices of the up to eight blocks around one, itself included, sorted."""
+        rows, cols = self.shape
+        row, col = divmod(index, cols)
+        return [
+            r * cols + c
+            for r in range(max(0, row - 1), min(rows, row + 2))
+            for c in range(max(0, col - 1), min(cols, col + 2))
+        ]

@@ -1,0 +1,135 @@
+"""Pass 2: whose is a shared line? The joint solution over neighbouring cells, and the columns.
+
+Every ray reads the sum of two membranes: the cell's own and, where another cell's border lies on
+the same line, that cell's. A cell's own membrane is either stained, with about the same mass all
+along (`a`), or not, and changes seldom around the ring. Given its neighbours' expected parts, a
+cell's stained rays are the posterior of a closed two-state chain, and `a` is a robust mean of what
+its neighbours leave over. All cells are updated at the same time, a fixed number of times; trust
+in single rays rises from sweep to sweep, so that a closed ring wins over six arcs of its
+neighbours before details are read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2path.membrane import _joint
+from her2path.membrane.columns import unpack
+from her2path.settings import MembraneSettings
+
+__all__ = ["LINK_UM", "REACH_UM", "resolve"]
+
+F64 = NDArray[np.float64]
+Raw = dict[str, NDArray[np.generic]]
+
+#: neighbours' centres farther apart than this share no line
+LINK_UM = 26.0
+#: how much one ray counts, sweep by sweep
+HEAT = (0.10, 0.16, 0.24, 0.32, 0.40, 0.45)
+#: a cell depends on cells within this (one link a sweep, and one for the links themselves)
+REACH_UM = LINK_UM * (len(HEAT) + 1)
+#: log odds of any staining against none, from which a cell is stained
+EVIDENCE = 4.0
+#: share of a Gaussian's peak times its full width that is its integral
+GAUSS = 1.0645
+#: full width of the blur that is taken out of the lines (scanner, nominal), µm
+BLUR_UM = 0.47
+
+
+def resolve(
+    raw: Raw, mpp_a: float, core: NDArray[np.bool_], settings: MembraneSettings
+) -> dict[str, NDArray[np.generic]]:
+    """Attribute shared lines and return the membrane columns.
+
+    Parameters
+    ----------
+    raw : dict
+        `RAW_COLUMNS` of the cells of a block and of all cells within `REACH_UM` around it, with
+        `cell_id`, `x_fx`, `y_fx` (int64, absolute, 1/16 analysis px).
+    mpp_a : float
+        µm per analysis pixel.
+    core : (N,) bool
+        The cells wanted.
+    settings : MembraneSettings
+        Its cut-offs are not used: stained means a significant line.
+
+    Returns
+    -------
+    dict
+        For the core cells in their given order, float32 but for the last: membrane_od,
+        membrane_od_ring (OD), membrane_mass (OD µm), completeness, membrane_width_um,
+        cytoplasm_od, shared_fraction, junction_fraction, uncertain (bool).
+    """
+    del settings
+    ids = raw["cell_id"]
+    if ids.size == 0:
+        return _columns(np.zeros((0, 9)))
+    order = np.argsort(ids, kind="stable")
+    table = _solve({name: values[order] for name, values in raw.items()}, mpp_a)
+    back = np.empty_like(table)
+    back[order] = table
+    return _columns(back[core])
+
+
+def _columns(table: F64) -> dict[str, NDArray[np.generic]]:
+    names = (
+        "membrane_od", "membrane_od_ring", "membrane_mass", "completeness", "membrane_width_um",
+        "cytoplasm_od", "shared_fraction", "junction_fraction",
+    )
+    found: dict[str, NDArray[np.generic]] = {
+        name: table[:, c].astype(np.float32) for c, name in enumerate(names)
+    }
+    found["uncertain"] = table[:, 8] > 0.5
+    return found
+
+
+def _solve(raw: Raw, mpp_a: float) -> F64:
+    """Return the table of results (N, 9) of cells sorted by cell_id."""
+    r = unpack("line_r", raw["line_r"])
+    n = r.shape[0]
+    partner = np.full(r.shape, -1, np.int32)
+    junction = np.zeros(r.shape)
+    um = mpp_a / 16.0
+    x, y = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64)
+    _joint.link_rays(x, y, um, r, LINK_UM, (partner, junction))
+    m, weight, sd, ghost = _evidence(raw, partner, junction, mpp_a)
+    state = np.empty(r.shape), np.empty(n)
+    _joint.first_guess(m, weight, sd, partner, *state)
+    known, evidence = np.empty(r.shape), np.empty(n)
+    least = _least_mass(mpp_a)
+    data = (m, weight, sd, partner, ghost)
+    for heat in HEAT:
+        new = np.empty(r.shape), np.empty(n)
+        _joint.sweep(data, state, heat, least, (*new, known, evidence))
+        state = new
+    lines = (unpack("line_crest", raw["line_crest"]), unpack("line_width", raw["line_width"]))
+    out = np.zeros((n, 9))
+    _joint.summarise(
+        data, state, (known, evidence), lines, (_joint.ring_lengths(r), junction),
+        (EVIDENCE, least, BLUR_UM, GAUSS), out,
+    )
+    out[:, 5] = raw["cytoplasm_od"]
+    return out
+
+
+def _least_mass(mpp_a: float) -> float:
+    """Return the smallest mass (OD µm) that can be a stained line."""
+    del mpp_a
+    return 0.03
+
+
+def _evidence(
+    raw: Raw, partner: NDArray[np.int32], junction: F64, mpp_a: float
+) -> tuple[F64, F64, F64, F64]:
+    """Return mass, weight, standard deviation and ghost marks of every ray."""
+    m = np.maximum(unpack("line_mass", raw["line_mass"]), -0.02)
+    m = _joint.share_reading(m, partner)
+    crest, edge = unpack("line_crest", raw["line_crest"]), unpack("line_edge", raw["line_edge"])
+    guard = min(max(0.4, 1.3 * mpp_a), 1.0)
+    doubtful = (edge < guard) & (crest < 0.12)
+    weight = np.where(doubtful, 0.0, np.where(junction > 0, 0.35, 1.0))
+    noise = np.asarray(raw["line_noise"], np.float64)[:, None]
+    sd = np.sqrt(noise**2 + 0.012**2) * np.ones(m.shape)
+    ghost = ((raw["line_kind"] >= 4) & (partner < 0)).astype(np.float64)
+    return m, weight, sd, ghost

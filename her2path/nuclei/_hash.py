@@ -1,0 +1,20 @@
+"""A hash of absolute coordinates, to break ties alike in every block."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+__all__ = ["coordinate_hash"]
+
+
+@njit(cache=True, nogil=True)
+def coordinate_hash(y: int, x: int) -> int:
+    """Return 32 well-mixed bits of an absolute position (the finaliser of murmur3)."""
+    v = np.uint32(np.uint32(y) * np.uint32(0x9E3779B1)) ^ np.uint32(np.uint32(x) * np.uint32(0x85EBCA77))
+    v = np.uint32(v ^ (v >> np.uint32(16)))
+    v = np.uint32(v * np.uint32(0x85EBCA6B))
+    v = np.uint32(v ^ (v >> np.uint32(13)))
+    v = np.uint32(v * np.uint32(0xC2B2AE35))
+    v = np.uint32(v ^ (v >> np.uint32(16)))
+    return np.int64(v)

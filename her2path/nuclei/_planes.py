@@ -1,0 +1,156 @@
+"""Hot loops over pixels: reduce, blur, scale response, and the maxima of a scale stack.
+
+A value at a pixel is the same sequence of float operations wherever the block starts: sums run in
+a fixed order and nothing is reassociated, so results do not depend on how a slide was cut.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from her2path.nuclei._hash import coordinate_hash
+
+__all__ = ["blur", "expand", "reduce_mean", "response", "rise", "scale_maxima"]
+
+_jit = njit(cache=True, nogil=True, error_model="numpy")
+
+
+@_jit
+def reduce_mean(plane, q, top, left, low, high, out):  # type: ignore[no-untyped-def]
+    """Average q x q pixels, each first clipped to low..high, from (top, left) on."""
+    scale = np.float32(1.0 / (q * q))
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            total = np.float32(0)
+            for a in range(q):
+                for b in range(q):
+                    v = plane[top + i * q + a, left + j * q + b]
+                    total += min(max(v, low), high)
+            out[i, j] = total * scale
+
+
+@_jit
+def expand(plane, q, top, left, out):  # type: ignore[no-untyped-def]
+    """Repeat each pixel q x q times from (top, left) on; edges are clamped."""
+    for y in range(out.shape[0]):
+        i = min(max((y - top) // q, 0), plane.shape[0] - 1)
+        for x in range(out.shape[1]):
+            j = min(max((x - left) // q, 0), plane.shape[1] - 1)
+            out[y, x] = plane[i, j]
+
+
+@_jit
+def blur(plane, taps, out):  # type: ignore[no-untyped-def]
+    """Convolve with a symmetric separable kernel; taps[0] is its centre. Edges are clamped."""
+    height, width = plane.shape
+    reach = taps.size - 1
+    line = np.empty(width + 2 * reach, np.float32)
+    for y in range(height):
+        for x in range(width):
+            line[reach + x] = taps[0] * plane[y, x]
+        for k in range(1, reach + 1):
+            above = plane[max(y - k, 0)]
+            below = plane[min(y + k, height - 1)]
+            t = taps[k]
+            for x in range(width):
+                line[reach + x] += t * (above[x] + below[x])
+        for k in range(reach):
+            line[k] = line[reach]
+            line[reach + width + k] = line[reach + width - 1]
+        row = out[y]
+        for x in range(width):
+            row[x] = taps[0] * line[reach + x]
+        for k in range(1, reach + 1):
+            t = taps[k]
+            for x in range(width):
+                row[x] += t * (line[reach + x - k] + line[reach + x + k])
+
+
+@_jit
+def rise(sharp, wide, out):  # type: ignore[no-untyped-def]
+    """Write how far `sharp` stands above `wide`, 0 where it does not."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            out[y, x] = max(sharp[y, x] - wide[y, x], np.float32(0))
+
+
+@_jit
+def response(h, d, ring, cap, out):  # type: ignore[no-untyped-def]
+    """Difference of neighbouring scales of H, plus what a pale place in a brown ring adds.
+
+    Parameters
+    ----------
+    h, d : float32 (S + 1, H, W)
+        Hematoxylin and DAB OD, blurred at rising scales.
+    ring : float32
+        Weight of a DAB hollow (negative difference of scales).
+    cap : float32
+        The deepest hollow that counts, OD.
+    out : float32 (S, H, W)
+    """
+    for s in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                hollow = min(max(d[s + 1, y, x] - d[s, y, x], np.float32(0)), cap)
+                out[s, y, x] = h[s, y, x] - h[s + 1, y, x] + ring * hollow
+
+
+@_jit
+def _beats(stack, s, y, x, t, v, u, oy, ox):  # type: ignore[no-untyped-def]
+    """Whether (s, y, x) is above (t, v, u); ties go by the hash of absolute coordinates."""
+    a = stack[s, y, x]
+    b = stack[t, v, u]
+    if a != b:
+        return a > b
+    key_a = coordinate_hash(oy + y, ox + x)
+    key_b = coordinate_hash(oy + v, ox + u)
+    return key_a > key_b or (key_a == key_b and s > t)
+
+
+@_jit
+def _is_peak(stack, s, y, x, oy, ox):  # type: ignore[no-untyped-def]
+    """Whether (s, y, x) beats its 26 neighbours in position and scale."""
+    for t in range(max(s - 1, 0), min(s + 2, stack.shape[0])):
+        for v in range(y - 1, y + 2):
+            for u in range(x - 1, x + 2):
+                same = t == s and v == y and u == x
+                if not same and not _beats(stack, s, y, x, t, v, u, oy, ox):
+                    return False
+    return True
+
+
+@_jit
+def scale_maxima(stack, near, wide, relative, base, oy, ox, out):  # type: ignore[no-untyped-def]
+    """List the maxima of a scale stack over 3 x 3 positions of the own and the adjacent scales.
+
+    Parameters
+    ----------
+    stack : float32 (S, H, W)
+    near, wide : float32 (H, W)
+        Hematoxylin OD at nuclear and at neighbourhood scale.
+    relative, base : float32
+        A maximum counts only above relative x (wide + base), OD.
+    oy, ox : int
+        Absolute position of pixel (0, 0), for ties.
+    out : int32 (N, 3)
+        Receives y, x, scale in raster order.
+
+    Returns
+    -------
+    int
+        How many there are; more than N means that the rest was not written.
+    """
+    scales, height, width = stack.shape
+    n = 0
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            floor = relative * (max(wide[y, x], np.float32(0)) + base)
+            for s in range(scales):
+                if stack[s, y, x] > floor and _is_peak(stack, s, y, x, oy, ox):
+                    if n < out.shape[0]:
+                        out[n, 0] = y
+                        out[n, 1] = x
+                        out[n, 2] = s
+                    n += 1
+    return n

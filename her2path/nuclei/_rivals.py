@@ -1,0 +1,123 @@
+"""Hot loops over pairs of candidates: who claims the same place, and who keeps it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+__all__ = ["inside_share", "list_pairs", "suppress"]
+
+_jit = njit(cache=True, nogil=True, error_model="numpy")
+
+
+@_jit
+def inside_share(ry, rx, radii_a, radii_b, rays, angle):  # type: ignore[no-untyped-def]
+    """Return the share of contour a's area that lies in contour b; (ry, rx) = centre a - centre b.
+
+    The area of a is sampled at three radii on every ray (the middles of three equal areas); each
+    sample weighs the area that it stands for.
+    """
+    half = angle.shape[0] // 2
+    two, mid = np.float32(2), np.float32(0.5)
+    total = np.float32(0)
+    hit = np.float32(0)
+    for k in range(radii_a.size):
+        weight = radii_a[k] * radii_a[k]
+        total += np.float32(3) * weight
+        for i in range(3):
+            f = np.float32(0.408) if i == 0 else (np.float32(0.707) if i == 1 else np.float32(0.913))
+            py = ry + f * radii_a[k] * rays[0, k]
+            px = rx + f * radii_a[k] * rays[1, k]
+            ay = int(np.floor(py * two + mid))
+            ax = int(np.floor(px * two + mid))
+            if abs(ay) <= half and abs(ax) <= half:
+                r = radii_b[angle[ay + half, ax + half]]
+                if py * py + px * px <= r * r:
+                    hit += weight
+    return hit / max(total, np.float32(1e-6))
+
+
+@_jit
+def list_pairs(at, radii, reach, limit, rays, angle, pairs):  # type: ignore[no-untyped-def]
+    """List the pairs of contours that claim the same place.
+
+    Parameters
+    ----------
+    at : int32 (N, 2)
+        Centres (y, x), whole pixels, sorted by y.
+    radii : float32 (N, K)
+        Pixels.
+    reach : int
+        Centres farther apart than this, pixels, never compete.
+    limit : float32
+        Share of either contour that must be common.
+    rays, angle
+        As for the contours.
+    pairs : int32 (M, 2)
+        Receives the pairs.
+
+    Returns
+    -------
+    int
+        How many there are; more than M means that the rest was not written.
+    """
+    count = 0
+    for i in range(at.shape[0]):
+        for j in range(i + 1, at.shape[0]):
+            dy = at[j, 0] - at[i, 0]
+            if dy > reach:
+                break
+            dx = at[j, 1] - at[i, 1]
+            if dy * dy + dx * dx > reach * reach:
+                continue
+            ry, rx = np.float32(dy), np.float32(dx)
+            share = inside_share(ry, rx, radii[j], radii[i], rays, angle)
+            if share <= limit:
+                share = inside_share(-ry, -rx, radii[i], radii[j], rays, angle)
+            if share > limit:
+                if count < pairs.shape[0]:
+                    pairs[count, 0] = i
+                    pairs[count, 1] = j
+                count += 1
+    return count
+
+
+@_jit
+def suppress(pairs, score, key, rounds, state):  # type: ignore[no-untyped-def]
+    """Keep local best objects in a fixed number of rounds.
+
+    In each round an undecided object that beats all its undecided rivals is kept (1), then the
+    undecided rivals of kept objects are dropped (2). What stays 0 was left undecided.
+
+    Parameters
+    ----------
+    pairs : int32 (M, 2)
+    score : float32 (N,)
+    key : int64 (N,)
+        Breaks ties of the score.
+    rounds : int
+        The reach of an outcome is 2 x rounds - 1 pairs.
+    state : int8 (N,)
+        All 0 on entry.
+    """
+    n = score.size
+    best = np.empty(n, np.bool_)
+    for _ in range(rounds):
+        for i in range(n):
+            best[i] = state[i] == 0
+        for p in range(pairs.shape[0]):
+            i, j = pairs[p, 0], pairs[p, 1]
+            if state[i] == 0 and state[j] == 0:
+                if score[i] > score[j] or (score[i] == score[j] and key[i] > key[j]):
+                    best[j] = False
+                else:
+                    best[i] = False
+        for i in range(n):
+            if best[i]:
+                state[i] = 1
+        for p in range(pairs.shape[0]):
+            i, j = pairs[p, 0], pairs[p, 1]
+            if state[i] == 1 and state[j] == 0:
+                state[j] = 2
+            elif state[j] == 1 and state[i] == 0:
+                state[i] = 2

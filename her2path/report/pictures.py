@@ -1,0 +1,106 @@
+"""Pixels of a report: the overview, the layer of scored cells over it, and cell patches."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from her2path.palette import SCORE_COLOURS, rgb
+from her2path.report.context import CannotSay, SlideContext
+
+__all__ = ["Overview", "jpeg", "overview", "score_layer"]
+
+#: longer side of the overview in a report, pixels
+OVERVIEW_PX = 1100
+#: radius of a cell's dot in the layer, µm
+DOT_UM = 7.0
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The overview and the layer of cells, encoded."""
+
+    image: bytes
+    layer: bytes | None
+    width: int
+    height: int
+    um_per_px: float | None
+
+    @property
+    def bar(self) -> tuple[float, float] | None:
+        """Scale bar: its length in mm and in per cent of the width."""
+        if self.um_per_px is None:
+            return None
+        whole_mm = self.width * self.um_per_px / 1000
+        steps = [m * 10.0**e for e in range(-3, 3) for m in (1, 2, 5)]
+        length = max((s for s in steps if s <= whole_mm / 4), default=whole_mm)
+        return length, 100 * length / whole_mm
+
+
+def overview(context: SlideContext) -> Overview:
+    """Return the overview with a layer of tumour cells coloured by score.
+
+    Raises
+    ------
+    CannotSay
+        Where no overview was stored.
+    """
+    image = Image.fromarray(context.thumbnail)
+    image.thumbnail((OVERVIEW_PX, OVERVIEW_PX), Image.Resampling.BOX)
+    width_px, mpp = context.get("slide.width_px"), context.get("slide.mpp")
+    scale = image.width / width_px if width_px else None
+    layer = None
+    if scale and context.evaluable:
+        try:
+            layer = _png(score_layer(context, (image.height, image.width), scale))
+        except CannotSay:
+            layer = None  # the overview alone is worth more than nothing
+    um = mpp / scale if scale and mpp else None
+    return Overview(jpeg(np.asarray(image), 82), layer, image.width, image.height, um)
+
+
+def score_layer(
+    context: SlideContext, shape: tuple[int, int], scale: float
+) -> NDArray[np.uint8]:
+    """Return codes (H, W): 0 no cell, else 1 + the score that most tumour cells there have.
+
+    ``scale`` is layer pixels per level-0 pixel. Ties go to the higher score.
+    """
+    cells = context.tumour
+    x = (cells["x_px"].to_numpy() * scale).astype(np.int64)
+    y = (cells["y_px"].to_numpy() * scale).astype(np.int64)
+    score = cells["score"].to_numpy().astype(np.int64)
+    inside = (x >= 0) & (y >= 0) & (x < shape[1]) & (y < shape[0]) & (score >= 0)
+    flat = (score[inside] * shape[0] + y[inside]) * shape[1] + x[inside]
+    counts = np.bincount(flat, minlength=4 * shape[0] * shape[1]).reshape(4, *shape)
+    radius = DOT_UM * scale / (context.get("slide.mpp") or 0.25)
+    if radius >= 0.75:
+        reach = int(np.ceil(radius))
+        yy, xx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+        disc = (yy**2 + xx**2 <= radius**2).astype(np.int32)
+        counts = np.stack([ndimage.convolve(c.astype(np.int32), disc, mode="constant") for c in counts])
+    # argmax takes the first of equals: look from the highest score down
+    winner = 3 - np.argmax(counts[::-1], axis=0)
+    codes = np.where(counts.sum(axis=0) > 0, winner + 1, 0)
+    return codes.astype(np.uint8)
+
+
+def _png(codes: NDArray[np.uint8]) -> bytes:
+    image = Image.fromarray(codes, "P") if codes.dtype != np.uint8 else Image.fromarray(codes)
+    image = image.convert("P")
+    image.putpalette([0, 0, 0] + [v for c in SCORE_COLOURS.values() for v in rgb(c)])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=0, optimize=True)
+    return buffer.getvalue()
+
+
+def jpeg(pixels: NDArray[np.uint8], quality: int = 85) -> bytes:
+    """Return RGB pixels as JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,214 @@
+"""What a run concludes: ``result.json`` as a frozen tree of named values.
+
+Units as in the contract: fractions 0..1, areas in mm², lengths in µm, optical density base 10.
+A value that cannot be given is ``None``, with a reason beside it where one is known; NaN and
+infinity never appear.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Areas",
+    "Bystander",
+    "CnnResult",
+    "Counts",
+    "Diversity",
+    "Heterogeneity",
+    "LowVsNull",
+    "PatternType",
+    "Provenance",
+    "Qc",
+    "QcFlag",
+    "Result",
+    "Score",
+    "SlideFacts",
+    "StainFacts",
+]
+
+SCHEMA_VERSION = 1
+
+
+class Part(BaseModel):
+    """Base of every part: frozen, and no NaN or infinity gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+
+class SlideFacts(Part):
+    """The slide that was read."""
+
+    path: str | None
+    id: str
+    vendor: str | None
+    mpp: float | None
+    width_px: int | None
+    height_px: int | None
+    sha256_quick: str | None
+
+
+class StainFacts(Part):
+    """White point and stain vectors that were used."""
+
+    white_point: tuple[float, float, float]
+    hematoxylin: tuple[float, float, float]
+    dab: tuple[float, float, float]
+    method: Literal["estimated", "fixed", "fallback"]
+    calibration: Literal["control", "reads", "uncalibrated"]
+
+
+class QcFlag(Part):
+    """One thing a reader should know."""
+
+    code: str
+    severity: Literal["info", "warning", "fail"]
+    message: str
+
+
+class Qc(Part):
+    """Quality control."""
+
+    flags: tuple[QcFlag, ...] = ()
+    tissue_area_mm2: float = 0.0
+    analysed_area_mm2: float = 0.0
+
+
+class Counts(Part):
+    """Cells found."""
+
+    tumour: int = 0
+    other: int = 0
+
+
+class Score(Part):
+    """The HER2 score by one rule set, and how sure it is."""
+
+    guideline: str
+    ihc: str
+    substate: Literal["null", "ultralow"] | None
+    rule: str
+    trace: tuple[str, ...]
+    flags: tuple[str, ...]
+    probability: dict[str, float] | None = None
+    reflex_ish: bool | None = None
+    category: str
+    fractions: dict[str, float] = Field(default_factory=dict)
+
+
+class Areas(Part):
+    """Areas of the primary kind, and the case verdict that rests on them."""
+
+    n: int
+    positive: int
+    heterogeneous: int
+    negative: int
+    indeterminate: int
+    uncertain: int
+    rule: str
+    heterogeneous_case: bool | None
+    reason: str | None
+    false_alarm_probability: float | None
+
+
+class LowVsNull(Part):
+    """Shares of cells and of area that are null, low, positive, ..."""
+
+    cell_fraction: dict[str, float]
+    area_fraction: dict[str, float] | None
+
+
+class PatternType(Part):
+    """How positive cells lie among the tumour cells."""
+
+    type: Literal["homogeneous", "clustered", "mosaic", "scattered", "not_evaluable"]
+    p_value: float | None
+    moran_i: float | None
+    cluster_area_fraction: float | None
+
+
+class Diversity(Part):
+    """Diversity of the cells' intensities."""
+
+    shannon: float | None
+    simpson: float | None
+    rao_q: float | None
+    gini: float | None
+
+
+class Bystander(Part):
+    """Share of tumour cells that are positive or within a radius of a positive one."""
+
+    radius_um: tuple[float, ...]
+    coverage: tuple[float, ...] | None
+
+
+class Heterogeneity(Part):
+    """Heterogeneity in the clinic's definitions and in space."""
+
+    basis: Literal["ihc", "ish"]
+    positive_definition: tuple[str, ...]
+    areas: Areas | None
+    positive_cell_fraction: float | None
+    positive_area_fraction: float | None
+    area_fraction_5_50: float | None
+    low_vs_null: LowVsNull | None
+    pattern: PatternType
+    diversity: Diversity
+    bystander: Bystander
+
+
+class CnnResult(Part):
+    """The CNN scorer's second look."""
+
+    model: str
+    score: str | None
+    probability: dict[str, float] | None
+    agrees: bool | None
+    flag: str | None
+
+
+class Provenance(Part):
+    """How the result came about."""
+
+    started: str
+    seconds: float
+    tiles: int
+    workers: int
+    packages: dict[str, str]
+    model_sha256: str | None = None
+
+
+class Result(Part):
+    """One slide's ``result.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    her2path_version: str
+    status: Literal["complete", "not_evaluable"]
+    slide: SlideFacts
+    settings_sha256: str
+    stain: StainFacts | None
+    qc: Qc
+    counts: Counts
+    tumour_selection: Literal["annotation", "morphology", "all"] | None
+    fractions: dict[str, float] | None
+    score: Score | None
+    h_score: float | None
+    heterogeneity: Heterogeneity | None
+    cnn: CnnResult | None = None
+    provenance: Provenance
+
+    def json_text(self) -> str:
+        """Return the JSON text, keys in the order of the contract."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Result:
+        """Read a result back."""
+        return cls.model_validate_json(text)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,399 @@
+"""The settings: one frozen tree, YAML in and out, units in every description.
+
+A mistyped key is an error that lists the valid ones; nothing is dropped silently.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from her2path.errors import SettingsError, one_line
+
+__all__ = ["PATTERNS", "Settings", "load_settings", "parse_set"]
+
+Pattern = Literal[
+    "none",
+    "faint_incomplete",
+    "faint_complete",
+    "moderate_incomplete",
+    "moderate_complete",
+    "intense_incomplete",
+    "intense_complete",
+]
+#: the seven staining patterns of a cell, in rising order
+PATTERNS: tuple[str, ...] = Pattern.__args__  # type: ignore[attr-defined]
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Vector = tuple[float, float, float]
+#: the most that a settings file may weigh: a YAML bomb is refused before it is parsed
+MAX_SETTINGS_BYTES = 1 << 20
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SlideSettings(Section):
+    """How a slide is read."""
+
+    mpp: float | None = Field(None, ge=0.1, le=2.0, description="µm per pixel, when the file has none")
+    force_mpp: bool = Field(False, description="let slide.mpp win over the file's own")
+    icc: Literal["off", "apply"] = Field("off", description="convert to sRGB by the ICC profile")
+    reader: Literal["auto", "direct", "openslide"] = Field("auto", description="decoder to use")
+    cache_mb: int = Field(64, ge=1, le=16384, description="tile cache per slide and process, MiB")
+    max_bad_tissue: Fraction = Field(
+        0.01, description="share of the tissue that may be unreadable before the slide fails"
+    )
+
+
+class TissueSettings(Section):
+    """Where tissue is."""
+
+    mpp: Positive = Field(8.0, description="µm per pixel of the tissue mask")
+    min_od: Positive = Field(0.010, description="OD above the white point, lower limit of tissue")
+    min_area_um2: Positive = Field(20_000.0, description="smaller pieces are dust, µm²")
+    exclude_pen: bool = Field(True, description="leave out pen marks")
+
+
+class StainSettings(Section):
+    """White point and stain vectors."""
+
+    method: Literal["estimate", "fixed"] = Field("estimate", description="estimated per slide, or fixed")
+    hematoxylin: Vector = Field((0.65, 0.70, 0.29), description="OD vector (R, G, B)")
+    dab: Vector = Field((0.27, 0.57, 0.78), description="OD vector (R, G, B)")
+    white_point: Vector | None = Field(None, description="grey levels (R, G, B) of empty glass")
+    sample_tiles: int = Field(96, ge=4, le=4096, description="tiles sampled for the estimate")
+    seed: int = Field(0, ge=0, description="seed of the sample")
+
+    @field_validator("hematoxylin", "dab")
+    @classmethod
+    def _unit(cls, v: Vector) -> Vector:
+        norm = float(sum(x * x for x in v)) ** 0.5
+        if norm <= 0 or min(v) < 0:
+            raise ValueError("a stain vector has three numbers >= 0, not all 0")
+        return v
+
+    @field_validator("white_point")
+    @classmethod
+    def _white(cls, v: Vector | None) -> Vector | None:
+        if v is not None and not all(50 <= x <= 255 for x in v):
+            raise ValueError("a white point has three grey levels from 50 to 255")
+        return v
+
+
+class NucleiSettings(Section):
+    """The nucleus detector."""
+
+    detector: Literal["classic"] = Field("classic", description="which detector to use")
+    min_radius_um: Positive = Field(1.8, description="smallest nuclear radius, µm")
+    max_radius_um: Positive = Field(9.0, description="largest nuclear radius, µm")
+    sensitivity: float = Field(1.0, gt=0.1, lt=10, description="above 1 finds more, paler nuclei")
+
+
+class CellSettings(Section):
+    """Cell bodies around nuclei."""
+
+    max_radius_um: Positive = Field(16.0, description="farthest border from the nucleus centre, µm")
+    expansion_um: Positive = Field(4.0, description="border beyond the nucleus where no line is seen, µm")
+
+
+class MembraneSettings(Section):
+    """The membrane and its classes."""
+
+    measure: Literal["membrane_od", "membrane_mass"] = Field(
+        "membrane_od", description="the column that decides the intensity"
+    )
+    cutoffs: tuple[float, float, float] = Field(
+        (0.08, 0.25, 0.55),
+        description="lower limits of `measure` for faint, moderate, intense (OD, or OD·µm); "
+        "the shipped ones are uncalibrated",
+    )
+    complete_at: float = Field(0.80, gt=0, le=1, description="own stained share of a complete membrane")
+    stained_at: Fraction = Field(0.10, description="own stained share from which a cell is stained")
+    calibration: Literal["control", "reads", "uncalibrated"] = Field(
+        "uncalibrated", description="where the cut-offs come from"
+    )
+    cutoffs_relative_error: Fraction = Field(
+        0.10, description="half-width of the cut-offs' 95 % interval, relative"
+    )
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _rising(cls, v: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not 0 < v[0] < v[1] < v[2]:
+            raise ValueError("membrane.cutoffs are three rising numbers above 0")
+        return v
+
+
+class TumourSettings(Section):
+    """Which cells are tumour."""
+
+    method: Literal["auto", "annotation", "morphology", "all"] = Field(
+        "auto", description="auto: annotations when given, otherwise morphology"
+    )
+    classes: tuple[str, ...] = Field(
+        ("tumor", "tumour", "invasive", "invasive carcinoma", "carcinoma"),
+        description="annotation classes that are tumour (case-insensitive)",
+    )
+    exclude: tuple[str, ...] = Field(
+        ("dcis", "in situ", "necrosis", "control", "normal", "artefact", "artifact", "exclude",
+         "ignore*", "stroma"),
+        description="annotation classes that are left out (case-insensitive)",
+    )
+
+
+class ScoreSettings(Section):
+    """The rule set."""
+
+    guideline: str = Field("asco_cap_2018", description="rule set, or the path of one's own in YAML")
+    noise_floor: Fraction = Field(0.01, description="fractions up to this count as none")
+    min_cells: int = Field(100, ge=1, description="fewer tumour cells are not evaluable")
+    cluster_link_um: Positive = Field(25.0, description="cells within this are one cluster, µm")
+    cluster_cells: int = Field(5, ge=1, description="stained tumour cells of a biopsy cluster")
+    bootstrap_draws: int = Field(400, ge=20, le=20_000, description="draws of the spatial bootstrap")
+    bootstrap_block_um: Positive = Field(400.0, description="side of a bootstrap block, µm")
+    second_look_at: Fraction = Field(0.90, description="second look when the score's probability is below")
+
+
+class RegionSettings(Section):
+    """Regions."""
+
+    kind: Literal["grid", "hexagon", "annotation", "core", "nest"] = Field("grid", description="kind")
+    size_um: Positive = Field(500.0, description="side of a square, or width of a hexagon, µm")
+    min_cells: int = Field(50, ge=1, description="fewer tumour cells: indeterminate")
+    nest_link_um: Positive = Field(30.0, description="tumour cells within this are one nest, µm")
+
+
+class HeterogeneitySettings(Section):
+    """Definitions and their limits."""
+
+    positive: tuple[Pattern, ...] | None = Field(
+        None, description="patterns that are positive; default follows the guideline"
+    )
+    area_low: Fraction = Field(0.05, description="negative at or below this positive fraction")
+    area_high: Fraction = Field(0.50, description="positive at or above this positive fraction")
+    permutations: int = Field(999, ge=19, le=99_999, description="random labellings")
+    neighbours: int = Field(8, ge=2, le=64, description="nearest neighbours in spatial weights")
+    fdr: Fraction = Field(0.05, description="false discovery rate of local statistics")
+    patch_neighbours: int = Field(24, ge=4, le=256, description="neighbours that show a patch")
+    patch_share: Fraction = Field(0.50, description="clustered: patches hold this share of a class")
+    patch_positive_below: Fraction = Field(
+        0.90, description="clustered by positive patches below this positive fraction"
+    )
+    patch_negative_from: Fraction = Field(
+        0.10, description="clustered by negative patches from this negative fraction"
+    )
+    homogeneous_at: Fraction = Field(0.75, description="homogeneous (positive) from this fraction")
+    scattered_at: Fraction = Field(0.10, description="scattered up to this positive fraction")
+    error_rate: Fraction = Field(
+        0.01, description="share of tumour cells called positive, or negative, in error"
+    )
+    pattern_min_cells: int = Field(50, ge=3, description="fewer tumour cells have no pattern type")
+    cluster_area: Fraction = Field(
+        0.10, description="cluster heterogeneity above this share of the tumour in positive patches"
+    )
+    variogram_um: Positive = Field(400.0, description="longest lag of variogram and pairs, µm")
+    variogram_lag_um: Positive = Field(10.0, description="width of a lag, µm")
+    interval_block_um: Positive = Field(400.0, description="block of the spatial bootstrap, µm")
+    interval_draws: int = Field(400, ge=20, le=20_000, description="draws of the spatial bootstrap")
+    biopsy_cores: int = Field(3, ge=1, le=100, description="cores of the virtual biopsy")
+    biopsy_width_um: Positive = Field(1000.0, description="core width, µm")
+    biopsy_length_um: Positive = Field(10_000.0, description="core length, µm")
+    biopsy_draws: int = Field(500, ge=10, le=100_000, description="virtual biopsies drawn")
+    biopsy_areas: int = Field(3, ge=1, le=100, description="areas read in each core")
+    proximity_um: Positive = Field(30.0, description="reach of the proximity score, µm")
+
+
+class IshSettings(Section):
+    """ISH counts."""
+
+    cell_ratio: Positive = Field(2.0, description="a cell is amplified at or above this HER2/CEP17")
+    min_cells: int = Field(20, ge=1, description="fewer evaluable cells: indeterminate")
+    cap_ratio: Positive = Field(2.2, description="CAP 2009: a cell counts above this ratio")
+    cap_inclusive: bool = Field(False, description="CAP 2009: 5 % itself counts")
+    separate_population: Fraction = Field(0.10, description="ASCO/CAP: separate population above this")
+
+
+class StreamSettings(Section):
+    """Motion; nothing here changes a result."""
+
+    block_px: int = Field(4096, ge=256, le=65_536, description="side of a block, level-0 pixels")
+    workers: int = Field(0, ge=0, le=1024, description="threads; 0 = as many as cores")
+    memory_mb: int = Field(0, ge=0, description="budget, MiB; 0 = half of the free memory")
+    timeout_s: Positive = Field(3600.0, description="a batch ends a slide that takes longer, seconds")
+
+
+class QcSettings(Section):
+    """Quality control."""
+
+    min_focus: Fraction = Field(0.5, description="share of the tissue that must be in focus")
+    max_coarse_mpp: float = Field(0.505, gt=0, le=2, description="coarser slides are not evaluable, µm/px")
+
+
+class CnnSettings(Section):
+    """The optional CNN scorer."""
+
+    model: str | None = Field(None, description="path of a model, or `builtin`")
+    batch: int = Field(64, ge=1, le=4096, description="patches a batch")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it runs")
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    slide: SlideSettings = SlideSettings()
+    tissue: TissueSettings = TissueSettings()
+    stain: StainSettings = StainSettings()
+    nuclei: NucleiSettings = NucleiSettings()
+    cells: CellSettings = CellSettings()
+    membrane: MembraneSettings = MembraneSettings()
+    tumour: TumourSettings = TumourSettings()
+    score: ScoreSettings = ScoreSettings()
+    regions: RegionSettings = RegionSettings()
+    heterogeneity: HeterogeneitySettings = HeterogeneitySettings()
+    ish: IshSettings = IshSettings()
+    stream: StreamSettings = StreamSettings()
+    qc: QcSettings = QcSettings()
+    cnn: CnnSettings = CnnSettings()
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of every random draw")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_none_sections(cls, data: Any) -> Any:
+        # an empty section in YAML ("score:") reads as None: it means "nothing changed here"
+        if isinstance(data, dict):
+            return {k: v for k, v in data.items() if v is not None}
+        return data
+
+    def replace(self, changes: dict[str, Any]) -> Settings:
+        """Return a copy with dotted paths changed, validated again.
+
+        Raises
+        ------
+        SettingsError
+            For an unknown path or a value that does not fit.
+        """
+        tree = self.model_dump(mode="json")
+        for path, value in changes.items():
+            _put(tree, path, value)
+        return _validate(tree)
+
+    def to_yaml(self) -> str:
+        """Return the whole tree as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def sha256(self) -> str:
+        """Return the fingerprint of what can change a result (``stream`` cannot)."""
+        tree = self.model_dump(mode="json", exclude={"stream"})
+        for key in ("cache_mb", "reader"):
+            tree["slide"].pop(key)
+        for key in ("batch", "device"):
+            tree["cnn"].pop(key)
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *sections, leaf = path.split(".")
+    node: Any = tree
+    for depth, name in enumerate([*sections, leaf]):
+        if not isinstance(node, dict) or name not in node:
+            known = sorted(node) if isinstance(node, dict) else []
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise SettingsError(
+                f"there is no setting {path!r}", f"{hint}Valid here: {', '.join(known) or 'nothing'}"
+            )
+        if depth < len(sections):
+            node = node[name]
+    node[leaf] = value
+
+
+def _validate(tree: Any) -> Settings:
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(x) for x in first["loc"]) or "settings"
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(
+                f"there is no setting {where!r}",
+                f"Valid there: {', '.join(_keys_at(first['loc'][:-1]))}",
+            ) from exc
+        raise SettingsError(f"setting {where}: {first['msg']}", "Correct the value") from exc
+
+
+def _keys_at(loc: Sequence[Any]) -> list[str]:
+    model: Any = Settings
+    for name in loc:
+        model = model.model_fields[name].annotation
+    return sorted(model.model_fields)
+
+
+def load_settings(path: str | Path | None = None, changes: Sequence[str] = ()) -> Settings:
+    """Read settings from YAML and apply ``key.sub=value`` changes.
+
+    Parameters
+    ----------
+    path : path, optional
+        A YAML file with any part of the tree; absent keys keep their defaults.
+    changes : sequence of str
+        ``key.sub=value``; the value is read as YAML.
+
+    Raises
+    ------
+    SettingsError
+        For a missing or oversized file, broken YAML, an unknown key or a wrong value.
+    """
+    tree: Any = {}
+    if path is not None:
+        tree = _read_yaml(Path(path))
+    settings = _validate(tree)
+    return settings.replace(dict(parse_set(c) for c in changes)) if changes else settings
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_SETTINGS_BYTES:
+            raise SettingsError(f"the settings file {path} is over 1 MiB", "Give a settings file")
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise SettingsError(
+            f"the settings file {path} cannot be read ({exc.strerror})", "Check the path"
+        ) from exc
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as exc:
+        raise SettingsError(
+            f"the settings file {path} is not valid YAML ({one_line(exc, 160)})", "Correct it"
+        ) from exc
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise SettingsError(f"the settings file {path} is not a table of settings", "Correct it")
+    return tree
+
+
+def parse_set(text: str) -> tuple[str, Any]:
+    """Split ``key.sub=value``; the value is read as YAML.
+
+    Raises
+    ------
+    SettingsError
+        Where there is no ``=``, or the value is not YAML.
+    """
+    key, eq, raw = text.partition("=")
+    if not eq or not key.strip():
+        raise SettingsError(f"--set {text!r} is not key.sub=value", "Write --set score.min_cells=50")
+    try:
+        return key.strip(), yaml.safe_load(raw)
+    except (yaml.YAMLError, RecursionError, ValueError) as exc:
+        raise SettingsError(f"--set {text!r}: the value is not YAML", "Quote it") from exc

@@ -1,0 +1,27 @@
+"""The slide door: the only place that knows OpenSlide, tifffile and JPEG.
+
+::
+
+    ref = SlideRef("case.svs")
+    with open_slide(ref) as slide:
+        slide.info.mpp, slide.info.width_px
+        slide.read(Box(0, 0, 1024, 1024))          # level-0 square pixels, uint8 RGB
+        slide.read_down(Box(0, 0, 1024, 1024), 2)  # area average
+"""
+
+from __future__ import annotations
+
+from her2path.slide.files import find_slides, slide_names
+from her2path.slide.opening import get_slide, open_slide
+from her2path.slide.reader import Slide
+from her2path.slide.ref import SlideInfo, SlideRef
+
+__all__ = [
+    "Slide",
+    "SlideInfo",
+    "SlideRef",
+    "find_slides",
+    "get_slide",
+    "open_slide",
+    "slide_names",
+]

@@ -1,0 +1,251 @@
+"""The direct path: raw JPEG tiles of a TIFF or SVS, decoded by libjpeg-turbo.
+
+OpenSlide reads such tiles through libtiff, which hands the colour space of the TIFF tags to
+libjpeg (markers inside the tile do not count), with the accurate integer DCT and smooth chroma
+upsampling. The same choices are made here, so that pixels are equal bit for bit; `agrees` looks at
+some tiles of every file before it is trusted. What OpenSlide's compositing and its 4-byte pixels
+cost is saved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from her2path.geometry import Box
+from her2path.slide.cache import Pixels, TileCache
+from her2path.slide.jpegmarks import scan_is_whole
+from her2path.slide.rawfile import RawFile
+from her2path.slide.source import Colour, Source, cells_of, paint
+
+__all__ = ["DirectSource", "JpegTiles", "NotDirect", "agrees"]
+
+JPEG = 7
+RGB, YCBCR = 2, 6
+#: a tile larger than this is no tile (px)
+MAX_TILE_PX = 1 << 24
+#: tiles compared with OpenSlide when a file is opened
+CHECKED_TILES = 6
+
+
+class NotDirect(Exception):
+    """The file's level 0 is not made of JPEG tiles that the direct path knows; says why."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    width: int
+    height: int
+    tile_w: int
+    tile_h: int
+    offsets: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    tables: bytes | None
+    colour: str
+
+
+class JpegTiles:
+    """The tile directory of level 0, and the decoder of its tiles. Thread-safe.
+
+    Raises
+    ------
+    NotDirect
+        When level 0 is anything but 8-bit, 3-sample, tiled JPEG.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.layout = _read_layout(path)
+        self.cols = -(-self.layout.width // self.layout.tile_w)
+        self.rows = -(-self.layout.height // self.layout.tile_h)
+        self._raw = RawFile(path)
+        # some writers leave out the end marker: then its absence is no sign of damage
+        self._needs_end = True
+        samples = [self.raw(i) for i in self.some()]
+        self._needs_end = any(d[-18:].find(b"\xff\xd9") >= 0 for d in samples if d)
+
+    def some(self) -> list[int]:
+        """Return a few tile indices, spread over the slide, that hold data."""
+        held = np.flatnonzero(self.layout.counts)
+        if held.size == 0:
+            return []
+        picks = {0, held.size - 1, min(self.cols, held.size) - 1}
+        picks |= {held.size * k // CHECKED_TILES for k in range(CHECKED_TILES)}
+        return [int(held[k]) for k in sorted(picks)]
+
+    def box(self, index: int) -> Box:
+        """Return the part of level 0 that a tile covers."""
+        row, col = divmod(index, self.cols)
+        lay = self.layout
+        x0, y0 = col * lay.tile_w, row * lay.tile_h
+        return Box(x0, y0, min(x0 + lay.tile_w, lay.width), min(y0 + lay.tile_h, lay.height))
+
+    def missing(self, index: int) -> bool:
+        """Tell whether the scanner left a tile out (zero bytes): background, not damage."""
+        return bool(self.layout.counts[index] == 0)
+
+    def raw(self, index: int) -> bytes:
+        """Return the bytes of a tile; fewer than its directory states where the file is cut."""
+        count = int(self.layout.counts[index])
+        return self._raw.read(int(self.layout.offsets[index]), count) if count else b""
+
+    def whole(self, index: int) -> bool:
+        """Tell whether a tile is missing by intent, or undamaged as far as its markers show."""
+        return self.missing(index) or self._whole(index, self.raw(index))
+
+    def decode(self, index: int, out: Pixels | None = None) -> Pixels | None:
+        """Return the pixels of a tile (tile_h, tile_w, 3), or None where it is damaged."""
+        data = self.raw(index)
+        if not self._whole(index, data):
+            return None
+        lay = self.layout
+        if out is None:
+            out = np.empty((lay.tile_h, lay.tile_w, 3), np.uint8)
+        try:
+            # `out` also bounds memory: a header that claims another size is refused
+            imagecodecs.jpeg8_decode(
+                data, tables=lay.tables, colorspace=lay.colour, outcolorspace="RGB", out=out
+            )
+        except (imagecodecs.Jpeg8Error, ValueError):
+            return None
+        return out
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
+
+    def _whole(self, index: int, data: bytes) -> bool:
+        if len(data) < int(self.layout.counts[index]):
+            return False
+        return scan_is_whole(data, self._needs_end)
+
+
+class DirectSource:
+    """Level 0 from raw tiles, the coarser levels from another source."""
+
+    def __init__(
+        self,
+        tiles: JpegTiles,
+        coarser: Source,
+        cache: TileCache,
+        background: tuple[int, int, int],
+        colour: Colour | None,
+    ) -> None:
+        self.tiles = tiles
+        self.cache = cache
+        self._coarser = coarser
+        self._colour = colour
+        self._background = background
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of every level, level 0 first."""
+        return self._coarser.sizes
+
+    def read_into(self, level: int, box: Box, out: Pixels) -> list[Box]:
+        """See `Source.read_into`."""
+        if level:
+            return self._coarser.read_into(level, box, out)
+        lay, bad = self.tiles.layout, []
+        # a box that would sweep the cache clean is decoded past it, but for its border tiles
+        sweeping = out.size > self.cache.max_bytes // 4
+        scratch = np.empty((lay.tile_h, lay.tile_w, 3), np.uint8) if sweeping else None
+        for col, row, part in cells_of(box, lay.tile_w, lay.tile_h):
+            index = row * self.tiles.cols + col
+            to = part.shift(-box.x0, -box.y0)
+            target = out[to.y0 : to.y1, to.x0 : to.x1]
+            if self.tiles.missing(index):
+                paint(target, self._background)
+                continue
+            inner = part == self.tiles.box(index)
+            tile = self._tile(index, scratch if inner else None)
+            if tile is None:
+                paint(target, self._background)
+                bad.append(part)
+                continue
+            x, y = part.x0 - col * lay.tile_w, part.y0 - row * lay.tile_h
+            target[...] = tile[y : y + part.height, x : x + part.width]
+        return bad
+
+    def close(self) -> None:
+        """Give back files and memory."""
+        self.tiles.close()
+        self.cache.clear()
+        self._coarser.close()
+
+    def _tile(self, index: int, scratch: Pixels | None) -> Pixels | None:
+        if scratch is None:
+            return self.cache.get(index, partial(self._made, index, None))
+        held, tile = self.cache.peek(index)
+        return tile if held else self._made(index, scratch)
+
+    def _made(self, index: int, out: Pixels | None) -> Pixels | None:
+        tile = self.tiles.decode(index, out)
+        if tile is None or self._colour is None:
+            return tile
+        return self._colour(tile)
+
+
+def agrees(tiles: JpegTiles, other: Source) -> bool:
+    """Tell whether some tiles equal what another source shows of level 0, bit for bit.
+
+    Damaged tiles say nothing and are passed over.
+    """
+    if other.sizes[0] != (tiles.layout.width, tiles.layout.height):
+        return False
+    for index in tiles.some():
+        box = tiles.box(index)
+        mine = tiles.decode(index)
+        theirs = np.full((box.height, box.width, 3), 255, np.uint8)
+        if other.read_into(0, box, theirs) or mine is None:
+            continue
+        if not np.array_equal(mine[: box.height, : box.width], theirs):
+            return False
+    return True
+
+
+def _read_layout(path: str) -> _Layout:
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[0]
+            reason = _why_not(page)
+            if reason:
+                raise NotDirect(reason)
+            offsets = np.asarray(page.dataoffsets, np.int64)
+            counts = np.asarray(page.databytecounts, np.int64)
+            width, height = int(page.imagewidth), int(page.imagelength)
+            tile_w, tile_h = int(page.tilewidth), int(page.tilelength)
+            tables = page.jpegtables
+            colour = "YCBCR" if int(page.photometric) == YCBCR else "RGB"
+    except NotDirect:
+        raise
+    except Exception as exc:
+        raise NotDirect(f"its directory cannot be read ({exc})") from exc
+    if min(tile_w, tile_h, width, height) < 1 or tile_w * tile_h > MAX_TILE_PX:
+        raise NotDirect("its tile size is absurd")
+    if not offsets.size == counts.size == -(-width // tile_w) * -(-height // tile_h):
+        raise NotDirect("its number of tiles does not fit its size")
+    if (counts < 0).any() or (counts > 16 * tile_w * tile_h + 65536).any():
+        raise NotDirect("its tile lengths are absurd")
+    return _Layout(width, height, tile_w, tile_h, offsets, counts, tables, colour)
+
+
+def _why_not(page: tifffile.TiffPage) -> str:
+    """Return why a page cannot be read directly, or an empty string."""
+    orientation = page.tags.get(274)
+    wanted = {
+        "it is not tiled": page.is_tiled,
+        "its tiles are not JPEG": int(page.compression) == JPEG,
+        "it is neither RGB nor YCbCr": int(page.photometric) in (RGB, YCBCR),
+        "its planes are separate": int(page.planarconfig) == 1,
+        "it has other than 3 samples": page.samplesperpixel == 3,
+        "it is not 8-bit": page.bitspersample == 8,
+        "it is a volume": page.imagedepth == 1 and page.tiledepth == 1,
+        "its bits are reversed": int(page.fillorder) == 1,
+        "it is turned": orientation is None or int(orientation.value) == 1,
+    }
+    return next((reason for reason, met in wanted.items() if not met), "")

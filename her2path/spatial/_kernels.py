@@ -1,0 +1,294 @@
+"""Compiled loops of the spatial statistics; each has a plain twin that the tests compare it to."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = [
+    "Cells",
+    "cell_list",
+    "count_rectangles",
+    "count_sum",
+    "lane_products",
+    "link_components",
+    "pair_histogram",
+    "permuted_products",
+    "random_lanes",
+]
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+Lanes = NDArray[np.uint64]
+#: sorted cell list: bin key, and x, y in the order of the keys
+Cells = tuple[Int, Float, Float]
+PLANES = 48
+
+
+@njit(cache=True, nogil=True)
+def _next(state: NDArray[np.uint64]) -> np.uint64:
+    # splitmix64: one multiply-xorshift chain, the same on every machine
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def _below(state: NDArray[np.uint64], n: int) -> int:
+    return int((_next(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0) * n)
+
+
+@njit(cache=True, nogil=True)
+def permuted_products(
+    z: Float, indptr: Int, indices: NDArray[np.int32], data: Float, draws: int, seed: int
+) -> Float:
+    """Return sum w_ij z_i z_j for shuffled values, (draws,)."""
+    n = z.size
+    state = np.array([seed], np.uint64)
+    shuffled = z.copy()
+    out = np.empty(draws)
+    for d in range(draws):
+        for i in range(n - 1, 0, -1):
+            j = _below(state, i + 1)
+            shuffled[i], shuffled[j] = shuffled[j], shuffled[i]
+        total = 0.0
+        for i in range(n):
+            lag = 0.0
+            for e in range(indptr[i], indptr[i + 1]):
+                lag += data[e] * shuffled[indices[e]]
+            total += shuffled[i] * lag
+        out[d] = total
+    return out
+
+
+@njit(cache=True, nogil=True)
+def random_lanes(n: int, marked: int, seed: int) -> Lanes:
+    """Return 64 independent random labellings, one a bit, each with exactly ``marked`` ones.
+
+    Independent bits with probability near marked / n are drawn first; then random ones (or zeros)
+    are flipped until the count is right. Both steps treat all points alike, so that every subset
+    of the size is equally likely.
+    """
+    state = np.array([seed], np.uint64)
+    p16 = int(marked * 65536.0 / n)
+    out = np.empty(n, np.uint64)
+    count = np.zeros(64, np.int64)
+    for i in range(n):
+        word = np.uint64(0)
+        for b in range(16):
+            if (p16 >> b) & 1:
+                word = word | _next(state)
+            elif word != np.uint64(0):
+                word = word & _next(state)
+        if p16 >= 65536:
+            word = ~np.uint64(0)
+        out[i] = word
+    for lane in range(64):
+        bit = np.uint64(1) << np.uint64(lane)
+        ones = 0
+        for i in range(n):
+            ones += int((out[i] >> np.uint64(lane)) & np.uint64(1))
+        while ones != marked:
+            i = _below(state, n)
+            is_one = (out[i] & bit) != np.uint64(0)
+            if ones < marked and not is_one:
+                out[i] = out[i] | bit
+                ones += 1
+            elif ones > marked and is_one:
+                out[i] = out[i] & ~bit
+                ones -= 1
+        count[lane] = ones
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _add(planes: Lanes, at: int, word: np.uint64) -> None:
+    # ripple-carry: 64 counters at once, one bit plane a power of two
+    while word != np.uint64(0):
+        carry = planes[at] & word
+        planes[at] = planes[at] ^ word
+        word = carry
+        at += 1
+
+
+@njit(cache=True, nogil=True)
+def _totals(planes: Lanes) -> Int:
+    out = np.zeros(64, np.int64)
+    for lane in range(64):
+        for p in range(planes.size):
+            out[lane] += np.int64((planes[p] >> np.uint64(lane)) & np.uint64(1)) << np.int64(p)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def lane_products(lanes: Lanes, near: NDArray[np.int32], indegree: Int) -> tuple[Int, Int]:
+    """Return, for 64 labellings, sum_i b_i sum_j b_j over neighbours, and sum_j indegree_j b_j."""
+    n, k = near.shape
+    both = np.zeros(PLANES, np.uint64)
+    single = np.zeros(PLANES, np.uint64)
+    small = np.zeros(12, np.uint64)
+    for i in range(n):
+        small[:] = np.uint64(0)
+        for e in range(k):
+            _add(small, 0, lanes[near[i, e]])
+        for p in range(12):
+            _add(both, p, small[p] & lanes[i])
+        degree, p = indegree[i], 0
+        while degree:
+            if degree & 1:
+                _add(single, p, lanes[i])
+            degree >>= 1
+            p += 1
+    return _totals(both), _totals(single)
+
+
+@njit(cache=True, nogil=True)
+def count_sum(marks: NDArray[np.bool_], near: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return each point's number of marked neighbours."""
+    out = np.zeros(near.shape[0], np.int32)
+    for i in range(near.shape[0]):
+        for e in range(near.shape[1]):
+            out[i] += marks[near[i, e]]
+    return out
+
+
+def cell_list(x: Float, y: Float, size: float) -> tuple[Int, Int, int]:
+    """Return (order, sorted bin keys, columns): points grouped by square bins, row after row.
+
+    Keys are sparse, so that far-away points cost no memory. There is one empty column on either
+    side, so that a range of bins never runs over the end of a row.
+    """
+    col = np.floor((x - x.min()) / size).astype(np.int64) + 1
+    row = np.floor((y - y.min()) / size).astype(np.int64)
+    columns = int(col.max()) + 2
+    key = row * columns + col
+    order = np.argsort(key, kind="stable")
+    return order, key[order], columns
+
+
+@njit(cache=True, nogil=True)
+def pair_histogram(
+    x: Float, y: Float, label: NDArray[np.bool_], keys: Int, columns: int, centres: Int,
+    width: float, bins: int,
+) -> Int:
+    """Return ordered pairs (centre, other) by distance bin: rows all, ++, +-, -+, --.
+
+    Points lie in the order of ``keys`` with bins of side ``width * bins``; a distance d falls into
+    bin floor(d / width).
+    """
+    out = np.zeros((5, bins), np.int64)
+    reach2 = (width * bins) ** 2
+    for c in range(centres.size):
+        i = centres[c]
+        for dr in range(-1, 2):
+            base = keys[i] + dr * columns
+            lo = np.searchsorted(keys, base - 1)
+            hi = np.searchsorted(keys, base + 2)
+            for j in range(lo, hi):
+                dx, dy = x[j] - x[i], y[j] - y[i]
+                d2 = dx * dx + dy * dy
+                if j == i or d2 >= reach2:
+                    continue
+                b = min(int(np.sqrt(d2) / width), bins - 1)
+                out[0, b] += 1
+                out[4 - 2 * int(label[i]) - int(label[j]), b] += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _root(parent: Int, i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@njit(cache=True, nogil=True)
+def link_components(x: Float, y: Float, keys: Int, columns: int, reach: float) -> Int:
+    """Return the root of each point's component, points at most ``reach`` apart being linked.
+
+    Points lie in the order of ``keys`` with bins of side ``reach``. Roots are the smallest index
+    of their component.
+    """
+    n = x.size
+    parent = np.arange(n)
+    reach2 = reach * reach
+    for i in range(n):
+        for dr in range(-1, 2):
+            base = keys[i] + dr * columns
+            lo = np.searchsorted(keys, base - 1)
+            hi = min(np.searchsorted(keys, base + 2), i)
+            for j in range(lo, hi):
+                dx, dy = x[j] - x[i], y[j] - y[i]
+                if dx * dx + dy * dy <= reach2:
+                    a, b = _root(parent, i), _root(parent, j)
+                    if a < b:
+                        parent[b] = a
+                    elif b < a:
+                        parent[a] = b
+    for i in range(n):
+        parent[i] = _root(parent, i)
+    return parent
+
+
+@njit(cache=True, nogil=True)
+def _span(
+    low: float, high: float, cy: float, cos: float, sin: float, half_l: float, half_w: float
+) -> tuple[float, float]:
+    # range along the axis within which the rectangle can meet the band low..high
+    t0, t1 = -half_l, half_l
+    if abs(sin) > 1e-9:
+        a, b = (low - cy - half_w) / sin, (high - cy + half_w) / sin
+        if a > b:
+            a, b = (high - cy + half_w) / sin, (low - cy - half_w) / sin
+        t0, t1 = max(t0, a), min(t1, b)
+    a, b = t0 * cos, t1 * cos
+    return min(a, b) - half_w, max(a, b) + half_w
+
+
+@njit(cache=True, nogil=True)
+def count_rectangles(
+    x: Float, y: Float, code: NDArray[np.int8], keys: Int, columns: int, frame: Float,
+    cores: Float, shape: Int,
+) -> Int:
+    """Return counts (core, area, class) of points in rotated rectangles cut across into areas.
+
+    Parameters
+    ----------
+    x, y, code : (n,)
+        Points in the order of ``keys``, and their class.
+    frame : (5,)
+        x and y of the first bin, side of a bin, and length and width of a rectangle.
+    cores : (r, 3)
+        Centre x, y and angle (radians).
+    shape : (2,)
+        Areas a core, and classes.
+    """
+    x0, y0, size, length, width = frame
+    half_l, half_w = length / 2, width / 2
+    out = np.zeros((cores.shape[0], shape[0], shape[1]), np.int64)
+    for r in range(cores.shape[0]):
+        cx, cy, angle = cores[r]
+        cos, sin = np.cos(angle), np.sin(angle)
+        reach = abs(sin) * half_l + half_w
+        first = max(0, int(np.floor((cy - reach - y0) / size)))
+        last = min(int(keys[-1] // columns), int(np.floor((cy + reach - y0) / size)))
+        for row in range(first, last + 1):
+            low = y0 + row * size
+            a, b = _span(low, low + size, cy, cos, sin, half_l, half_w)
+            if a > b:
+                continue
+            c0 = min(max(int(np.floor((cx + a - x0) / size)), -1), columns - 2)
+            c1 = min(max(int(np.floor((cx + b - x0) / size)), -1), columns - 2)
+            lo = np.searchsorted(keys, row * columns + c0 + 1)
+            hi = np.searchsorted(keys, row * columns + c1 + 2)
+            for j in range(lo, hi):
+                dx, dy = x[j] - cx, y[j] - cy
+                t, u = dx * cos + dy * sin, dy * cos - dx * sin
+                if -half_l <= t < half_l and -half_w <= u < half_w:
+                    area = min(int((t + half_l) / length * shape[0]), shape[0] - 1)
+                    out[r, area, code[j]] += 1
+    return out

@@ -1,0 +1,35 @@
+"""The layout on disk: the only place that knows Zarr, Parquet files and where things lie."""
+
+from her2path.store.files import (
+    atomic_dir,
+    atomic_file,
+    disk_errors,
+    read_json,
+    write_json,
+    write_text,
+)
+from her2path.store.gallery import PATCH_PX, Gallery, read_gallery, write_gallery
+from her2path.store.lock import RunLock
+from her2path.store.maps import Maps, write_maps
+from her2path.store.run import BatchStore, RunStore
+from her2path.store.tables import conform, dictionary_codes
+
+__all__ = [
+    "PATCH_PX",
+    "BatchStore",
+    "Gallery",
+    "Maps",
+    "RunLock",
+    "RunStore",
+    "atomic_dir",
+    "atomic_file",
+    "conform",
+    "dictionary_codes",
+    "disk_errors",
+    "read_gallery",
+    "read_json",
+    "write_gallery",
+    "write_json",
+    "write_maps",
+    "write_text",
+]

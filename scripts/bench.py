@@ -1,0 +1,195 @@
+"""Measure speed and memory as ratios, from interleaved rounds in one run.
+
+    python scripts/bench.py                 # everything; about 15 minutes on two cores
+    python scripts/bench.py --gigapixels 0.3 --rounds 2 --quick
+
+Four things are timed in turn on the same slide, round after round, and the ratios are taken within
+a round, so that a machine whose speed drifts does not matter:
+
+job      slide to cell table (both passes, no report), threads
+read     OpenSlide's bare ``read_region`` and RGB of the same blocks, threads
+decode   raw JPEG tiles through libjpeg-turbo, threads
+naive    the scikit-image pipeline of ``naive.py`` on a small part, scaled by area
+
+The slide is a phantom whose encoded tiles are repeated. Figures are machine figures, not accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+NAIVE_SIDE = 2048
+UNIT_UM = 512.0
+
+
+def make_slide(path: Path, gigapixels: float, seed: int) -> tuple[int, int]:
+    """Write a repeated phantom of about so many gigapixels; return width and height."""
+    from her2path.phantom import PhantomSpec, make_phantom, write_slide
+
+    spec = PhantomSpec(seed=seed, width_um=UNIT_UM, height_um=UNIT_UM, mpp=0.25,
+                       layout="clustered")
+    phantom = make_phantom(spec)
+    side = phantom.rgb.shape[0]
+    n = max(1, round((gigapixels * 1e9) ** 0.5 / side))
+    write_slide(phantom, path, tile_repeat=(n, n))
+    return side * n, side * n
+
+
+def blocks(width: int, height: int, side: int) -> list[tuple[int, int, int, int]]:
+    """Return boxes (x, y, w, h) that cover the slide."""
+    return [(x, y, min(side, width - x), min(side, height - y))
+            for y in range(0, height, side) for x in range(0, width, side)]
+
+
+def bare_read(path: Path, size: tuple[int, int], threads: int) -> None:
+    """Read every block with OpenSlide and turn it into RGB."""
+    import openslide
+
+    with openslide.OpenSlide(str(path)) as slide, ThreadPoolExecutor(threads) as pool:
+        def one(box: tuple[int, int, int, int]) -> int:
+            x, y, w, h = box
+            return np.asarray(slide.read_region((x, y), 0, (w, h)).convert("RGB")).shape[0]
+
+        list(pool.map(one, blocks(*size, 2048)))
+
+
+def raw_decode(path: Path, threads: int) -> None:
+    """Decode every JPEG tile of level 0, and throw the pixels away."""
+    import imagecodecs
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff, ThreadPoolExecutor(threads) as pool:
+        page = tiff.pages[0]
+        tables = page.jpegtables
+        offsets, counts = page.dataoffsets, page.databytecounts
+        fd = tiff.filehandle.fileno()
+
+        def one(span: tuple[int, int]) -> int:
+            data = os.pread(fd, span[1], span[0])
+            return int(imagecodecs.jpeg8_decode(data, tables=tables).shape[0])
+
+        list(pool.map(one, zip(offsets, counts, strict=True), chunksize=64))
+
+
+def whole_job(path: Path, threads: int) -> dict[str, float]:
+    """Slide to cell table; return seconds of the passes and the number of cells."""
+    from her2path.case.plan import look, make_plan
+    from her2path.case import passes
+    from her2path.settings import Settings
+    from her2path.slide import SlideRef, open_slide
+    from her2path.stream import Stream
+
+    settings = Settings()
+    with tempfile.TemporaryDirectory() as work, Stream(threads) as stream:
+        ref = SlideRef(str(path))
+        t0 = time.perf_counter()
+        with open_slide(ref) as slide:
+            seen = look(slide, settings)
+        plan = make_plan(ref, seen, settings, Path(work), 2)
+        t1 = time.perf_counter()
+        stream.each(passes.measure_block, plan.blocks, (plan,))
+        t2 = time.perf_counter()
+        cells = stream.each(passes.resolve_block, plan.blocks, (plan,))
+        t3 = time.perf_counter()
+    return {"look": t1 - t0, "measure": t2 - t1, "resolve": t3 - t2, "cells": float(sum(cells))}
+
+
+def naive(path: Path) -> float:
+    """Return seconds that the scikit-image way takes on a small part."""
+    import naive as way
+
+    t0 = time.perf_counter()
+    way.score_box(str(path), 0, 0, NAIVE_SIDE, NAIVE_SIDE)
+    return time.perf_counter() - t0
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    t0 = time.perf_counter()
+    call()
+    return time.perf_counter() - t0
+
+
+def peak_mb(path: Path, threads: int) -> float:
+    """Score a slide in a process of its own; return its peak memory, MiB."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "her2path", "score", str(path), "-o", f"{out}/o",
+                   "--workers", str(threads), "--no-report", "--quiet"]
+        process = subprocess.Popen(command)
+        _, status, usage = os.wait4(process.pid, 0)
+        if os.waitstatus_to_exitcode(status) != 0:
+            raise SystemExit("the scoring process failed")
+    return usage.ru_maxrss / 1024
+
+
+def speed(path: Path, size: tuple[int, int], rounds: int, threads: int) -> dict[str, object]:
+    """Time everything in interleaved rounds; return medians and ratios."""
+    mpx = size[0] * size[1] / 1e6
+    whole_job(path, threads)  # compiles and warms the page cache; not counted
+    rows: list[dict[str, float]] = []
+    for i in range(rounds):
+        t0 = time.perf_counter()
+        parts = whole_job(path, threads)
+        row = {"job": time.perf_counter() - t0, **parts}
+        row["read"] = timed(lambda: bare_read(path, size, threads))
+        row["decode"] = timed(lambda: raw_decode(path, threads))
+        row["naive"] = naive(path) * mpx * 1e6 / NAIVE_SIDE**2
+        rows.append(row)
+        print(f"round {i + 1}: " + ", ".join(f"{k} {v:.1f}" for k, v in row.items()), flush=True)
+
+    def ratio(a: str, b: str) -> float:
+        return round(statistics.median(r[a] / r[b] for r in rows), 2)
+
+    return {
+        "megapixels": round(mpx),
+        "threads": threads,
+        "rounds": rounds,
+        "seconds": {k: round(statistics.median(r[k] for r in rows), 2) for k in rows[0]},
+        "Mpx/s": {k: round(mpx / statistics.median(r[k] for r in rows), 1)
+                  for k in ("job", "read", "decode", "naive")},
+        "job / bare OpenSlide read": ratio("job", "read"),
+        "job / raw decoding": ratio("job", "decode"),
+        "naive (1 thread) / job": ratio("naive", "job"),
+    }
+
+
+def main() -> None:
+    """Run the benchmark and print JSON."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    ask.add_argument("--gigapixels", type=float, default=1.7)
+    ask.add_argument("--rounds", type=int, default=5)
+    ask.add_argument("--threads", type=int, default=2)
+    ask.add_argument("--seed", type=int, default=1)
+    ask.add_argument("--quick", action="store_true", help="no memory measurement")
+    args = ask.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bench.svs"
+        size = make_slide(path, args.gigapixels, args.seed)
+        report = speed(path, size, args.rounds, args.threads)
+        if not args.quick:
+            small, large = Path(folder) / "small.svs", Path(folder) / "large.svs"
+            make_slide(small, args.gigapixels / 16, args.seed)
+            make_slide(large, args.gigapixels, args.seed)
+            a, b = peak_mb(small, args.threads), peak_mb(large, args.threads)
+            report["peak MiB, small slide"] = round(a)
+            report["peak MiB, 16-fold slide"] = round(b)
+            report["growth"] = round(b / a - 1, 3)
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
