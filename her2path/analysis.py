@@ -208,9 +208,7 @@ def resolve(
     own = _inside(columns["x_fx"], columns["y_fx"], core, optics.factor)
     if not own.any():
         return arrow_schema(_FINAL).empty_table()
-    lines = membrane.resolve(
-        {**columns, "mpp_a": np.float64(optics.mpp_a)}, own, settings.membrane
-    )
+    lines = membrane.resolve(columns, optics.mpp_a, own, settings.membrane)
     probability = _tumour_probability(columns, own, optics, settings)
     out = _positions(columns, own, optics) | lines
     out["tumour_probability"] = probability

@@ -99,6 +99,9 @@ class NucleiSettings(Section):
     min_radius_um: Positive = Field(1.8, description="smallest nuclear radius, µm")
     max_radius_um: Positive = Field(9.0, description="largest nuclear radius, µm")
     sensitivity: float = Field(1.0, gt=0.1, lt=10, description="above 1 finds more, paler nuclei")
+    contrast_od: float | None = Field(
+        None, gt=0, le=3, description="strong nuclear contrast of the slide, OD; estimated when absent"
+    )
 
 
 class CellSettings(Section):
@@ -266,7 +269,7 @@ class Settings(Section):
     stream: StreamSettings = StreamSettings()
     qc: QcSettings = QcSettings()
     cnn: CnnSettings = CnnSettings()
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of every random draw")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of every random draw")
 
     @model_validator(mode="before")
     @classmethod

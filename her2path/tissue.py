@@ -115,7 +115,7 @@ def _flags(
     if pen.any():
         found.append(flag("PEN_MARKS", f"Area: {pen.sum() * mpp * mpp * 1e-6:.2f} mm²."))
     share = float(fold.sum()) / max(1.0, float(mask.sum()))
-    if share > 0.002:
+    if share > 0.004:
         found.append(flag("FOLDS", f"Share of the tissue: {100 * share:.1f} %."))
     if dark.mean() > 0.002:
         found.append(flag("DARK_BORDER"))
@@ -199,7 +199,7 @@ def _pen(od: Plane, dark: Mask, mpp: float) -> Mask:
         near = _morph(seed, cv2.MORPH_DILATE, 40.0 if name == "black" else 120.0, mpp)
         rim = near & (ink & pale | (name == "black") & (spread < 0.25) & strong)
         pen |= _morph(seed | rim, cv2.MORPH_DILATE, 3 * mpp, mpp)
-    return pen
+    return _morph(pen, cv2.MORPH_CLOSE, 8 * mpp, mpp) if pen.any() else pen
 
 
 def _glass_noise(smooth: Plane, rough: Plane, out: Mask) -> tuple[float, float]:
@@ -261,7 +261,11 @@ def _folds(od: Plane, mask: Mask, mpp: float) -> Mask:
     n = _odd(400.0, mpp)
     weight = cv2.boxFilter(mask.astype(np.float32), cv2.CV_32F, (n, n)) + 1e-3
     around = cv2.boxFilter(grey, cv2.CV_32F, (n, n)) / weight
-    dense = mask & (grey > 2.0 * around) & (grey > 0.15)
+    # a fold has the hue of the tissue beside it; a stained gland is browner
+    brown = np.where(mask, od[..., 2] - od[..., 0], 0.0).astype(np.float32)
+    hue = cv2.boxFilter(brown, cv2.CV_32F, (n, n)) / weight / np.maximum(around, 0.01)
+    alike = np.abs(brown - hue * grey) < 0.25 * grey
+    dense = mask & alike & (grey > 1.7 * around) & (grey > 0.08)
     dense = _morph(dense, cv2.MORPH_CLOSE, 3 * mpp, mpp)
     return _elongated(_morph(dense, cv2.MORPH_OPEN, 16.0, mpp), mpp)
 

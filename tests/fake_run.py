@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import shapely
 import tifffile
 from PIL import Image, ImageDraw
 
+from her2path import heterogeneity
 from her2path.intervals import area_class, wilson
 from her2path.results import Result
 from her2path.schema import INTENSITY, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS
@@ -23,6 +25,8 @@ from her2path.settings import Settings
 from her2path.store import RunStore, write_gallery, write_maps
 
 MPP = 0.25
+SETTINGS = Settings().replace({"regions.size_um": 250.0, "heterogeneity.permutations": 99,
+                               "heterogeneity.biopsy_draws": 20})
 #: shares of the seven patterns, in the order of PATTERNS: background and positive clone
 MIXES = {
     "zero": ([0.97, 0.03, 0, 0, 0, 0, 0], [0.97, 0.03, 0, 0, 0, 0, 0]),
@@ -147,44 +151,12 @@ def regions_table(cells: pa.Table, plane: Plane) -> pa.Table:
 
 
 def _heterogeneity(cells: pa.Table, regions: pa.Table, ihc: str) -> dict:
-    at = cells["cell_type"].to_numpy(zero_copy_only=False) == "tumour"
-    pattern = cells["pattern"].to_numpy(zero_copy_only=False)[at]
-    intensity = cells["intensity"].to_numpy()[at]
-    positive = pattern == "intense_complete"
-    classes = regions["area_class"].to_pylist()
-    fraction = float(positive.mean())
-    shares = np.bincount(intensity, minlength=4) / len(intensity)
-    known = [c for c in classes if c != "indeterminate"]
-    clustered = fraction > 0.05
-    verdict = any(c in ("heterogeneous", "negative") for c in known) if ihc == "3+" else None
-    radii = [float(r) for r in range(0, 205, 5)]
-    return {
-        "basis": "ihc", "positive_definition": ["intense_complete"],
-        "areas": {
-            "n": len(classes), **{c: classes.count(c) for c in
-                                  ("positive", "heterogeneous", "negative", "indeterminate")},
-            "uncertain": 1, "rule": "filho_2021", "heterogeneous_case": verdict,
-            "reason": "at least one area is heterogeneous or negative" if verdict else
-            "on the IHC basis the verdict is given for 3+ only",
-            "false_alarm_probability": 0.01 if verdict else None,
-        },
-        "positive_cell_fraction": fraction,
-        "positive_area_fraction": known.count("positive") / max(1, len(known)),
-        "area_fraction_5_50": known.count("heterogeneous") / max(1, len(known)),
-        "low_vs_null": {
-            "cell_fraction": {"null": float(shares[0]), "low": float(shares[1] + shares[2]),
-                              "positive": float(shares[3])},
-            "area_fraction": {"null": 0.1, "ultralow": 0.1, "low": 0.4, "equivocal": 0.2,
-                              "positive": 0.2},
-        },
-        "pattern": {"type": "clustered" if clustered else "homogeneous",
-                    "p_value": 0.001 if clustered else None, "moran_i": 0.6 if clustered else 0.0,
-                    "cluster_area_fraction": 0.38 if clustered else 0.0},
-        "diversity": {"shannon": 0.9, "simpson": 0.4, "rao_q": 0.2, "gini": 0.1},
-        "bystander": {"radius_um": radii,
-                      "coverage": [min(1.0, fraction + (r / 200) * (1 - fraction)) for r in radii]
-                      if fraction > 0 else None},
-    }
+    """Measure it for real: cheap on a few thousand cells."""
+    tumour = cells.filter(pa.compute.equal(cells["cell_type"], "tumour"))
+    found = heterogeneity.measure(
+        tumour, ["intense_complete"], SETTINGS, regions=regions, score=ihc
+    )
+    return found.model_dump(mode="json")
 
 
 def result_of(kind: str, cells: pa.Table, regions: pa.Table, plane: Plane, slide: str | None) -> Result:
@@ -213,7 +185,7 @@ def result_of(kind: str, cells: pa.Table, regions: pa.Table, plane: Plane, slide
         "her2path_version": "0.1.0", "status": "not_evaluable" if dead else "complete",
         "slide": {"path": slide, "id": f"synthetic <{kind}>", "vendor": "aperio", "mpp": MPP,
                   "width_px": plane.width_px, "height_px": plane.height_px, "sha256_quick": "0" * 64},
-        "settings_sha256": Settings().sha256(),
+        "settings_sha256": SETTINGS.sha256(),
         "stain": {"white_point": [243, 243, 242], "hematoxylin": [0.65, 0.70, 0.29],
                   "dab": [0.27, 0.57, 0.78], "method": "fixed", "calibration": "uncalibrated"},
         "qc": {"flags": flags, "tissue_area_mm2": 0.75, "analysed_area_mm2": 0.74},
@@ -271,8 +243,7 @@ def make_run(
         path = out.parent / f"{out.name}.svs"
         write_slide(path, rgb)
     store = RunStore(out).create()
-    settings = Settings().replace({"regions.size_um": 250.0})
-    store.write_settings(settings)
+    store.write_settings(SETTINGS)
     store.write_cells([cells], rows=cells.num_rows)
     store.write_regions(regions)
     thumb = np.asarray(Image.fromarray(rgb).reduce(4))

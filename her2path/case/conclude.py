@@ -22,7 +22,20 @@ from her2path.settings import Settings
 from her2path.store import RunStore
 from her2path.store import write_maps as save_maps
 
-__all__ = ["Verdict", "assign", "conclude", "light_cells", "write_cells", "write_maps"]
+__all__ = [
+    "LIGHT",
+    "Verdict",
+    "assign",
+    "conclude",
+    "focus_grid",
+    "is_tumour",
+    "light_cells",
+    "make_regions",
+    "tissue_grid",
+    "with_cell_type",
+    "write_cells",
+    "write_maps",
+]
 
 #: what scoring and statistics need of a cell; outlines and the like stay on disk
 LIGHT = (
@@ -108,19 +121,12 @@ def conclude(tumour: pa.Table, region_table: pa.Table, other: int, settings: Set
         h_score=float(100.0 * tumour.column("intensity").to_numpy().mean()),
         heterogeneity=heterogeneity.measure(
             tumour,
-            positive=positive_patterns(settings),
+            positive=list(regions.positive_patterns(settings)),
             settings=settings,
             regions=region_table,
             score=score,
         ),
     )
-
-
-def positive_patterns(settings: Settings) -> tuple[str, ...]:
-    """Return which patterns count as positive: the setting, or what the guideline says."""
-    if settings.heterogeneity.positive is not None:
-        return tuple(settings.heterogeneity.positive)
-    return tuple(guidelines.positive_definition(settings.score.guideline))
 
 
 def write_cells(plan: Plan, store: RunStore, cells: pa.Table, region_id: NDArray[np.int32]) -> None:
@@ -211,15 +217,22 @@ def _mask_on(plan: Plan, rows: int, cols: int, side: int) -> NDArray[np.uint8]:
     return plan.in_tissue(xx, yy).astype(np.uint8)
 
 
+def tissue_grid(plan: Plan) -> tuple[NDArray[np.bool_], float]:
+    """Return the tissue mask on the maps' grid, as it is stored, and its µm per cell."""
+    side = plan.optics.factor * MAP_PX
+    rows, cols = -(-plan.grid.height_px // side), -(-plan.grid.width_px // side)
+    return _mask_on(plan, rows, cols, side).astype(bool), plan.optics.mpp * side
+
+
 def make_regions(
-    cells: pa.Table, plan: Plan, annotations: Annotations | None, settings: Settings
+    cells: pa.Table,
+    tissue: tuple[NDArray[np.bool_], float],
+    annotations: Annotations | None,
+    mpp: float,
+    settings: Settings,
 ) -> tuple[pa.Table, NDArray[np.int32]]:
     """Return the regions table and each cell's region."""
-    polygons = annotations.named_um(plan.optics.mpp) if annotations is not None else None
+    polygons = annotations.named_um(mpp) if annotations is not None else None
     return regions.make_regions(
-        cells,
-        settings.regions.kind,
-        settings,
-        tissue=(plan.tissue, plan.optics.mpp * plan.tissue_downsample),
-        polygons=polygons,
+        cells, settings.regions.kind, settings, tissue=tissue, polygons=polygons
     )

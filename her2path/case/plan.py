@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +21,12 @@ from her2path.slide import Slide, SlideInfo, SlideRef
 
 __all__ = ["Plan", "Prepared", "area_mm2", "fingerprint", "look", "make_plan", "reach_blocks"]
 
-#: side of the sampled tiles, level-0 pixels
-OVERVIEW_MAX_PX = 6000
+#: the overview is read at no more than this, and kept for the thumbnail
+OVERVIEW_PX = 2400
+#: a small specimen's mask is finer than `tissue.mpp`, so that it still has about this many pixels
+MASK_PX = 512
+#: but never finer than this, µm/px
+FINEST_MASK_MPP = 2.0
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Prepared:
 
     info: SlideInfo
     overview: NDArray[np.uint8]
-    overview_downsample: float
     tissue: tissue.Tissue
+    mask_downsample: float
     optics: Optics
     flags: tuple[QcFlag, ...]
 
@@ -82,8 +87,9 @@ def look(slide: Slide, settings: Settings) -> Prepared:
             "Scan at 20x or finer, or correct the pixel size with --mpp --force-mpp",
             code="COARSE_MPP",
         )
-    overview, downsample = slide.overview(OVERVIEW_MAX_PX)
-    found = tissue.find_tissue(overview, info.mpp * downsample, settings.tissue)
+    overview, _ = slide.overview(OVERVIEW_PX)
+    small, downsample = _for_mask(slide, settings)
+    found = tissue.find_tissue(small, info.mpp * downsample, settings.tissue)
     samples = _samples(slide, found, downsample, settings)
     model = stain.estimate(samples, info.mpp, settings.stain)
     fits, reason = stain.is_h_dab(samples, model)
@@ -96,7 +102,20 @@ def look(slide: Slide, settings: Settings) -> Prepared:
     if not found.mask.any():
         raise NotEvaluable("no tissue was found", "Check the slide", code="NO_TISSUE")
     optics = Optics(info.mpp, analysis_factor(info.mpp), model)
-    return Prepared(info, overview, downsample, found, optics, (*found.flags, *model.flags))
+    return Prepared(info, overview, found, downsample, optics, (*found.flags, *model.flags))
+
+
+def _for_mask(slide: Slide, settings: Settings) -> tuple[NDArray[np.uint8], float]:
+    """Return the slide reduced to the mask's pixel size, and its reduction from level 0."""
+    info = slide.info
+    longest_px = max(info.width_px, info.height_px)
+    mpp = min(settings.tissue.mpp, max(FINEST_MASK_MPP, longest_px * info.mpp / MASK_PX))
+    side = max(16, round(longest_px * info.mpp / mpp))
+    rgb, _ = slide.overview(2 * side)
+    scale = max(1.0, max(rgb.shape[:2]) / side)
+    size = (max(1, round(rgb.shape[1] / scale)), max(1, round(rgb.shape[0] / scale)))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8), info.width_px / size[0]
 
 
 def _samples(
@@ -122,7 +141,7 @@ def make_plan(
         align=optics.factor * MAP_PX,
     )
     plan = Plan(
-        slide, optics, settings, grid, (), seen.tissue.mask, seen.overview_downsample, work,
+        slide, optics, settings, grid, (), seen.tissue.mask, seen.mask_downsample, work,
         incomplete_score, Box(0, 0, info.width_px, info.height_px),
     )
     blocks = tuple(b.index for b in grid if plan.tissue_in(b.core).any())

@@ -50,6 +50,8 @@ class RunOptions:
     """How a run treats OUT and names; none of it changes a figure."""
 
     overwrite: bool = False
+    #: do a complete or unfinished run with other settings again instead of refusing
+    redo_stale: bool = False
     pseudonymise: bool = False
     qupath_crop: bool = False
     scheduler: str | None = None
@@ -122,7 +124,7 @@ def score_slide(
         Whatever `errors` lists; the exit code is an attribute.
     """
     chosen = settings if isinstance(settings, Settings) else load_settings(settings)
-    guidelines.get_rule_set(chosen.score.guideline)
+    guidelines.rule_set(chosen.score.guideline)
     how = options or RunOptions()
     store = RunStore(Path(out)).create()
     with RunLock(store.out), Stream(chosen.stream.workers, how.scheduler) as stream:
@@ -244,14 +246,16 @@ class _Run:
             Where it holds another run, and overwriting was not asked for.
         """
         store, overwrite = self.store, self.options.overwrite
+        replaces = overwrite or self.options.redo_stale
         if store.complete and not overwrite:
             if getattr(store.result(), "fingerprint", None) == self.mark:
                 return True
-            self._refuse("a complete result")
+            if not replaces:
+                self._refuse("a complete result")
         # the blocks' layout is part of what an unfinished run can go on with
         mark = {"run": self.mark, "block_px": self.settings.stream.block_px}
         known = store.fingerprint()
-        if known is not None and known.get("run") != self.mark and not overwrite:
+        if known is not None and known.get("run") != self.mark and not replaces:
             self._refuse("an unfinished run")
         if known != mark:
             store.drop_work()
@@ -284,7 +288,7 @@ class _Run:
         cells = conclude.assign(conclude.light_cells(plan), self.annotations, self.settings)
         self._enough(cells)
         region_table, region_id = conclude.make_regions(
-            cells, plan, self.annotations, self.settings
+            cells, conclude.tissue_grid(plan), self.annotations, plan.optics.mpp, self.settings
         )
         mine = conclude.is_tumour(cells)
         tumour = cells.append_column("region_id", pa.array(region_id, pa.int32())).filter(
@@ -336,7 +340,7 @@ class _Run:
         )
 
     def _tissue_mm2(self, seen: Prepared) -> float:
-        return area_mm2(seen.tissue.mask, seen.info.mpp * seen.overview_downsample)
+        return area_mm2(seen.tissue.mask, seen.info.mpp * seen.mask_downsample)
 
     def _enough(self, cells: pa.Table) -> None:
         n = int(conclude.is_tumour(cells).sum())

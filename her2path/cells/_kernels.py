@@ -20,6 +20,9 @@ COS = np.cos(np.arange(RAYS) * (2 * np.pi / RAYS))
 SIN = np.sin(np.arange(RAYS) * (2 * np.pi / RAYS))
 FAR = 1e30
 
+#: a crest this near to the own nucleus' edge counts only when it is stronger than that
+EDGE_UM, EDGE_CREST = 0.6, 0.55
+
 EXPANSION, RIDGE, LIMIT = 0, 1, 2
 
 
@@ -54,16 +57,18 @@ def bin_points(x: F64, y: F64, size: float) -> tuple[I64, I64, int, int]:
 
 
 @njit(cache=True, nogil=True)
-def bilinear(plane: F32, x: float, y: float) -> float:
-    """Return the plane at a point, the edge's value outside."""
-    height, width = plane.shape
-    ix, iy = int(np.floor(x)), int(np.floor(y))
-    fx, fy = x - ix, y - iy
-    x0, x1 = min(max(ix, 0), width - 1), min(max(ix + 1, 0), width - 1)
-    y0, y1 = min(max(iy, 0), height - 1), min(max(iy + 1, 0), height - 1)
-    upper = plane[y0, x0] + fx * (plane[y0, x1] - plane[y0, x0])
-    lower = plane[y1, x0] + fx * (plane[y1, x1] - plane[y1, x0])
-    return upper + fy * (lower - upper)
+def bilinear_at(d: F32, ix: int, iy: int, px: float, py: float) -> float:
+    """Return the plane at pixel (ix, iy) + (px, py), the edge's value outside."""
+    height, width = d.shape
+    jx, jy = int(np.floor(px)), int(np.floor(py))
+    gx, gy = px - jx, py - jy
+    jx += ix
+    jy += iy
+    x0, x1 = min(max(jx, 0), width - 1), min(max(jx + 1, 0), width - 1)
+    y0, y1 = min(max(jy, 0), height - 1), min(max(jy + 1, 0), height - 1)
+    upper = d[y0, x0] + gx * (d[y0, x1] - d[y0, x0])
+    lower = d[y1, x0] + gx * (d[y1, x1] - d[y1, x0])
+    return upper + gy * (lower - upper)
 
 
 @njit(cache=True, nogil=True)
@@ -196,6 +201,7 @@ def grow(
         for k in range(RAYS):
             _sample_ray(d, int(ix), int(iy), fx, fy, k, step, profile[: used + pad])
             ridge_evidence(profile[: used + pad], used, near, wide, crest[k])
+            _mute_edge(crest[k, :used], int((nucleus[i, k] + EDGE_UM / um) / step) + 1)
             home = max(min(nucleus[i, k] + expansion_um / um, soft[k]), 0.8 * nucleus[i, k])
             home = min(home, max_um / um)
             lowest = 0.85 * nucleus[i, k] - 0.3 / um
@@ -207,7 +213,9 @@ def grow(
             radii[i, k] = q * step
             if crest[k, q] >= 0.15:
                 kind[i, k] = RIDGE
-                behind[i, k] = _line_behind(crest[k, :used], q)
+                place = (int(ix), int(iy), fx, fy, k, step)
+                far = min(hard[k], q * step + 16.0 / um)
+                behind[i, k] = _line_behind(d, place, q, int(far / step), (near, wide))
             elif q * step >= 0.9 * soft[k]:
                 kind[i, k] = LIMIT
     return radii, kind, behind
@@ -217,18 +225,9 @@ def grow(
 def _sample_ray(
     d: F32, ix: int, iy: int, fx: float, fy: float, k: int, step: float, out: F64
 ) -> None:
-    height, width = d.shape
     for q in range(out.size):
-        px, py = fx + q * step * COS[k], fy + q * step * SIN[k]
-        jx, jy = int(np.floor(px)), int(np.floor(py))
-        gx, gy = px - jx, py - jy
-        jx += ix
-        jy += iy
-        x0, x1 = min(max(jx, 0), width - 1), min(max(jx + 1, 0), width - 1)
-        y0, y1 = min(max(jy, 0), height - 1), min(max(jy + 1, 0), height - 1)
-        upper = d[y0, x0] + gx * (d[y0, x1] - d[y0, x0])
-        lower = d[y1, x0] + gx * (d[y1, x1] - d[y1, x0])
-        out[q] = upper + gy * (lower - upper)
+        r = q * step
+        out[q] = bilinear_at(d, ix, iy, fx + r * COS[k], fy + r * SIN[k])
 
 
 @njit(cache=True, nogil=True)
@@ -254,9 +253,28 @@ def _ray_cost(crest: F64, step: float, um: float, marks: tuple, out: F64) -> Non
 
 
 @njit(cache=True, nogil=True)
-def _line_behind(crest: F64, q: int) -> int:
+def _mute_edge(crest: F64, stop: int) -> None:
+    """Silence weak crests up to a nucleus' edge: chroma subsampling paints the edge brown."""
+    for q in range(min(stop, crest.size)):
+        if crest[q] < EDGE_CREST:
+            crest[q] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def _line_behind(d: F32, place: tuple, q: int, stop: int, widths: tuple) -> int:
     """Return 1 where a second line follows 4 µm or more behind the first (steps of 0.35 µm)."""
-    for s in range(q + 11, crest.size):
-        if crest[s] > 0.3:
+    ix, iy, fx, fy, k, step = place
+    near, wide = widths
+    begin = q + 11
+    if stop <= begin:
+        return 0
+    profile = np.empty(stop - begin + 2 * wide)
+    for s in range(profile.size):
+        r = (begin - wide + s) * step
+        profile[s] = bilinear_at(d, ix, iy, fx + r * COS[k], fy + r * SIN[k])
+    crest = np.empty(profile.size - wide)
+    ridge_evidence(profile, crest.size, near, wide, crest)
+    for s in range(wide, crest.size):
+        if crest[s] > 0.2:
             return 1
     return 0

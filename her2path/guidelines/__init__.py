@@ -1,8 +1,8 @@
 """Guidelines: versioned rule sets that turn counts of staining patterns into a score."""
 
+from her2path.guidelines.category import category_from_score, category_of
 from her2path.guidelines.clusters import cluster_levels, largest_clusters
 from her2path.guidelines.engine import (
-    category_of,
     h_score,
     pattern_score,
     positive_definition,
@@ -22,6 +22,7 @@ __all__ = [
     "Mix",
     "Rule",
     "RuleSet",
+    "category_from_score",
     "category_of",
     "cluster_levels",
     "h_score",

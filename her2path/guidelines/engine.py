@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from her2path.errors import NotEvaluable, UsageError
+from her2path.guidelines.category import category_of
 from her2path.guidelines.clusters import largest_clusters
 from her2path.guidelines.load import get_rule_set
 from her2path.guidelines.mix import Limits, Mix
@@ -22,17 +23,16 @@ from her2path.guidelines.tables import (
     column,
     column_names,
     is_counts,
-    pattern_codes,
+    pattern_column,
     pattern_counts,
     tumour_mask,
 )
 from her2path.guidelines.trace import FLAGS, decision_trace, rule_words
 from her2path.results import Score
 from her2path.schema import INTENSITY, PATTERNS
-from her2path.settings import ScoreSettings, Settings
+from her2path.settings import ScoreSettings, Settings, load_settings
 
 __all__ = [
-    "category_of",
     "h_score",
     "mix_of",
     "pattern_score",
@@ -45,14 +45,12 @@ __all__ = [
 
 Guideline = str | Path | RuleSet
 _INTENSITIES = np.array([INTENSITY[p] for p in PATTERNS])
-#: ISH results that settle nothing: the category stays as IHC leaves it
-_OPEN_ISH = ("recount_due", "equivocal", "ihc_needed", "not_evaluable")
 
 
 def score_settings(settings: Settings | ScoreSettings | None) -> ScoreSettings:
     """Return the ``score`` section of whatever was given."""
     if settings is None:
-        return Settings().score
+        return load_settings().score
     return settings.score if isinstance(settings, Settings) else settings
 
 
@@ -181,7 +179,7 @@ def mix_of(
         return Mix(pattern_counts(counts)[None], sizes)
     tumour = tumour_mask(counts)
     keep: Any = slice(None) if tumour is None else tumour
-    codes = pattern_codes(column(counts, "pattern"))[keep]
+    codes = pattern_column(counts)[keep]
     tally = np.bincount(codes, minlength=len(PATTERNS)).astype(np.int64)[None]
     if not rule_set.needs_clusters:
         return Mix(tally)
@@ -238,40 +236,6 @@ def rule_indices(rule_set: RuleSet, mix: Mix, settings: ScoreSettings) -> np.nda
         out[fires] = i
         open_ &= ~fires
     return out
-
-
-def category_of(rule: Rule, rule_set: RuleSet, ish_status: str | None = None) -> tuple[str, bool]:
-    """Return the category and whether IHC and ISH disagree.
-
-    Parameters
-    ----------
-    rule : Rule
-        The rule that decided.
-    rule_set : RuleSet
-        Its guideline.
-    ish_status : str, optional
-        ``positive`` or ``negative``; an open result (``recount_due``, ...) settles nothing.
-
-    Raises
-    ------
-    UsageError
-        For an unknown ISH status.
-    """
-    if ish_status not in (None, "positive", "negative", *_OPEN_ISH):
-        raise UsageError(f"the ISH status {ish_status!r} is unknown", "Valid: positive, negative")
-    by_ihc, decided = rule.verdict, ish_status in ("positive", "negative")
-    if by_ihc == "equivocal":
-        if not decided:
-            return "equivocal", False
-        if ish_status == "positive":
-            return "positive", False
-        return ("low" if rule_set.substates else "negative"), False
-    if by_ihc == "positive":
-        return "positive", ish_status == "negative"
-    if ish_status == "positive" and rule_set.ish_positive_suffices:
-        return "positive", True
-    low = "low" if rule.score != "0" else str(rule.substate)
-    return (low if rule_set.substates else "negative"), ish_status == "positive"
 
 
 def _decide(rule_set: RuleSet, mix: Mix, settings: ScoreSettings, ish: str | None) -> Score:

@@ -10,7 +10,7 @@ import numpy as np
 from her2path.errors import UsageError
 from her2path.schema import CELL_TYPES, PATTERNS
 
-__all__ = ["column", "column_names", "is_counts", "pattern_codes", "pattern_counts", "tumour_mask"]
+__all__ = ["column", "column_names", "is_counts", "pattern_codes", "pattern_column", "pattern_counts", "tumour_mask"]
 
 
 def column_names(table: Any) -> tuple[str, ...]:
@@ -52,6 +52,23 @@ def column(table: Any, name: str) -> np.ndarray:
     if hasattr(values, "to_numpy"):  # pandas
         return np.asarray(values.to_numpy())
     return np.asarray(values)
+
+
+def pattern_column(table: Any) -> np.ndarray:
+    """Return a table's ``pattern`` column as int8 codes; see `pattern_codes`."""
+    values = table["pattern"] if "pattern" in column_names(table) else None
+    if hasattr(values, "combine_chunks") and str(values.type).startswith("dictionary"):
+        # a dictionary holds every pattern once: only its few words are compared
+        parts = [_decoded(chunk) for chunk in getattr(values, "chunks", [values])]
+        return pattern_codes(np.concatenate(parts) if parts else np.zeros(0, np.int8))
+    return pattern_codes(column(table, "pattern"))
+
+
+def _decoded(chunk: Any) -> np.ndarray:
+    if chunk.null_count:
+        return np.asarray(chunk.to_pylist(), dtype=object)
+    codes = pattern_codes(np.asarray(chunk.dictionary.to_pylist(), dtype=object))
+    return np.asarray(codes[chunk.indices.to_numpy(zero_copy_only=False)])
 
 
 def tumour_mask(table: Any) -> np.ndarray | None:

@@ -19,10 +19,8 @@ I32 = NDArray[np.int32]
 
 #: a ray's neighbour: its own border lies within this of the line (µm)
 GAP_UM = 1.7
-#: lines of one kind vary by this much along a ring (granules, breaks, slant cuts)
-SPREAD = 0.30
-#: probability that staining begins or ends between two rays
-SWITCH = 0.03
+#: borders nearer than this are one line (µm)
+SAME_UM = 0.6
 
 
 @njit(cache=True, nogil=True)
@@ -56,8 +54,9 @@ def link_rays(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) -> N
     um : µm of one such unit
     r : (N, RAYS) radius of the line, µm
     far_um : neighbours farther than this are not looked at
-    out : partner (N, RAYS) int32 = neighbour * RAYS + its ray, or -1; and
-        junction (N, RAYS), 1 where a second neighbour's border is as near
+    out : partner (N, RAYS) int32 = neighbour * RAYS + its ray, or -1;
+        junction (N, RAYS), 1 where a second neighbour's border is as near;
+        overlap (N, RAYS), how much of the neighbour's line this ray reads, 0..1
     """
     n = x.size
     largest = np.zeros(n)
@@ -90,7 +89,7 @@ def link_rays(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) -> N
 @njit(cache=True, nogil=True)
 def _link_one(i: int, k: int, place: tuple, r: F64, largest: F64, near: I64, out: tuple) -> None:
     x, y, um = place
-    partner, junction = out
+    partner, junction, overlap = out
     px, py = r[i, k] * COS[k], r[i, k] * SIN[k]
     best, second, found = 1e9, 1e9, -1
     for s in range(near.size):
@@ -113,6 +112,7 @@ def _link_one(i: int, k: int, place: tuple, r: F64, largest: F64, near: I64, out
             second = gap
     partner[i, k] = found if best <= GAP_UM else -1
     junction[i, k] = 1.0 if second <= GAP_UM else 0.0
+    overlap[i, k] = min(max((GAP_UM - best) / (GAP_UM - SAME_UM), 0.0), 1.0)
 
 
 @njit(cache=True, nogil=True)
@@ -134,18 +134,30 @@ def ring_lengths(r: F64) -> F64:
 
 
 @njit(cache=True, nogil=True)
-def first_guess(m: F64, weight: F64, sd: F64, partner: I32, p: F64, a: F64) -> None:
-    """Start: a shared line is halved; a cell's mass is the mean of what stands out."""
+def first_guess(data: tuple, p: F64, a: F64, exists: F64) -> None:
+    """Start: a shared line goes to the cell with more line around it, halves in a tie."""
+    m, weight, sd, partner, overlap, _, _ = data
+    closed = np.empty(m.shape[0])
+    for i in range(m.shape[0]):
+        lined, total = 0.0, 1e-9
+        for k in range(RAYS):
+            total += weight[i, k]
+            lined += weight[i, k] if m[i, k] > 2.5 * sd[i, k] else 0.0
+        closed[i] = (0.02 + lined / total) ** 3
     for i in range(m.shape[0]):
         total, count = 0.0, 0.0
         for k in range(RAYS):
-            half = m[i, k] if partner[i, k] < 0 else 0.5 * m[i, k]
+            part = m[i, k]
+            if partner[i, k] >= 0:
+                j = partner[i, k] // RAYS
+                part *= 1.0 - overlap[i, k] * closed[j] / (closed[i] + closed[j])
             p[i, k] = 0.1
-            if half > 2.0 * sd[i, k]:
+            if part > 2.0 * sd[i, k]:
                 p[i, k] = 0.6
-                total += weight[i, k] * half
+                total += weight[i, k] * part
                 count += weight[i, k]
         a[i] = total / count if count > 0 else 0.0
+        exists[i] = 1.0
 
 
 @njit(cache=True, nogil=True)
@@ -156,38 +168,60 @@ def likeness(residual: float, var: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def sweep(data: tuple, state: tuple, heat: float, least: float, new: tuple) -> None:
+def alike(own: float, other: float) -> float:
+    """Return 1 for lines of the same strength, 0 where one is 4 times the other or more."""
+    low, high = min(own, other), max(own, other)
+    if high <= 0.0:
+        return 0.0
+    return min(max((low / high - 0.25) / 0.25, 0.0), 1.0)
+
+
+@njit(cache=True, nogil=True)
+def sweep(data: tuple, state: tuple, rule: tuple, new: tuple) -> None:
     """Update every cell once from the others' last state.
 
-    data : m, weight, sd, partner, ghost (all (N, RAYS))
-    state : p (N, RAYS), a (N,)
-    heat : power on the evidence of one ray, < 1 as neighbouring rays err together
-    least : smallest mass of a stained line (OD µm)
-    new : p, a, known (N, RAYS; how well the data tell stained from not), evidence (N,; log odds
-        of any staining against none)
+    data : m, weight, sd, partner, ghost (all (N, RAYS)), least (N,; smallest mass of a stained
+        line, OD µm)
+    state : p (N, RAYS), a (N,), exists (N,; probability that there is any staining)
+    rule : heat, the power on the evidence of one ray (< 1 as neighbouring rays err together);
+        spread, by how much of itself a line varies along a ring (grains, breaks, slant cuts);
+        switch, the probability that staining begins or ends between two rays;
+        needed, the log odds from which a cell counts as stained; relief and ease, by how much
+        of themselves `needed` and `least` fall for a cell whose neighbours are all stained alike
+    new : p, a, exists, known (N, RAYS; how well the data tell stained from not), evidence (N,; log odds
+        of any staining against none), floor (N,; smallest mass of a stained line here)
     """
-    m, weight, sd, partner, ghost = data
-    p, a = state
-    new_p, new_a, known, evidence = new
+    m, weight, sd, partner, overlap, ghost, least = data
+    heat, spread, switch, needed, relief, ease = rule
+    p, a, exists = state
+    new_p, new_a, new_exists, known, evidence, floor = new
     from_others, unsure = np.empty(RAYS), np.empty(RAYS)
     odds = np.empty(RAYS)
     for i in range(m.shape[0]):
+        company, links = 0.0, 1.0
         for k in range(RAYS):
             e, v = 0.0, 0.0
             link = partner[i, k]
             if link >= 0:
                 j, s = link // RAYS, link % RAYS
-                q = p[j, s]
-                e = q * a[j]
-                v = q * (1.0 - q) * a[j] * a[j] + q * (SPREAD * a[j]) ** 2
+                q = exists[j] * p[j, s]
+                links += 1.0
+                company += exists[j] * alike(a[i], a[j])
+                full = overlap[i, k] * a[j]
+                e = q * full
+                # two lines that only touch: how much is read of the other is not known well
+                v = q * (1.0 - q) * full * full + q * (spread * full) ** 2
+                v += q * (0.5 * (1.0 - overlap[i, k]) * full) ** 2
             elif ghost[i, k] > 0:
                 v = m[i, k] * m[i, k]
             from_others[k] = e
             unsure[k] = v + sd[i, k] * sd[i, k]
-        own = _own_mass(m[i], weight[i], p[i], from_others, unsure, a[i])
+        own = _own_mass(m[i], weight[i], p[i], from_others, unsure, (a[i], spread))
         new_a[i] = own
-        strength = max(own, least)
-        own_var = (SPREAD * strength) ** 2
+        company = min(company / links, 1.0)
+        floor[i] = least[i] * (1.0 - ease * company)
+        strength = max(own, floor[i])
+        own_var = (spread * strength) ** 2
         for k in range(RAYS):
             rest = m[i, k] - from_others[k]
             on = likeness(rest - strength, unsure[k] + own_var)
@@ -195,15 +229,17 @@ def sweep(data: tuple, state: tuple, heat: float, least: float, new: tuple) -> N
             ratio = on / off
             known[i, k] = weight[i, k] * abs(np.log(ratio))
             odds[k] = ratio ** (heat * weight[i, k])
-        evidence[i] = ring_posterior(odds, new_p[i])
+        evidence[i] = ring_posterior(odds, switch, new_p[i])
+        new_exists[i] = 1.0 / (1.0 + np.exp(needed * (1.0 - relief * company) - evidence[i]))
 
 
 @njit(cache=True, nogil=True)
-def _own_mass(m: F64, weight: F64, p: F64, others: F64, unsure: F64, last: float) -> float:
+def _own_mass(m: F64, weight: F64, p: F64, others: F64, unsure: F64, guess: tuple) -> float:
+    last, spread = guess
     total, count = 0.0, 0.0
     for k in range(RAYS):
         rest = m[k] - others[k]
-        var = unsure[k] + (SPREAD * last) ** 2
+        var = unsure[k] + (spread * last) ** 2
         t = 1.0 + (rest - last) ** 2 / (3.0 * var)
         w = weight[k] * p[k] / (var * t)
         total += w * rest
@@ -212,12 +248,12 @@ def _own_mass(m: F64, weight: F64, p: F64, others: F64, unsure: F64, last: float
 
 
 @njit(cache=True, nogil=True)
-def ring_posterior(odds: F64, out: F64) -> float:
+def ring_posterior(odds: F64, switch: float, out: F64) -> float:
     """Write P(stained) of each ray of a closed two-state chain; return log odds of any at all.
 
     Exact: products of 2 x 2 matrices before and after each ray.
     """
-    stay, move = 1.0 - SWITCH, SWITCH
+    stay, move = 1.0 - switch, switch
     after = np.empty((RAYS + 1, 4))
     after[RAYS, 0], after[RAYS, 1], after[RAYS, 2], after[RAYS, 3] = 1.0, 0.0, 0.0, 1.0
     log_scale = 0.0
@@ -250,14 +286,15 @@ def ring_posterior(odds: F64, out: F64) -> float:
 
 
 @njit(cache=True, nogil=True)
-def share_reading(m: F64, partner: I32) -> F64:
-    """Return the mean of both cells' readings of a shared line."""
+def share_reading(m: F64, partner: I32, overlap: F64) -> F64:
+    """Return the mean of both cells' readings of a shared line, own ones of parted lines."""
     out = m.copy()
     for i in range(m.shape[0]):
         for k in range(RAYS):
             link = partner[i, k]
             if link >= 0:
-                out[i, k] = 0.5 * (m[i, k] + m[link // RAYS, link % RAYS])
+                other = m[link // RAYS, link % RAYS]
+                out[i, k] += 0.5 * overlap[i, k] * overlap[i, k] * (other - m[i, k])
     return out
 
 
@@ -266,12 +303,12 @@ def summarise(
     data: tuple, state: tuple, proof: tuple, lines: tuple, ring: tuple, limits: tuple, out: F64
 ) -> None:
     """Write (N, 9): OD, OD of the ring, mass, completeness, width, -, shared, corner, unsure."""
-    m, weight, _, partner, _ = data
-    p, a = state
-    known, evidence = proof
+    m, weight, _, partner, overlap, _, least = data
+    p, a, exists = state
+    known, floor = proof
     crest, width = lines
     length, junction = ring
-    least_evidence, least, blur_um, gauss = limits
+    blur_um, gauss = limits
     for i in range(m.shape[0]):
         around, stained, shared, corner, open_ = 0.0, 0.0, 0.0, 0.0, 0.0
         peak, mass, wide, trust = 0.0, 0.0, 0.0, 0.0
@@ -284,8 +321,9 @@ def summarise(
             others = 0.0
             if link >= 0:
                 shared += w
-                others = p[link // RAYS, link % RAYS] * a[link // RAYS]
-            if known[i, k] < 1.0 and others > 3.0 * max(a[i], least):
+                j = link // RAYS
+                others = overlap[i, k] * exists[j] * p[j, link % RAYS] * a[j]
+            if known[i, k] < 1.0 and others > 3.0 * max(a[i], least[i]):
                 open_ += w
             own = a[i] / (a[i] + others) if a[i] > 0 else 0.0
             v = w * weight[i, k] * p[i, k] * own * own
@@ -296,7 +334,7 @@ def summarise(
         around = max(around, 1e-9)
         out[i, 6], out[i, 7] = shared / around, corner / around
         out[i, 8] = 1.0 if open_ > 0.4 * around else 0.0
-        if evidence[i] < least_evidence or a[i] < least or trust <= 0 or peak <= 0:
+        if exists[i] < 0.5 or a[i] < floor[i] or trust <= 0 or peak <= 0:
             continue
         blurred = wide / trust
         sharp = np.sqrt(max(blurred * blurred - blur_um * blur_um, 0.16 * blurred * blurred))

@@ -22,6 +22,14 @@ U8 = NDArray[np.uint8]
 STEP_UM = 0.25
 HALF = 13
 TAPS = 2 * HALF + 1
+#: what a ray reads as mass for one unit of texture, µm
+TEXTURE_UM = 1.3
+#: share of a line's crest that its grains show beside it
+OWN_GRAIN = 0.12
+#: a line whose red OD rises by this share of its blue one is grey (a refractile edge), not brown;
+#: darker lines than GREY_CREST saturate and are not asked
+GREY, GREY_CREST = 0.72, 0.6
+LOG = -np.log10(np.maximum(np.arange(256), 1) / 255.0)
 #: places of one line's result
 R_UM, MASS, CREST, FWHM, RIDGE, INNER = 0, 1, 2, 3, 4, 5
 
@@ -112,6 +120,21 @@ def _mean3(p: F64, q: int) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _texture(p: F64, before: F64, after: F64) -> float:
+    """Return how much the OD changes along the border, on both sides of the line.
+
+    Granules and camera noise do, a membrane or the edge of a nucleus hardly.
+    """
+    inner, outer = 0.0, 0.0
+    for q in range(3, 8):
+        inner += 0.2 * abs(before[q] - 2.0 * p[q] + after[q])
+        far = TAPS - 1 - q
+        outer += 0.2 * abs(before[far] - 2.0 * p[far] + after[far])
+    # a neighbour's dark line a little farther out is not texture
+    return 0.5 * (inner + min(outer, 2.0 * inner + 0.01))
+
+
+@njit(cache=True, nogil=True)
 def _mass(p: F64, a: int, b: int, low_a: float, low_b: float) -> float:
     """Return OD x µm between two shoulders, above the straight line that joins them."""
     total = 0.0
@@ -139,6 +162,39 @@ def _width(smooth: F64, c: int, base: float) -> float:
         else:
             total += abs(q - c)
     return total * STEP_UM
+
+
+@njit(cache=True, nogil=True)
+def colour_rise(
+    rgb: U8, iy: int, ix: int, at: tuple, normal: tuple, shoulder: float
+) -> tuple[float, float]:
+    """Return by how much red and blue OD rise from both shoulders to the crest at `at`."""
+    y, x = at
+    ny, nx = normal
+    red, blue = 0.0, 0.0
+    for side in range(-1, 2):
+        row = iy + int(np.floor(y + side * shoulder * ny + 0.5))
+        column = ix + int(np.floor(x + side * shoulder * nx + 0.5))
+        row = min(max(row, 0), rgb.shape[0] - 1)
+        column = min(max(column, 0), rgb.shape[1] - 1)
+        weight = 1.0 if side == 0 else -0.5
+        red += weight * LOG[rgb[row, column, 0]]
+        blue += weight * LOG[rgb[row, column, 2]]
+    return red, blue
+
+
+@njit(cache=True, nogil=True)
+def drop_grey(red: F64, blue: F64, mass: F32, crest: F32) -> None:
+    """Empty the rays whose line, over five rays, is grey."""
+    for k in range(RAYS):
+        if crest[k] <= 0.04 or crest[k] >= GREY_CREST:
+            continue
+        r, b = 0.0, 0.0
+        for s in range(-2, 3):
+            r += red[(k + s + RAYS) % RAYS]
+            b += blue[(k + s + RAYS) % RAYS]
+        if b > 0.2 and r > GREY * b:
+            mass[k] = 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -216,7 +272,9 @@ def measure(
     nx, ny, radius = np.empty(RAYS), np.empty(RAYS), np.empty(RAYS)
     raw, p, smooth = np.empty((RAYS, TAPS)), np.empty(TAPS), np.empty(TAPS)
     line = np.empty(6)
-    inside, ripple, shoulder = np.empty(RAYS), np.empty(RAYS), np.empty(RAYS)
+    profile, texture = np.empty((RAYS, TAPS)), np.empty(RAYS)
+    inside, shoulder = np.empty(RAYS), np.empty(RAYS)
+    red, blue = np.empty(RAYS), np.empty(RAYS)
     near = np.empty(512, np.int64)
     for i in range(n_cells):
         x0, y0 = (x[i] + 0.5) * factor - 0.5, (y[i] + 0.5) * factor - 0.5
@@ -239,6 +297,7 @@ def measure(
             before, after = (k + RAYS - 1) % RAYS, (k + 1) % RAYS
             for q in range(TAPS):
                 p[q] = 0.25 * (raw[before, q] + 2.0 * raw[k, q] + raw[after, q])
+                profile[k, q] = p[q]
             read_line(p, smooth, reach, line)
             off = line[R_UM] / um
             lx = ring[i, k] * COS[k] + off * nx[k]
@@ -247,6 +306,12 @@ def measure(
             own = abs(r - nucleus[i, k]) * um
             other = edge_distance(
                 x[i] + lx, y[i] + ly, (x, y, largest), near[:count], nucleus, 2.5 / um
+            )
+            turn = off * factor
+            red[k], blue[k] = colour_rise(
+                rgb, iy, ix,
+                (fy + radius[k] * SIN[k] + turn * ny[k], fx + radius[k] * COS[k] + turn * nx[k]),
+                (ny[k], nx[k]), 1.5 / mpp,
             )
             line_r[i, k] = r * um
             mass[i, k], crest[i, k], fwhm[i, k] = line[MASS], line[CREST], line[FWHM]
@@ -260,19 +325,22 @@ def measure(
                     rgb, luts, iy, ix, fy + mid * SIN[k], fx + mid * COS[k]
                 )
                 n_inside += 1
-            c = int(HALF - 2.25 / STEP_UM)
-            wave = (p[c - 1] + p[c] + p[c + 1]) / 3.0 - 0.25 * (
-                p[c - 3] + p[c - 4] + p[c + 3] + p[c + 4]
-            )
-            ripple[k] = abs(wave)
+        drop_grey(red, blue, mass[i], crest[i])
         # where the nucleus fills its cell, the line's inner shoulders stand in
-        cytoplasm[i] = _median(inside[:n_inside]) if n_inside >= 4 else _median(shoulder)
-        noise[i] = 1.4826 * 1.25 * _median(ripple)
+        cytoplasm[i] = (
+            _ranked(inside[:n_inside], 0.5) if n_inside >= 4 else _ranked(shoulder, 0.5)
+        )
+        for k in range(RAYS):
+            before, after = (k + RAYS - 2) % RAYS, (k + 2) % RAYS
+            texture[k] = _texture(profile[k], profile[before], profile[after])
+            # a dark line's own grains spread that far; they are no texture of the cytoplasm
+            texture[k] = max(texture[k] - OWN_GRAIN * max(crest[i, k], 0.0), 0.0)
+        noise[i] = TEXTURE_UM * _ranked(texture, 0.7)
 
 
 @njit(cache=True, nogil=True)
-def _median(values: F64) -> float:
-    """Sort in place and return the median; 0 of nothing."""
+def _ranked(values: F64, share: float) -> float:
+    """Sort in place and return the value at a share of the ranks; 0 of nothing."""
     n = values.size
     if n == 0:
         return 0.0
@@ -283,4 +351,4 @@ def _median(values: F64) -> float:
             values[b + 1] = values[b]
             b -= 1
         values[b + 1] = v
-    return 0.5 * (values[(n - 1) // 2] + values[n // 2])
+    return values[int(share * (n - 1) + 0.5)]

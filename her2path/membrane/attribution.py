@@ -26,11 +26,20 @@ Raw = dict[str, NDArray[np.generic]]
 #: neighbours' centres farther apart than this share no line
 LINK_UM = 26.0
 #: how much one ray counts, sweep by sweep
-HEAT = (0.10, 0.16, 0.24, 0.32, 0.40, 0.45)
+HEAT = (0.06, 0.10, 0.15, 0.20, 0.24, 0.27)
+#: lines of one cell vary by this share of themselves (grains, breaks, slant cuts)
+SPREAD = 0.30
+#: probability that staining begins or ends between two rays
+SWITCH = 0.05
 #: a cell depends on cells within this (one link a sweep, and one for the links themselves)
 REACH_UM = LINK_UM * (len(HEAT) + 1)
 #: log odds of any staining against none, from which a cell is stained
-EVIDENCE = 4.0
+EVIDENCE = 6.0
+#: by how much of themselves EVIDENCE and the smallest mass fall in the company of cells that are
+#: stained alike: faint cells come together, false ones alone
+RELIEF, EASE = 0.9, 0.5
+#: smallest mass (OD µm) of a stained line, and how far it must stand out of the texture
+LEAST, TEXTURE, BLUSH_UM = 0.035, 2.2, 1.2
 #: share of a Gaussian's peak times its full width that is its integral
 GAUSS = 1.0645
 #: full width of the blur that is taken out of the lines (scanner, nominal), µm
@@ -64,7 +73,7 @@ def resolve(
     del settings
     ids = raw["cell_id"]
     if ids.size == 0:
-        return _columns(np.zeros((0, 9)))
+        return _columns(np.zeros((0, 10)))
     order = np.argsort(ids, kind="stable")
     table = _solve({name: values[order] for name, values in raw.items()}, mpp_a)
     back = np.empty_like(table)
@@ -81,55 +90,54 @@ def _columns(table: F64) -> dict[str, NDArray[np.generic]]:
         name: table[:, c].astype(np.float32) for c, name in enumerate(names)
     }
     found["uncertain"] = table[:, 8] > 0.5
+    found["membrane_evidence"] = table[:, 9].astype(np.float32)
     return found
 
 
 def _solve(raw: Raw, mpp_a: float) -> F64:
-    """Return the table of results (N, 9) of cells sorted by cell_id."""
+    """Return the table of results (N, 10) of cells sorted by cell_id."""
     r = unpack("line_r", raw["line_r"])
     n = r.shape[0]
     partner = np.full(r.shape, -1, np.int32)
-    junction = np.zeros(r.shape)
+    junction, overlap = np.zeros(r.shape), np.zeros(r.shape)
     um = mpp_a / 16.0
     x, y = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64)
-    _joint.link_rays(x, y, um, r, LINK_UM, (partner, junction))
-    m, weight, sd, ghost = _evidence(raw, partner, junction, mpp_a)
-    state = np.empty(r.shape), np.empty(n)
-    _joint.first_guess(m, weight, sd, partner, *state)
-    known, evidence = np.empty(r.shape), np.empty(n)
-    least = _least_mass(mpp_a)
-    data = (m, weight, sd, partner, ghost)
+    _joint.link_rays(x, y, um, r, LINK_UM, (partner, junction, overlap))
+    m, weight, sd, ghost, least = _evidence(raw, partner, junction, overlap)
+    state = np.empty(r.shape), np.empty(n), np.empty(n)
+    known, evidence, floor = np.empty(r.shape), np.empty(n), np.empty(n)
+    data = (m, weight, sd, partner, overlap, ghost, least)
+    _joint.first_guess(data, *state)
     for heat in HEAT:
-        new = np.empty(r.shape), np.empty(n)
-        _joint.sweep(data, state, heat, least, (*new, known, evidence))
+        new = np.empty(r.shape), np.empty(n), np.empty(n)
+        rule = (heat, SPREAD, SWITCH, EVIDENCE * heat / HEAT[-1], RELIEF, EASE)
+        _joint.sweep(data, state, rule, (*new, known, evidence, floor))
         state = new
     lines = (unpack("line_crest", raw["line_crest"]), unpack("line_width", raw["line_width"]))
-    out = np.zeros((n, 9))
+    out = np.zeros((n, 10))
     _joint.summarise(
-        data, state, (known, evidence), lines, (_joint.ring_lengths(r), junction),
-        (EVIDENCE, least, BLUR_UM, GAUSS), out,
+        data, state, (known, floor), lines, (_joint.ring_lengths(r), junction),
+        (BLUR_UM, GAUSS), out,
     )
     out[:, 5] = raw["cytoplasm_od"]
+    out[:, 9] = evidence
     return out
 
 
-def _least_mass(mpp_a: float) -> float:
-    """Return the smallest mass (OD µm) that can be a stained line."""
-    del mpp_a
-    return 0.03
-
-
 def _evidence(
-    raw: Raw, partner: NDArray[np.int32], junction: F64, mpp_a: float
-) -> tuple[F64, F64, F64, F64]:
-    """Return mass, weight, standard deviation and ghost marks of every ray."""
+    raw: Raw, partner: NDArray[np.int32], junction: F64, overlap: F64
+) -> tuple[F64, F64, F64, F64, F64]:
+    """Return mass, weight, standard deviation, ghost marks (N, 48); least stained mass (N,)."""
     m = np.maximum(unpack("line_mass", raw["line_mass"]), -0.02)
-    m = _joint.share_reading(m, partner)
+    m = _joint.share_reading(m, partner, overlap)
     crest, edge = unpack("line_crest", raw["line_crest"]), unpack("line_edge", raw["line_edge"])
-    guard = min(max(0.4, 1.3 * mpp_a), 1.0)
-    doubtful = (edge < guard) & (crest < 0.12)
+    mpp = np.asarray(raw["line_mpp"], np.float64)[:, None]
+    noise = np.asarray(raw["line_noise"], np.float64)
+    # chroma subsampling paints nuclear edges brown, over two pixels
+    doubtful = (edge < np.clip(2.0 * mpp, 0.4, 1.0)) & (crest < 0.15)
     weight = np.where(doubtful, 0.0, np.where(junction > 0, 0.35, 1.0))
-    noise = np.asarray(raw["line_noise"], np.float64)[:, None]
-    sd = np.sqrt(noise**2 + 0.012**2) * np.ones(m.shape)
+    sd = np.sqrt(noise[:, None] ** 2 + 0.012**2) * np.ones(m.shape)
     ghost = ((raw["line_kind"] >= 4) & (partner < 0)).astype(np.float64)
-    return m, weight, sd, ghost
+    cytoplasm = np.asarray(raw["cytoplasm_od"], np.float64)
+    least = np.maximum(np.maximum(LEAST, TEXTURE * noise), BLUSH_UM * cytoplasm)
+    return m, weight, sd, ghost, least

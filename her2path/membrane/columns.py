@@ -33,6 +33,7 @@ RAW_COLUMNS: tuple[Column, ...] = (
     Column("line_kind", _u8, "", "0 expansion, 1 line, 2 limit; + 4 a second line behind"),
     Column("cytoplasm_od", pa.float32(), "OD", "median DAB OD between nucleus and membrane"),
     Column("line_noise", pa.float32(), "OD·µm", "what texture alone reads as mass on one ray"),
+    Column("line_mpp", pa.float32(), "µm/px", "pixel size at which the line was read"),
 )
 
 _TYPES = {c.name: c.type for c in RAW_COLUMNS}

@@ -78,4 +78,5 @@ def measure_rays(
     }
     found["line_kind"] = (borders.kind + 4 * borders.behind).astype(np.uint8)
     found["cytoplasm_od"], found["line_noise"] = cells
+    found["line_mpp"] = np.full(n, mpp, np.float32)
     return found

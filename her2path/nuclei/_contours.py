@@ -9,125 +9,147 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["MEASURES", "centroid", "measure", "trace", "trace_all"]
+__all__ = [
+    "MEASURES",
+    "centroid",
+    "draft_all",
+    "long_over_short",
+    "measure_rays",
+    "perimeters",
+    "recast",
+    "recast_all",
+    "row_means",
+    "sample",
+    "trace",
+]
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
-#: numbers that `measure` writes: pixels inside; H inside, its standard deviation; DAB inside;
+#: numbers about a contour: area in steps²; H inside, its standard deviation; DAB inside;
 #: H outside; DAB outside; H of the core; H of the rest; long over short axis
 MEASURES = 9
 
 
 @_jit
-def _sample(h, brown, yy, xx, py, px):  # type: ignore[no-untyped-def]
-    """Sample both planes at a point relative to a whole pixel, clamped to the planes."""
-    jy, jx = int(np.floor(py)), int(np.floor(px))
-    ay, ax = py - np.float32(jy), px - np.float32(jx)
-    height, width = h.shape
-    y0 = min(max(yy + jy, 0), height - 1)
-    y1 = min(max(yy + jy + 1, 0), height - 1)
-    x0 = min(max(xx + jx, 0), width - 1)
-    x1 = min(max(xx + jx + 1, 0), width - 1)
-    one = np.float32(1)
-    top = h[y0, x0] * (one - ax) + h[y0, x1] * ax
-    low = h[y1, x0] * (one - ax) + h[y1, x1] * ax
-    near = brown[y1 if ay > np.float32(0.5) else y0, x1 if ax > np.float32(0.5) else x0]
-    return top * (one - ay) + low * ay, near
+def sample(plane, at, table, out):  # type: ignore[no-untyped-def]
+    """Read a plane at the nearest pixels of every ray's steps, clamped to the plane.
+
+    Parameters
+    ----------
+    plane : float32 (H, W)
+    at : int32 (2,)
+        Pixel (y, x) of the centre.
+    table : int32 (2, K, J)
+        Offsets (y, x) of step j on ray k.
+    out : float32 (K, J)
+    """
+    height, width = plane.shape
+    rays, steps = table.shape[1], table.shape[2]
+    span = -table[1, rays // 2, steps - 1]
+    y0, x0 = at[0], at[1]
+    if span <= y0 < height - span and span <= x0 < width - span:
+        for k in range(rays):
+            for j in range(steps):
+                out[k, j] = plane[y0 + table[0, k, j], x0 + table[1, k, j]]
+        return
+    for k in range(rays):
+        for j in range(steps):
+            y = min(max(y0 + table[0, k, j], 0), height - 1)
+            x = min(max(x0 + table[1, k, j], 0), width - 1)
+            out[k, j] = plane[y, x]
 
 
 @_jit
-def trace(h, brown, at, offset, level, tables, shape, work, radii, edges):  # type: ignore[no-untyped-def]
+def trace(h, brown, level, cap, shape, work, radii, edges, walls):  # type: ignore[no-untyped-def]
     """Find the star-convex contour around a point by dynamic programming over rays.
 
     Parameters
     ----------
-    h : float32 (H, W)
-        Smoothed hematoxylin OD.
-    brown : float32 (H, W)
-        Height of DAB ridges (OD); a contour does not cross them for free.
-    at : int (2,)
-        The whole pixel (y, x) of the point.
-    offset : float32 (2,)
-        The point's place relative to that pixel.
+    h, brown : float32 (K, J)
+        Smoothed hematoxylin OD and height of DAB ridges (OD) at step j of ray k.
     level : float32
-        H OD between nucleus and surroundings; growth over darker pixels gains.
-    tables : float32 (2, K, J)
-        Offsets (y, x) of step j on ray k, pixels.
-    shape : float32 (7,)
+        H OD between nucleus and surroundings; growth over darker pixels gains, over paler costs.
+    cap : float32
+        The most that a pixel's distance from the level, or an edge, counts, OD.
+    shape : float32 (8,)
         First and last step of the contour, steps averaged on each side of the edge, weight of
         earlier edges, weight of brown, cost of a step between rays (relative to the mean of the
-        rays' strongest edges), weight of growth.
+        rays' strongest edges), weight of growth, cap of an edge relative to `cap`.
     work : float32 (3, K, J)
         Workspace.
-    radii, edges : float32 (K,)
-        Receive the radius in steps and the H drop across the edge, OD.
+    radii, edges, walls : float32 (K,)
+        Receive the radius in steps, the H drop across the edge (OD), and the highest DAB ridge
+        from the first step to just outside the edge (OD).
 
     Returns
     -------
     float
         The mean of the optimised gain, OD.
     """
-    rays, steps = tables.shape[1], tables.shape[2]
+    rays = h.shape[0]
     first, last, side = int(shape[0]), int(shape[1]), int(shape[2])
-    gain, drop = work[0], work[1]
-    line, lane = work[2, 0], work[2, 1]
+    gain, drop, high = work[0], work[1], work[2]
     inv = np.float32(1.0) / np.float32(side)
     peaks = np.float32(0)
     for k in range(rays):
-        for j in range(steps):
-            py, px = offset[0] + tables[0, k, j], offset[1] + tables[1, k, j]
-            line[j], lane[j] = _sample(h, brown, at[0], at[1], py, px)
+        line, lane = h[k], brown[k]
         before = np.float32(0)
         wall = np.float32(0)
         peak = np.float32(0)
         fill = np.float32(0)
         for j in range(first, last + 1):
-            inside = np.float32(0)
-            outside = np.float32(0)
+            g = np.float32(0)
             for i in range(side):
-                inside += line[j - i]
-                outside += line[j + 1 + i]
-            g = (inside - outside) * inv
+                g += line[j - i] - line[j + 1 + i]
+            g *= inv
             drop[k, j] = g
             wall = max(wall, lane[j])
+            high[k, j] = max(wall, lane[j + 1], lane[j + side])
             if j - side >= first:
                 before = max(before, drop[k, j - side])
-            fill += line[j] - level
-            gain[k, j] = g - shape[3] * before - shape[4] * wall + shape[6] * fill
+            fill += min(max(line[j] - level, -cap), cap)
+            gain[k, j] = min(g, cap * shape[7]) - shape[3] * before - shape[4] * wall
+            gain[k, j] += shape[6] * fill
             peak = max(peak, g)
         peaks += peak
     cost = shape[5] * peaks / np.float32(rays)
-    return _closed_path(gain, drop, first, last, cost, radii, edges)
+    mean = _closed_path(gain, first, last, cost, radii)
+    for k in range(rays):
+        at_step = int(radii[k])
+        edges[k] = drop[k, at_step]
+        walls[k] = high[k, at_step]
+    return mean
 
 
 @_jit
-def _closed_path(gain, drop, first, last, cost, radii, edges):  # type: ignore[no-untyped-def]
-    """Best closed path over the rays: an open one over one turn and a half, its middle kept."""
+def _closed_path(gain, first, last, cost, radii):  # type: ignore[no-untyped-def]
+    """Best closed path over the rays: an open one over one turn and a half, its middle kept.
+
+    A step between rays changes the radius by 3 at the most, at `cost` times the change squared.
+    """
     rays = gain.shape[0]
     lead = rays // 4
     turn = rays + 2 * lead
-    now = np.full(last + 7, np.float32(-1e9))
-    new = np.full(last + 7, np.float32(-1e9))
-    came = np.empty((turn, last + 1), np.int8)
-    for j in range(first, last + 1):
+    count = last + 1
+    now = np.full(count + 6, np.float32(-1e9))
+    new = np.full(count + 6, np.float32(-1e9))
+    came = np.zeros((turn, count), np.int32)
+    best = np.empty(count, np.float32)
+    for j in range(first, count):
         now[j + 3] = gain[0, j]
     for t in range(1, turn):
         row = gain[t % rays]
-        for j in range(first, last + 1):
-            best = now[j + 3]
-            move = 0
-            for m in range(1, 4):
-                penalty = cost * np.float32(m * m)
-                if now[j + 3 - m] - penalty > best:
-                    best = now[j + 3 - m] - penalty
-                    move = -m
-                if now[j + 3 + m] - penalty > best:
-                    best = now[j + 3 + m] - penalty
-                    move = m
-            new[j + 3] = best + row[j]
-            came[t, j] = move
+        move = came[t]
+        for j in range(count):
+            best[j] = now[j + 3]
+        for m in range(1, 4):
+            penalty = cost * np.float32(m * m)
+            _offer(now[3 - m :], penalty, -m, best, move)
+            _offer(now[3 + m :], penalty, m, best, move)
+        for j in range(first, count):
+            new[j + 3] = best[j] + row[j]
         now, new = new, now
     at = first
-    for j in range(first, last + 1):
+    for j in range(first, count):
         if now[j + 3] > now[at + 3]:
             at = j
     mean = np.float32(0)
@@ -135,10 +157,111 @@ def _closed_path(gain, drop, first, last, cost, radii, edges):  # type: ignore[n
         if t < lead + rays:
             k = t % rays
             radii[k] = at
-            edges[k] = drop[k, at]
             mean += gain[k, at]
         at += came[t, at]
     return mean / np.float32(rays)
+
+
+@_jit
+def _offer(totals, penalty, m, best, move):  # type: ignore[no-untyped-def]
+    """Take over what a move of m steps brings where it is better."""
+    for j in range(best.size):
+        value = totals[j] - penalty
+        better = value > best[j]
+        best[j] = value if better else best[j]
+        move[j] = m if better else move[j]
+
+
+@_jit
+def measure_rays(h, d, radii, rings, out):  # type: ignore[no-untyped-def]
+    """Measure a contour on its ray samples, each weighing the area that it stands for.
+
+    Parameters
+    ----------
+    h, d : float32 (K, J)
+        Hematoxylin and DAB OD at step j of ray k.
+    radii : float32 (K,)
+        Steps.
+    rings : int
+        Steps outside that the inside is compared with.
+    out : float32 (MEASURES,)
+        Elongation is left alone.
+    """
+    acc = np.zeros(9, np.float32)
+    for k in range(radii.size):
+        edge = int(radii[k])
+        core = edge * 0.55
+        for j in range(edge + 1):
+            # step 0 stands for a disc of half a step's radius, shared by all rays
+            w = np.float32(j) if j else np.float32(0.125)
+            v = h[k, j]
+            acc[0] += w
+            acc[1] += w * v
+            acc[2] += w * v * v
+            acc[3] += w * d[k, j]
+            if j <= core:
+                acc[4] += w
+                acc[5] += w * v
+        for j in range(edge + 1, edge + 1 + rings):
+            w = np.float32(j)
+            acc[6] += w
+            acc[7] += w * h[k, j]
+            acc[8] += w * d[k, j]
+    n = acc[0]
+    mean = acc[1] / n
+    out[0] = n
+    out[1] = mean
+    out[2] = np.sqrt(max(acc[2] / n - mean * mean, np.float32(0)))
+    out[3] = acc[3] / n
+    out[4] = acc[7] / acc[6]
+    out[5] = acc[8] / acc[6]
+    out[6] = acc[5] / acc[4]
+    out[7] = (acc[1] - acc[5]) / max(n - acc[4], np.float32(1))
+
+
+@_jit
+def long_over_short(radii, rays, centre):  # type: ignore[no-untyped-def]
+    """Return the ratio of the axes of a star-convex shape, from its second moments."""
+    syy = np.float32(0)
+    sxx = np.float32(0)
+    sxy = np.float32(0)
+    area = np.float32(0)
+    for k in range(radii.size):
+        r2 = radii[k] * radii[k]
+        area += r2
+        q = r2 * r2
+        syy += q * rays[0, k] * rays[0, k]
+        sxx += q * rays[1, k] * rays[1, k]
+        sxy += q * rays[0, k] * rays[1, k]
+    half = np.float32(0.5)
+    syy = syy * half / area - centre[0] * centre[0]
+    sxx = sxx * half / area - centre[1] * centre[1]
+    sxy = sxy * half / area - centre[0] * centre[1]
+    mid = half * (syy + sxx)
+    apart = half * (syy - sxx)
+    root = np.sqrt(apart * apart + sxy * sxy)
+    # a pixel is not a point: 1/12 is the variance over its own side
+    return np.sqrt((mid + root) / max(mid - root, np.float32(1.0 / 12)))
+
+
+@_jit
+def draft_all(h, brown, d, at, level, cap, table, step, rings, shape, rays,  # type: ignore[no-untyped-def]
+              radii, edges, walls, gain, centre, measures):
+    """Trace and measure every candidate; `radii` come back in pixels, `step` pixels a step."""
+    count, steps = table.shape[1], table.shape[2]
+    work = np.zeros((3, count, steps), np.float32)
+    seen = np.empty((3, count, steps), np.float32)
+    for i in range(at.shape[0]):
+        sample(h, at[i], table, seen[0])
+        sample(brown, at[i], table, seen[1])
+        sample(d, at[i], table, seen[2])
+        gain[i] = trace(seen[0], seen[1], level[i], cap[i], shape, work, radii[i], edges[i], walls[i])
+        measure_rays(seen[0], seen[2], radii[i], rings, measures[i])
+        for k in range(count):
+            # the edge lies between the last step inside and the first one outside
+            radii[i, k] = (radii[i, k] + np.float32(0.5)) * step
+        centroid(radii[i], rays, centre[i])
+        measures[i, 8] = long_over_short(radii[i], rays, centre[i])
 
 
 @_jit
@@ -165,92 +288,77 @@ def centroid(radii, rays, out):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def measure(h, d, at, offset, radii, angle, margin, out):  # type: ignore[no-untyped-def]
-    """Measure a contour on the pixels inside and just outside of it.
+def perimeters(radii, rays):  # type: ignore[no-untyped-def]
+    """Return the perimeter of every contour, pixels."""
+    out = np.zeros(radii.shape[0], np.float32)
+    for i in range(radii.shape[0]):
+        for k in range(radii.shape[1]):
+            n = (k + 1) % radii.shape[1]
+            dy = radii[i, n] * rays[0, n] - radii[i, k] * rays[0, k]
+            dx = radii[i, n] * rays[1, n] - radii[i, k] * rays[1, k]
+            out[i] += np.sqrt(dy * dy + dx * dx)
+    return out
+
+
+@_jit
+def row_means(table):  # type: ignore[no-untyped-def]
+    """Return the mean of every row, summed from left to right."""
+    out = np.zeros(table.shape[0], np.float32)
+    for i in range(table.shape[0]):
+        for k in range(table.shape[1]):
+            out[i] += table[i, k]
+        out[i] /= np.float32(table.shape[1])
+    return out
+
+
+@_jit
+def recast(radii, rays, move, new_rays, out):  # type: ignore[no-untyped-def]
+    """Describe a contour by other rays around another point inside of it.
 
     Parameters
     ----------
-    h, d : float32 (H, W)
-        Hematoxylin and DAB OD.
-    at, offset
-        The centre: whole pixel and the place relative to it.
     radii : float32 (K,)
-        Pixels.
-    angle : int16 (2 A + 1, 2 A + 1)
-        The ray of an offset given in half pixels.
-    margin : float32
-        Width of the ring outside, pixels.
-    out : float32 (MEASURES,)
+    rays : float32 (2, K)
+        Sine and cosine of its rays.
+    move : float32 (2,)
+        The new centre (y, x) relative to the old one.
+    new_rays : float32 (2, L)
+    out : float32 (L,)
+        Receives the distance of the first crossing of every new ray with the polygon; where the
+        new centre sees none, the smallest radius.
     """
-    half = angle.shape[0] // 2
-    two, mid = np.float32(2), np.float32(0.5)
-    reach = np.float32(0)
-    for k in range(radii.size):
-        reach = max(reach, radii[k])
-    span = int(np.ceil(reach + margin)) + 1
-    acc = np.zeros(14, np.float64)
-    for y in range(max(at[0] - span, 0), min(at[0] + span + 1, h.shape[0])):
-        dy = np.float32(y - at[0]) - offset[0]
-        ay = min(max(int(np.floor(dy * two + mid)), -half), half)
-        for x in range(max(at[1] - span, 0), min(at[1] + span + 1, h.shape[1])):
-            dx = np.float32(x - at[1]) - offset[1]
-            ax = min(max(int(np.floor(dx * two + mid)), -half), half)
-            r = radii[angle[ay + half, ax + half]]
-            r2 = dy * dy + dx * dx
-            value = h[y, x]
-            if r2 <= r * r:
-                acc[0] += 1
-                acc[1] += value
-                acc[2] += value * value
-                acc[3] += d[y, x]
-                acc[8] += dy
-                acc[9] += dx
-                acc[10] += dy * dy
-                acc[11] += dx * dx
-                acc[12] += dy * dx
-                if r2 <= np.float32(0.3) * r * r:
-                    acc[4] += 1
-                    acc[5] += value
-            elif r2 <= (r + margin) * (r + margin):
-                acc[6] += 1
-                acc[7] += value
-                acc[13] += d[y, x]
-    _summary(acc, out)
+    count = radii.size
+    corner = np.empty((2, count), np.float32)
+    least = radii[0]
+    for k in range(count):
+        corner[0, k] = radii[k] * rays[0, k] - move[0]
+        corner[1, k] = radii[k] * rays[1, k] - move[1]
+        least = min(least, radii[k])
+    far = np.float32(1e9)
+    for i in range(out.size):
+        best = far
+        uy, ux = new_rays[0, i], new_rays[1, i]
+        last = count - 1
+        # signed distance of a corner from the ray's line
+        a = corner[0, last] * ux - corner[1, last] * uy
+        for k in range(count):
+            b = corner[0, k] * ux - corner[1, k] * uy
+            if (a <= 0) != (b <= 0):
+                t = a / (a - b)
+                y = corner[0, last] + t * (corner[0, k] - corner[0, last])
+                x = corner[1, last] + t * (corner[1, k] - corner[1, last])
+                along = y * uy + x * ux
+                if along > 0:
+                    best = min(best, along)
+            a = b
+            last = k
+        out[i] = best if best < far else least
 
 
 @_jit
-def _summary(acc, out):  # type: ignore[no-untyped-def]
-    """Turn sums over pixels into the numbers of `measure`."""
-    n = max(acc[0], 1.0)
-    mean = acc[1] / n
-    out[0] = acc[0]
-    out[1] = mean
-    out[2] = np.sqrt(max(acc[2] / n - mean * mean, 0.0))
-    out[3] = acc[3] / n
-    out[4] = acc[7] / max(acc[6], 1.0)
-    out[5] = acc[13] / max(acc[6], 1.0)
-    out[6] = acc[5] / max(acc[4], 1.0)
-    out[7] = (acc[1] - acc[5]) / max(n - acc[4], 1.0)
-    cy, cx = acc[8] / n, acc[9] / n
-    # a pixel is not a point: 1/12 is the variance over its own side
-    syy = acc[10] / n - cy * cy + 1.0 / 12
-    sxx = acc[11] / n - cx * cx + 1.0 / 12
-    sxy = acc[12] / n - cy * cx
-    root = np.sqrt((syy - sxx) * (syy - sxx) * 0.25 + sxy * sxy)
-    mid = 0.5 * (syy + sxx)
-    out[8] = np.sqrt((mid + root) / max(mid - root, 1.0 / 12))
-
-
-@_jit
-def trace_all(h, brown, d, at, offset, level, tables, shape, rays, angle, margin,  # type: ignore[no-untyped-def]
-              radii, edges, gain, centre, measures):
-    """Trace and measure every candidate; `radii` come back in pixels."""
-    work = np.zeros((3, tables.shape[1], tables.shape[2]), np.float32)
-    step = tables[1, 0, 1]
-    for i in range(at.shape[0]):
-        gain[i] = trace(h, brown, at[i], offset[i], level[i], tables, shape, work, radii[i], edges[i])
-        for k in range(radii.shape[1]):
-            # the edge lies between the last step inside and the first one outside
-            radii[i, k] = (radii[i, k] + np.float32(0.5)) * step
-        centroid(radii[i], rays, centre[i])
-        measure(h, d, at[i], offset[i], radii[i], angle, margin, measures[i])
+def recast_all(radii, rays, move, new_rays, out, centre, elongation):  # type: ignore[no-untyped-def]
+    """Recast every contour; write its new centroid, area and elongation too."""
+    for i in range(radii.shape[0]):
+        recast(radii[i], rays, move[i], new_rays, out[i])
+        centroid(out[i], new_rays, centre[i])
+        elongation[i] = long_over_short(out[i], new_rays, centre[i])

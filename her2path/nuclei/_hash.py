@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["coordinate_hash"]
+__all__ = ["coordinate_hash", "keys"]
 
 
 @njit(cache=True, nogil=True)
@@ -18,3 +18,12 @@ def coordinate_hash(y: int, x: int) -> int:
     v = np.uint32(v * np.uint32(0xC2B2AE35))
     v = np.uint32(v ^ (v >> np.uint32(16)))
     return np.int64(v)
+
+
+@njit(cache=True, nogil=True)
+def keys(at, oy, ox):  # type: ignore[no-untyped-def]
+    """Return the hash of every pixel (y, x) of `at`, int32 (N, 2), given the block's origin."""
+    out = np.empty(at.shape[0], np.int64)
+    for i in range(at.shape[0]):
+        out[i] = coordinate_hash(oy + at[i, 0], ox + at[i, 1])
+    return out

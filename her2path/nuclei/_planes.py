@@ -11,7 +11,7 @@ from numba import njit
 
 from her2path.nuclei._hash import coordinate_hash
 
-__all__ = ["blur", "expand", "reduce_mean", "response", "rise", "scale_maxima"]
+__all__ = ["blur", "reduce_mean", "response", "rise", "scale_maxima", "spread", "weigh"]
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
@@ -31,13 +31,41 @@ def reduce_mean(plane, q, top, left, low, high, out):  # type: ignore[no-untyped
 
 
 @_jit
-def expand(plane, q, top, left, out):  # type: ignore[no-untyped-def]
-    """Repeat each pixel q x q times from (top, left) on; edges are clamped."""
-    for y in range(out.shape[0]):
-        i = min(max((y - top) // q, 0), plane.shape[0] - 1)
-        for x in range(out.shape[1]):
-            j = min(max((x - left) // q, 0), plane.shape[1] - 1)
-            out[y, x] = plane[i, j]
+def weigh(h, ridge, knee, weighted, weight):  # type: ignore[no-untyped-def]
+    """Write h x w and w, where w falls from 1 to 0 as a DAB ridge rises from 0 to `knee`."""
+    for y in range(h.shape[0]):
+        for x in range(h.shape[1]):
+            # the floor keeps the ratio defined where all around is brown
+            w = max(np.float32(1) - ridge[y, x] / knee, np.float32(1e-3))
+            weight[y, x] = w
+            weighted[y, x] = h[y, x] * w
+
+
+@_jit
+def spread(h, ridge, mean, knee, q, top, left, out, brown):  # type: ignore[no-untyped-def]
+    """Write H with ridges bridged, and the ridges, at full size.
+
+    Parameters
+    ----------
+    h : float32 (H, W)
+    ridge, mean : float32 (H / q, W / q)
+        Height of DAB ridges, and H of the surroundings without them.
+    knee : float32
+        A ridge of this height hides hematoxylin wholly, OD.
+    q, top, left : int
+        The coarse planes' factor and first pixel; edges are clamped.
+    out, brown : float32 (H, W)
+    """
+    last_y, last_x = ridge.shape[0] - 1, ridge.shape[1] - 1
+    one = np.float32(1)
+    for y in range(h.shape[0]):
+        i = min(max((y - top) // q, 0), last_y)
+        for x in range(h.shape[1]):
+            j = min(max((x - left) // q, 0), last_x)
+            r = ridge[i, j]
+            w = min(r / knee, one)
+            brown[y, x] = r
+            out[y, x] = h[y, x] + w * (mean[i, j] - h[y, x])
 
 
 @_jit
@@ -46,25 +74,32 @@ def blur(plane, taps, out):  # type: ignore[no-untyped-def]
     height, width = plane.shape
     reach = taps.size - 1
     line = np.empty(width + 2 * reach, np.float32)
+    # slices, because an index that could be negative keeps a loop from being vectorised
+    middle = line[reach : reach + width]
     for y in range(height):
-        for x in range(width):
-            line[reach + x] = taps[0] * plane[y, x]
+        _scale(plane[y], taps[0], middle)
         for k in range(1, reach + 1):
-            above = plane[max(y - k, 0)]
-            below = plane[min(y + k, height - 1)]
-            t = taps[k]
-            for x in range(width):
-                line[reach + x] += t * (above[x] + below[x])
-        for k in range(reach):
-            line[k] = line[reach]
-            line[reach + width + k] = line[reach + width - 1]
-        row = out[y]
-        for x in range(width):
-            row[x] = taps[0] * line[reach + x]
+            _add_pair(plane[max(y - k, 0)], plane[min(y + k, height - 1)], taps[k], middle)
+        line[:reach] = middle[0]
+        line[reach + width :] = middle[width - 1]
+        _scale(middle, taps[0], out[y])
         for k in range(1, reach + 1):
-            t = taps[k]
-            for x in range(width):
-                row[x] += t * (line[reach + x - k] + line[reach + x + k])
+            left, right = line[reach - k :], line[reach + k :]
+            _add_pair(left[:width], right[:width], taps[k], out[y])
+
+
+@_jit
+def _scale(row, factor, out):  # type: ignore[no-untyped-def]
+    """Write factor x row."""
+    for x in range(out.size):
+        out[x] = factor * row[x]
+
+
+@_jit
+def _add_pair(a, b, factor, out):  # type: ignore[no-untyped-def]
+    """Add factor x (a + b)."""
+    for x in range(out.size):
+        out[x] += factor * (a[x] + b[x])
 
 
 @_jit
@@ -121,14 +156,14 @@ def _is_peak(stack, s, y, x, oy, ox):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def scale_maxima(stack, near, wide, relative, base, oy, ox, out):  # type: ignore[no-untyped-def]
+def scale_maxima(stack, wide, relative, base, oy, ox, out):  # type: ignore[no-untyped-def]
     """List the maxima of a scale stack over 3 x 3 positions of the own and the adjacent scales.
 
     Parameters
     ----------
     stack : float32 (S, H, W)
-    near, wide : float32 (H, W)
-        Hematoxylin OD at nuclear and at neighbourhood scale.
+    wide : float32 (H, W)
+        Hematoxylin OD of the neighbourhood.
     relative, base : float32
         A maximum counts only above relative x (wide + base), OD.
     oy, ox : int
@@ -147,7 +182,10 @@ def scale_maxima(stack, near, wide, relative, base, oy, ox, out):  # type: ignor
         for x in range(1, width - 1):
             floor = relative * (max(wide[y, x], np.float32(0)) + base)
             for s in range(scales):
-                if stack[s, y, x] > floor and _is_peak(stack, s, y, x, oy, ox):
+                v = stack[s, y, x]
+                if v <= floor or v < stack[s, y, x - 1] or v < stack[s, y, x + 1]:
+                    continue
+                if v >= stack[s, y - 1, x] and _is_peak(stack, s, y, x, oy, ox):
                     if n < out.shape[0]:
                         out[n, 0] = y
                         out[n, 1] = x

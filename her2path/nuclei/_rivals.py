@@ -38,17 +38,19 @@ def inside_share(ry, rx, radii_a, radii_b, rays, angle):  # type: ignore[no-unty
 
 
 @_jit
-def list_pairs(at, radii, reach, limit, rays, angle, pairs):  # type: ignore[no-untyped-def]
+def list_pairs(at, where, radii, reach, limit, rays, angle, pairs):  # type: ignore[no-untyped-def]
     """List the pairs of contours that claim the same place.
 
     Parameters
     ----------
     at : int32 (N, 2)
-        Centres (y, x), whole pixels, sorted by y.
+        Origins of the rays (y, x), whole pixels.
+    where : int32 (N, 2)
+        Centroids, whole pixels, sorted by y.
     radii : float32 (N, K)
         Pixels.
     reach : int
-        Centres farther apart than this, pixels, never compete.
+        Centroids farther apart than this, pixels, never compete.
     limit : float32
         Share of either contour that must be common.
     rays, angle
@@ -64,13 +66,13 @@ def list_pairs(at, radii, reach, limit, rays, angle, pairs):  # type: ignore[no-
     count = 0
     for i in range(at.shape[0]):
         for j in range(i + 1, at.shape[0]):
-            dy = at[j, 0] - at[i, 0]
+            dy = where[j, 0] - where[i, 0]
             if dy > reach:
                 break
-            dx = at[j, 1] - at[i, 1]
+            dx = where[j, 1] - where[i, 1]
             if dy * dy + dx * dx > reach * reach:
                 continue
-            ry, rx = np.float32(dy), np.float32(dx)
+            ry, rx = np.float32(at[j, 0] - at[i, 0]), np.float32(at[j, 1] - at[i, 1])
             share = inside_share(ry, rx, radii[j], radii[i], rays, angle)
             if share <= limit:
                 share = inside_share(-ry, -rx, radii[i], radii[j], rays, angle)

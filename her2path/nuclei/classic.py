@@ -1,130 +1,322 @@
-"""The classic detector: blobs over scales, a star-convex contour each, the best of rivals kept."""
+"""The classic detector: blobs over scales, a star-convex contour each, the best of rivals kept.
+
+1. Blobs: hematoxylin, less what leaks from DAB ridges, is reduced to about 1 µm per pixel and
+   blurred at rising scales; maxima of the differences over position and scale are candidates. A
+   pale place inside a brown ring adds to the response.
+2. Contours: on rays around each candidate, dynamic programming finds the closed path of strongest
+   H drop that encloses dark pixels and crosses neither an earlier edge nor a brown line cheaply.
+3. Score: a logistic function of ratios that were fitted on hand-marked real tissue.
+4. Rivals: of contours that share much of their area, the best is kept (a fixed number of rounds,
+   so that no outcome reaches farther than the halo).
+5. The kept ones are traced again around their centroid, on 48 rays.
+
+Blob detection by scale-space maxima: Lindeberg, Int J Comput Vis 30:79 (1998). Star-convex
+outlines of nuclei: Schmidt et al., MICCAI 2018.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from her2path.nuclei import _kernels as kernels
+from her2path.nuclei import _contours, _hash, _planes, _rivals, _score
+from her2path.nuclei.table import RAYS, Nuclei
+from her2path.nuclei.weights import (
+    BIAS,
+    BIAS_WITH_CONTRAST,
+    WEIGHTS,
+    WEIGHTS_WITH_CONTRAST,
+)
 from her2path.settings import NucleiSettings
 
+__all__ = ["ClassicDetector"]
+
 F32 = npt.NDArray[np.float32]
-RAYS = 48
-P = dict(s0=1.1, ratio=2**0.5, nlev=6, floor=0.06, base=0.03, ridge_leak=0.3, ring=0.15,
-         fine=0.5, side=2, earlier=0.5, barrier=0.5, bend=0.04, step=0.5, limit=0.35, rounds=3,
-         min_score=0.12, fill=0.15, tau=0.3)
+I32 = npt.NDArray[np.int32]
+
+#: the plane on which blobs are sought has about this many µm per pixel
+COARSE_UM = 1.0
+#: blur of the finest blob scale, µm, and the ratio of neighbouring scales
+SCALE_UM, SCALE_RATIO, SCALES = 1.1, 2.0**0.5, 6
+#: kernels end at this many standard deviations: their reach is part of the halo
+CUT = 2.6
+#: the scales that stand for a nucleus and for its neighbourhood
+NEAR, WIDE = 2, 5
+#: a blob's response must exceed this share of (neighbourhood H + PALE), OD
+BLOB_SHARE, PALE = 0.05, 0.03
+#: DAB: what counts as wide for a ridge (µm); share of a ridge's height taken off H; weight and
+#: greatest depth (OD) of a hollow
+RIDGE_UM, RIDGE_LEAK, RING, RING_CAP = 2.5, 0.3, 0.15, 0.1
+#: hematoxylin under a DAB ridge cannot be read: a ridge of this height (OD) is replaced wholly by
+#: the mean of what lies around, weighted over this blur (µm)
+KNEE, BRIDGE_UM = 0.15, 1.5
+#: OD is clipped to this range before it is averaged
+LOWEST, HIGHEST = np.float32(-0.05), np.float32(3.0)
+#: blur of the plane on which contours are traced, µm
+FINE_UM = 0.5
+#: contour: step along a ray (µm), smallest radius (µm), steps averaged on either side of the edge,
+#: weight of earlier edges, of brown ridges, cost of a step between 24 rays, weight of growth, and
+#: where the level lies between neighbourhood (0) and blob (1)
+STEP_UM, FIRST_UM, SIDE = 0.5, 1.5, 2
+EARLIER, BARRIER, BEND, GROWTH, LEVEL = 0.5, 1.0, 0.04, 0.1, 0.3
+#: an edge, and a pixel's distance from the level, count at most nucleus - neighbourhood + floor, OD
+EDGE_CAP, CAP_FLOOR = 1.0, 0.01
+#: rays of a candidate's contour
+DRAFT_RAYS = 24
+#: width of the ring outside that a contour is compared with, µm
+MARGIN_UM = 1.5
+#: rivals: farthest centres (µm), common share of area, rounds
+RIVAL_UM, RIVAL_SHARE, ROUNDS = 8.0, 0.35, 2
+#: a candidate counts above this score
+MIN_SCORE = 0.45
+#: a slide's contrast: this percentile of its candidates' (inside - outside), from this many at
+#: least, within these limits, OD
+STRONG, FEWEST, CONTRAST_RANGE = 90.0, 50, (0.02, 1.0)
+#: centres are multiples of this, pixels
+FIXED_POINT = 16
 
 
-def taps(sigma: float) -> F32:
-    reach = max(int(np.ceil(3 * sigma)), 1)
-    g = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
-    g /= g[0] + 2 * g[1:].sum()
-    return g.astype(np.float32)
+@dataclass(frozen=True)
+class _Planes:
+    """What candidates are traced on."""
+
+    smooth: F32  # (H, W) hematoxylin OD
+    brown: F32  # (H, W) height of DAB ridges, OD
+    dab: F32  # (H, W) DAB OD
 
 
-@lru_cache(8)
-def tables(rays, steps, step_px):
-    a = 2 * np.pi * np.arange(rays) / rays
-    r = (np.arange(steps) ) * step_px
-    return np.stack([np.sin(a)[:, None] * r, np.cos(a)[:, None] * r]).astype(np.float32)
+@dataclass(frozen=True)
+class _Drafts:
+    """Candidates with their contours; arrays of the same length."""
+
+    at: I32  # (N, 2) whole pixel (y, x)
+    near: F32  # (N,) H OD at nuclear scale
+    wide: F32  # (N,) H OD of the neighbourhood
+    radii: F32  # (N, K) px
+    edges: F32  # (N, K) OD
+    walls: F32  # (N, K) OD
+    gain: F32  # (N,) OD
+    centre: F32  # (N, 3) centroid relative to the centre, area in px
+    measures: F32  # (N, MEASURES)
 
 
-@lru_cache(8)
-def angles(reach_px, rays):
+@lru_cache(64)
+def _taps(sigma_px: float) -> F32:
+    reach = max(int(np.ceil(CUT * sigma_px)), 1)
+    g = np.exp(-0.5 * (np.arange(reach + 1) / sigma_px) ** 2)
+    return np.asarray(g / (g[0] + 2 * g[1:].sum()), np.float32)
+
+
+@lru_cache(16)
+def _rays(count: int) -> F32:
+    a = 2 * np.pi * np.arange(count) / count
+    return np.stack([np.sin(a), np.cos(a)]).astype(np.float32)
+
+
+@lru_cache(16)
+def _ray_steps(count: int, steps: int, step_px: float) -> I32:
+    """Return the pixel offsets (y, x) nearest to every step of every ray."""
+    a = 2 * np.pi * np.arange(count) / count
+    r = np.arange(steps) * step_px
+    return np.rint(np.stack([np.sin(a)[:, None] * r, np.cos(a)[:, None] * r])).astype(np.int32)
+
+
+@lru_cache(16)
+def _angles(reach_px: float, count: int) -> npt.NDArray[np.int16]:
+    """Return the nearest ray of every offset, on a grid of half pixels."""
     half = int(np.ceil(reach_px * 2)) + 2
-    y, x = np.mgrid[-half:half + 1, -half:half + 1]
-    return (np.rint(np.arctan2(y, x) / (2 * np.pi) * rays).astype(np.int64) % rays).astype(np.int16)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
+    turn = np.rint(np.arctan2(y, x) / (2 * np.pi) * count).astype(np.int64)
+    return (turn % count).astype(np.int16)
 
 
-def candidates(h, d, mpp, settings, origin):
-    p = P
-    q = max(int(round(1.0 / mpp)), 1)
-    top, left = (-origin[0]) % q, (-origin[1]) % q
-    hh, ww = (h.shape[0] - top) // q, (h.shape[1] - left) // q
-    ch = np.empty((hh, ww), np.float32)
-    cd = np.empty((hh, ww), np.float32)
-    kernels.reduce_mean(h, q, top, left, np.float32(-0.05), np.float32(2.5), ch)
-    kernels.reduce_mean(d, q, top, left, np.float32(-0.05), np.float32(3), cd)
-    mc = mpp * q
-    # ridge
-    wide = np.empty_like(cd)
-    kernels.blur(cd, taps(2.5 / mc), wide)
-    rid = np.maximum(cd - wide, 0)
-    src = ch - np.float32(p["ridge_leak"]) * rid
-    lev, dl = [], []
-    prev, pd, s_prev = src, cd, 0.0
-    for k in range(p["nlev"]):
-        s = p["s0"] * p["ratio"] ** k / mc
-        t = taps((s * s - s_prev * s_prev) ** 0.5)
-        o = np.empty_like(src); kernels.blur(prev, t, o); lev.append(o); prev = o
-        o2 = np.empty_like(src); kernels.blur(pd, t, o2); dl.append(o2); pd = o2
-        s_prev = s
-    R = np.stack([lev[k] - lev[k + 1] - np.float32(p["ring"]) * np.clip(dl[k] - dl[k + 1], -0.1, 0)
-                  for k in range(p["nlev"] - 1)])
-    floor = np.float32(p["floor"] / settings.sensitivity) * (np.maximum(lev[4], 0) + np.float32(p["base"]))
-    out = np.empty((hh * ww // 8 + 16, 3), np.int32)
-    n = kernels.scale_maxima(R, floor, (origin[0] + top) // q, (origin[1] + left) // q, out)
-    out = out[:n]
-    seeds = np.stack([out[:, 1] * q + top + q // 2, out[:, 2] * q + left + q // 2], 1)
-    up = np.zeros_like(h)
-    up[top:top + hh * q, left:left + ww * q] = np.kron(rid, np.ones((q, q), np.float32))
-    sm = np.empty_like(h)
-    kernels.blur(h, taps(p["fine"] / mpp), sm)
-    lv = lev[5][out[:, 1], out[:, 2]]; ln = lev[2][out[:, 1], out[:, 2]]
-    return seeds, sm, up, out, lv, ln
+def _blurs(plane: F32, mpp: float) -> F32:
+    """Return the plane at rising scales, each from the one before."""
+    out = np.empty((SCALES, *plane.shape), np.float32)
+    done = 0.0
+    for k in range(SCALES):
+        sigma = SCALE_UM * SCALE_RATIO**k / mpp
+        _planes.blur(out[k - 1] if k else plane, _taps((sigma**2 - done**2) ** 0.5), out[k])
+        done = sigma
+    return out
 
 
-def contours(sm, up, level, h, d, seeds, frac, mpp, settings, rays):
-    p = P
-    step = p["step"] / mpp
-    last = int(round(settings.max_radius_um / p["step"]))
-    first = int(round(1.5 / p["step"]))
-    steps = last + p["side"] + 1
-    tab = tables(rays, steps, step)
-    shape = np.array([first, last, p["side"], p["earlier"], p["barrier"], p["bend"] * (rays / 24) ** 2, p["fill"]], np.float32)
-    work = np.empty((4, rays, steps), np.float32)
-    n = len(seeds)
-    radii = np.empty((n, rays), np.float32); edges = np.empty((n, rays), np.float32); gain = np.empty(n, np.float32)
-    for i in range(n):
-        gain[i] = kernels.trace(sm, up, seeds[i, 0], seeds[i, 1], frac[i, 0], frac[i, 1], level[i], tab, shape, work, radii[i], edges[i])
-    return (radii + np.float32(0.5)) * np.float32(step), edges, gain
+class ClassicDetector:
+    """Find nuclei without a learned model of pixels."""
+
+    def find(
+        self, h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
+    ) -> Nuclei:
+        """Return the nuclei of a block; see `her2path.nuclei.find_nuclei`."""
+        planes, drafts = self.draft(h, d, mpp, settings, origin)
+        score = self.score(drafts, mpp, settings.contrast_od)
+        kept = _best_of_rivals(drafts, score, mpp, settings, origin)
+        return _finish(planes, drafts, score, kept, mpp, settings)
+
+    def draft(
+        self, h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
+    ) -> tuple[_Planes, _Drafts]:
+        """Return every candidate with its contour, good or bad."""
+        at, near, wide, bridged, brown = _blobs(h, d, mpp, settings, origin)
+        smooth = np.empty_like(h)
+        _planes.blur(bridged, _taps(FINE_UM / mpp), smooth)
+        planes = _Planes(smooth, brown, d)
+        return planes, _trace(planes, at, near, wide, mpp, settings)
+
+    def score(self, drafts: _Drafts, mpp: float, contrast_od: float | None) -> F32:
+        """Return how nucleus-like each candidate reads, 0..1."""
+        out = np.empty(len(drafts.at), np.float32)
+        known = contrast_od is not None
+        weights, bias = (WEIGHTS_WITH_CONTRAST, BIAS_WITH_CONTRAST) if known else (WEIGHTS, BIAS)
+        _score.probability(_features(drafts, mpp, contrast_od), weights, bias, out)
+        return out
+
+    def contrast(self, planes: Iterable[tuple[F32, F32]], mpp: float) -> float | None:
+        """Return the strong contrast of candidates; see `her2path.nuclei.typical_contrast`."""
+        drops = []
+        for h, d in planes:
+            m = self.draft(h, d, mpp, NucleiSettings(), (0, 0))[1].measures
+            drops.append(m[:, 1] - m[:, 4])
+        found = np.concatenate(drops) if drops else np.empty(0, np.float32)
+        if len(found) < FEWEST:
+            return None
+        return float(np.clip(np.percentile(found, STRONG), *CONTRAST_RANGE))
 
 
-def run(h, d, mpp, settings, origin=(0, 0), full=False):
-    p = P
-    seeds, sm, up, raw, lv, ln = candidates(h, d, mpp, settings, origin)
-    rays = 24
-    zero = np.zeros((len(seeds), 2), np.float32)
-    level = lv + np.float32(p['tau']) * (ln - lv)
-    radii, edges, gain = contours(sm, up, level, h, d, seeds, zero, mpp, settings, rays)
-    a = 2 * np.pi * np.arange(rays) / rays
-    c, s = np.cos(a).astype(np.float32), np.sin(a).astype(np.float32)
-    for _ in range(p.get('recentre', 0)):
-        for i in range(len(seeds)):
-            cy, cx, _a = kernels.centroid(radii[i], c, s)
-            seeds[i, 0] += int(np.rint(cy)); seeds[i, 1] += int(np.rint(cx))
-        radii, edges, gain = contours(sm, up, level, h, d, seeds, zero, mpp, settings, rays)
-    ang = angles(settings.max_radius_um / mpp + 1 + 1.5/mpp, rays)
-    m = np.empty((len(seeds), 10), np.float32)
-    cen = np.empty((len(seeds), 3), np.float32)
-    for i in range(len(seeds)):
-        kernels.measure(sm, d, seeds[i, 0], seeds[i, 1], zero[i, 0], zero[i, 1], radii[i], ang, np.float32(1.5 / mpp), m[i])
-        cen[i] = kernels.centroid(radii[i], c, s)
-    return dict(level=level, lv=lv, ln=ln, seeds=seeds, radii=radii, edges=edges, gain=gain, m=m, cen=cen, scale=raw[:, 0], c=c, s=s, ang=ang)
+def _blobs(
+    h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
+) -> tuple[I32, F32, F32, F32, F32]:
+    """Return candidate pixels, H at two scales there, H with brown bridged, and the brown."""
+    q = max(round(COARSE_UM / mpp), 1)
+    top, left = -origin[0] % q, -origin[1] % q
+    shape = ((h.shape[0] - top) // q, (h.shape[1] - left) // q)
+    coarse_h, coarse_d = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    _planes.reduce_mean(h, q, top, left, LOWEST, HIGHEST, coarse_h)
+    _planes.reduce_mean(d, q, top, left, LOWEST, HIGHEST, coarse_d)
+    ridge, mean = _ridges(coarse_h, coarse_d, mpp * q)
+    hidden = np.minimum(ridge / np.float32(KNEE), np.float32(1))
+    scales = _blurs(coarse_h + hidden * (mean - coarse_h) - np.float32(RIDGE_LEAK) * ridge, mpp * q)
+    stack = np.empty((SCALES - 1, *shape), np.float32)
+    _planes.response(
+        scales, _blurs(coarse_d, mpp * q), np.float32(RING), np.float32(RING_CAP), stack
+    )
+    found = np.empty((stack[0].size // 4 + 16, 3), np.int32)
+    share = np.float32(BLOB_SHARE / settings.sensitivity)
+    start = ((origin[0] + top) // q, (origin[1] + left) // q)
+    n = _planes.scale_maxima(stack, scales[WIDE], share, np.float32(PALE), *start, found)
+    y, x = found[:n, 0], found[:n, 1]
+    at = np.stack([y * q + top + q // 2, x * q + left + q // 2], axis=1).astype(np.int32)
+    bridged, brown = np.empty_like(h), np.empty_like(h)
+    _planes.spread(h, ridge, mean, np.float32(KNEE), q, top, left, bridged, brown)
+    return at, scales[NEAR][y, x], scales[WIDE][y, x], bridged, brown
 
 
-def nms(r, score, mpp, mins):
-    p = P
-    ok = np.flatnonzero(score > mins)
-    off = np.rint(r["cen"][:, :2] * 16).astype(np.int64)
-    yx = r["seeds"].astype(np.int64) * 16
-    order = ok[np.lexsort((yx[ok, 1], yx[ok, 0]))]
-    pairs = np.empty((len(order) * 40 + 10, 2), np.int32)
-    n = kernels.neighbours(yx[order], score[order], score[order], r["radii"][order], int(8 / mpp * 16), np.float32(p["limit"]), r["c"], r["s"], r["ang"], pairs)
-    state = np.zeros(len(order), np.int8)
-    kernels.suppress(pairs[:n], score[order].astype(np.float32), np.arange(len(order)), p["rounds"], state)
-    und = (state == 0).sum()
-    return order[state == 1], und
+def _ridges(h: F32, d: F32, mpp: float) -> tuple[F32, F32]:
+    """Return the height of DAB ridges, and H around every pixel with the ridges left out."""
+    wide, ridge, sharp, mean, weight = (np.empty_like(d) for _ in range(5))
+    _planes.blur(d, _taps(RIDGE_UM / mpp), wide)
+    _planes.rise(d, wide, ridge)
+    _planes.weigh(h, ridge, np.float32(KNEE), sharp, wide)
+    taps = _taps(BRIDGE_UM / mpp)
+    _planes.blur(sharp, taps, mean)
+    _planes.blur(wide, taps, weight)
+    return ridge, mean / weight
+
+
+def _trace(
+    planes: _Planes, at: I32, near: F32, wide: F32, mpp: float, settings: NucleiSettings
+) -> _Drafts:
+    """Return the candidates' contours and what is measured on them."""
+    first, last = round(FIRST_UM / STEP_UM), round(settings.max_radius_um / STEP_UM)
+    rings = round(MARGIN_UM / STEP_UM)
+    shape = np.array([first, last, SIDE, EARLIER, BARRIER, BEND, GROWTH, EDGE_CAP], np.float32)
+    n = len(at)
+    radii, edges, walls = (np.empty((n, DRAFT_RAYS), np.float32) for _ in range(3))
+    gain, centre = np.empty(n, np.float32), np.empty((n, 3), np.float32)
+    measures = np.empty((n, _contours.MEASURES), np.float32)
+    level = wide + np.float32(LEVEL) * (near - wide)
+    cap = np.maximum(near - wide, np.float32(0)) + np.float32(CAP_FLOOR)
+    _contours.draft_all(
+        planes.smooth, planes.brown, planes.dab, at, level, cap,
+        _ray_steps(DRAFT_RAYS, last + max(rings, SIDE) + 1, STEP_UM / mpp),
+        np.float32(STEP_UM / mpp), rings, shape, _rays(DRAFT_RAYS),
+        radii, edges, walls, gain, centre, measures,
+    )
+    return _Drafts(at, near, wide, radii, edges, walls, gain, centre, measures)
+
+
+def _features(drafts: _Drafts, mpp: float, contrast_od: float | None) -> F32:
+    """Return the features of every candidate, those relative to the slide only where it is known."""
+    extra = 0 if contrast_od is None else len(_score.SLIDE_FEATURES)
+    out = np.empty((len(drafts.at), len(_score.FEATURES) + extra), np.float32)
+    _score.describe_all(
+        drafts.radii, drafts.edges, drafts.walls, drafts.gain, drafts.centre, drafts.measures,
+        drafts.near, drafts.wide, np.float32(mpp), np.float32(contrast_od or 0.0), out,
+    )
+    return out
+
+
+def _best_of_rivals(
+    drafts: _Drafts, score: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
+) -> npt.NDArray[np.intp]:
+    """Return the candidates that are good enough and beat all that claim the same place."""
+    good = np.flatnonzero(score > MIN_SCORE / settings.sensitivity)
+    where = drafts.at[good] + np.rint(drafts.centre[good, :2]).astype(np.int32)
+    order = np.lexsort((where[:, 1], where[:, 0]))
+    good, where = good[order], where[order]
+    radii = drafts.radii[good]
+    rays, angle = _rays(DRAFT_RAYS), _angles((settings.max_radius_um + MARGIN_UM) / mpp + 2, DRAFT_RAYS)
+    reach, share = round(RIVAL_UM / mpp), np.float32(RIVAL_SHARE)
+    pairs = np.empty((16 * len(good) + 16, 2), np.int32)
+    n = _rivals.list_pairs(drafts.at[good], where, radii, reach, share, rays, angle, pairs)
+    if n > len(pairs):
+        pairs = np.empty((n, 2), np.int32)
+        _rivals.list_pairs(drafts.at[good], where, radii, reach, share, rays, angle, pairs)
+    state = np.zeros(len(good), np.int8)
+    key = _hash.keys(drafts.at[good], origin[0], origin[1])
+    _rivals.suppress(pairs[: min(n, len(pairs))], score[good], key, ROUNDS, state)
+    return good[state == 1]
+
+
+def _finish(
+    planes: _Planes, drafts: _Drafts, score: F32, kept: npt.NDArray[np.intp], mpp: float,
+    settings: NucleiSettings,
+) -> Nuclei:
+    """Describe the kept ones by 48 rays around their centroid."""
+    at, offset, move = _fixed_point(drafts, kept)
+    rays, n = _rays(RAYS), len(kept)
+    radii = np.empty((n, RAYS), np.float32)
+    centre, elongation = np.empty((n, 3), np.float32), np.empty(n, np.float32)
+    _contours.recast_all(drafts.radii[kept], _rays(DRAFT_RAYS), move, rays, radii, centre, elongation)
+    perimeter, area, m = _contours.perimeters(radii, rays), centre[:, 2], drafts.measures[kept]
+    nuclei = Nuclei(
+        y=at[:, 0] + offset[:, 0],
+        x=at[:, 1] + offset[:, 1],
+        radii=radii,
+        area_px=area,
+        hematoxylin=m[:, 1],
+        dab=m[:, 3],
+        contrast=_contours.row_means(drafts.edges[kept]),
+        elongation=elongation,
+        irregularity=np.float32(1) - np.float32(4 * np.pi) * area / (perimeter * perimeter),
+        texture=m[:, 2] / np.maximum(m[:, 1], np.float32(0.01)),
+        confidence=score[kept],
+    )
+    limit = np.float32(np.pi / mpp**2)
+    small, large = settings.min_radius_um**2 * limit, settings.max_radius_um**2 * limit
+    h, w = planes.smooth.shape
+    inside = (nuclei.y >= -0.5) & (nuclei.y < h - 0.5) & (nuclei.x >= -0.5) & (nuclei.x < w - 0.5)
+    return nuclei.take(inside & (area >= small) & (area <= large))
+
+
+def _fixed_point(drafts: _Drafts, kept: npt.NDArray[np.intp]) -> tuple[I32, F32, F32]:
+    """Return the centroids as whole pixel and offset (sixteenths), and the move from the seed."""
+    sixteenths = np.rint(drafts.centre[kept, :2] * np.float32(FIXED_POINT)).astype(np.int32)
+    whole = (sixteenths + FIXED_POINT // 2) // FIXED_POINT
+    offset = (sixteenths - whole * FIXED_POINT).astype(np.float32) / np.float32(FIXED_POINT)
+    move = sixteenths.astype(np.float32) / np.float32(FIXED_POINT)
+    return (drafts.at[kept] + whole).astype(np.int32), offset, move

@@ -8,14 +8,12 @@ and stain, `nuclei` and `stroma` the rest; `paint` renders, `artefacts` spoils,
 
 from her2path.phantom.make import Phantom, make_phantom
 from her2path.phantom.presets import CONTROLS, TUMOURS, control_specs, demo_spec
-from her2path.phantom.spec import INTENSITY, PATTERNS, PhantomSpec
+from her2path.phantom.spec import PhantomSpec
 from her2path.phantom.truth import TRUTH_SCHEMA
 from her2path.phantom.write import encode_decode, make_files, summary, write_slide
 
 __all__ = [
     "CONTROLS",
-    "INTENSITY",
-    "PATTERNS",
     "TRUTH_SCHEMA",
     "TUMOURS",
     "Phantom",

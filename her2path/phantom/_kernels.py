@@ -104,20 +104,28 @@ def bodies(label: I32, frame: Frame, cells: I64, start: I64, x: F64, y: F64) -> 
         a, b = start[c], start[c + 1]
         if b - a < 3:
             continue
-        low = (y[a:b].min() - frame[1]) / frame[2]
-        high = (y[a:b].max() - frame[1]) / frame[2]
-        for i in range(max(0, int(low)), min(label.shape[0], int(high) + 1)):
+        low = high = y[a]
+        for k in range(a, b):
+            low, high = min(low, y[k]), max(high, y[k])
+        first = max(0, int((low - frame[1]) / frame[2]))
+        last = min(label.shape[0], int((high - frame[1]) / frame[2]) + 1)
+        for i in range(first, last):
             at = frame[1] + (i + 0.5) * frame[2]
             found = 0
             for k in range(a, b):
                 j = k + 1 if k + 1 < b else a
                 if (y[k] <= at) != (y[j] <= at) and found < 64:
-                    crossings[found] = x[k] + (at - y[k]) / (y[j] - y[k]) * (x[j] - x[k])
+                    value = x[k] + (at - y[k]) / (y[j] - y[k]) * (x[j] - x[k])
+                    place = found
+                    while place > 0 and crossings[place - 1] > value:
+                        crossings[place] = crossings[place - 1]
+                        place -= 1
+                    crossings[place] = value
                     found += 1
-            row = np.sort(crossings[:found])
             for k in range(0, found - 1, 2):
-                j0 = max(0, int(np.ceil((row[k] - frame[0]) / frame[2] - 0.5)))
-                j1 = min(label.shape[1], int(np.ceil((row[k + 1] - frame[0]) / frame[2] - 0.5)))
+                left, right = crossings[k] - frame[0], crossings[k + 1] - frame[0]
+                j0 = max(0, int(np.ceil(left / frame[2] - 0.5)))
+                j1 = min(label.shape[1], int(np.ceil(right / frame[2] - 0.5)))
                 for j in range(j0, j1):
                     label[i, j] = c
 
@@ -245,7 +253,7 @@ def red_cells(planes: tuple[F32, F32], frame: Frame, values: F64) -> None:
                 if away > 1.8:
                     continue
                 theta = np.arctan2(q, p)
-                away /= 1.0 + 0.12 * np.cos(4 * theta + 9 * tilt) + 0.08 * np.cos(3 * theta)
+                away /= 1.0 + 0.07 * np.cos(4 * theta + 9 * tilt) + 0.09 * np.cos(3 * theta)
                 ring = (away - 1.0) * radius * px
                 if away < 1.0:
                     body[i, j] += 0.05 + 0.05 * away

@@ -102,7 +102,7 @@ def _fold(spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask) -
     shift = (rng.uniform(-1, 1, 2) * 30 / spec.mpp).astype(int)
     over = np.roll(part, (int(shift[0]), int(shift[1])), axis=(0, 1))
     over = cv2.GaussianBlur(over, (0, 0), 1.2 / spec.mpp)
-    double = part * np.minimum(over / np.array(spec.white, np.float32), 1.0) * 0.9
+    double = part * np.minimum(over / np.array(spec.white, np.float32), 1.0)
     image[window] = np.clip(part + soft * (double - part) + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -139,9 +139,10 @@ def _pen(spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask) ->
 def _speck(spec: PhantomSpec, rng: np.random.Generator, image: RGB) -> None:
     """A dark speck or a thread, somewhat out of focus."""
     at = rng.uniform(0, 1, 2) * (spec.width_um, spec.height_um)
-    steps = 14 if rng.random() < 0.3 else 2
-    size = rng.uniform(1.5, 6.0) if steps == 14 else rng.uniform(0.2, 1.0)
-    path = at + np.cumsum(rng.normal(0, size, (steps, 2)), axis=0)
+    steps = 40 if rng.random() < 0.3 else 3
+    course = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.25, steps))
+    size = rng.uniform(0.6, 2.0)
+    path = at + size * np.cumsum(np.stack([np.cos(course), np.sin(course)], axis=1), axis=0)
     found = _soft_stroke(spec, image, path, rng.uniform(0.8, 3.5), rng.uniform(0.3, 1.4))
     if found is None:
         return

@@ -13,7 +13,8 @@ from scipy.sparse.csgraph import connected_components
 from her2path.phantom.layout import LUMEN
 from her2path.phantom.noise import Field
 from her2path.phantom.outline import Bodies
-from her2path.phantom.spec import INTENSITY, PATTERNS, PhantomSpec
+from her2path.phantom.spec import INTENSITY_OF_CODE, PhantomSpec
+from her2path.schema import PATTERNS
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -192,7 +193,7 @@ def settle_completeness(kinds: Kinds, stain: Stain) -> Kinds:
     Only with `knife_edge` does this change anything: an outline is made of
     pieces, so that a share wanted just above 0.80 may end just below.
     """
-    intensity = np.array(INTENSITY)[kinds.pattern]
+    intensity = np.array(INTENSITY_OF_CODE)[kinds.pattern]
     complete = stain.completeness >= COMPLETE_AT
     pattern = np.where(intensity > 0, 2 * intensity - 1 + complete, 0)
     return replace(kinds, pattern=pattern)
@@ -200,7 +201,7 @@ def settle_completeness(kinds: Kinds, stain: Stain) -> Kinds:
 
 def _classes(spec: PhantomSpec, rng: np.random.Generator, pattern: I64) -> tuple[F64, F64]:
     """Return crest OD and width of each cell by its intensity class."""
-    intensity = np.array(INTENSITY)[pattern]
+    intensity = np.array(INTENSITY_OF_CODE)[pattern]
     ranges = np.array([(0, 0), spec.od_faint, spec.od_moderate, spec.od_intense], np.float64)
     widths = np.array(
         [(0.64, 0), spec.width_faint_um, spec.width_moderate_um, spec.width_intense_um]
@@ -272,9 +273,12 @@ def _arcs(piece: F64, apical: Bool, wanted: float, gaps: int, cuts: F64) -> Bool
     """Mark the stained points: `gaps` gaps, the first at the lumen if there is one."""
     n = piece.size
     on = np.ones(n, np.bool_)
-    total = piece.sum()
+    total = longest = 0.0
+    for k in range(n):
+        total += piece[k]
+        longest = max(longest, piece[k])
     bare = (1.0 - wanted) * total
-    if bare < 0.4 * piece.max():
+    if bare < 0.4 * longest:
         return on
     gaps = max(1, min(gaps, int(bare / 1.2), int(wanted * total / 2.0)))
     # each gap and each arc gets at least half of an even share

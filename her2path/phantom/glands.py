@@ -67,9 +67,10 @@ def place_glands(
             break
         k = int(rng.integers(rows.size))
         gland = _draw(rng, cols[k] * grid_um - pad_um, rows[k] * grid_um - pad_um)
-        if _fits(gland, glands, tumour, (grid_um, pad_um)):
+        area = np.pi * gland.height_um * (gland.a_um + gland.b_um - gland.height_um)
+        if held + area / 2 <= wanted and _fits(gland, glands, tumour, (grid_um, pad_um)):
             glands.append(gland)
-            held += np.pi * gland.height_um * (gland.a_um + gland.b_um - gland.height_um)
+            held += area
     return glands
 
 

@@ -59,7 +59,7 @@ def make_phantom(spec: PhantomSpec) -> Phantom:
     stain = stain_membranes(spec, bodies, kinds.pattern)
     kinds = settle_completeness(kinds, stain)
     nuclei = tumour_nuclei(spec, bodies)
-    stroma = make_stroma(spec, ground)
+    stroma = make_stroma(spec, ground, nuclei.values)
     scene = Scene(ground, bodies, stain, nuclei.values, stroma)
     image = Painter(spec, scene).paint()
     covers = add_artefacts(spec, image)

@@ -129,7 +129,7 @@ class Painter:
         _kernels.nuclei((h, d), frame, near, self.chromatin, corner)
         lines = np.zeros(shape, np.float32)
         _kernels.lines(lines, frame, cells, bodies.start, (*outline, stain.od, stain.sigma_um))
-        _kernels.grainy(d, lines, self.chromatin, corner, 0.5 * self.spec.granularity)
+        _kernels.grainy(d, lines, self.chromatin, corner, 0.4 * self.spec.granularity)
         _kernels.red_cells((body, grey), frame, _near(scene.stroma.red_cells, frame, shape, 8.0))
         _kernels.dots(grey, frame, _near(scene.stroma.edges.values, frame, shape, 3.0))
         return h, d, body, grey

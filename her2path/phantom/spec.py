@@ -8,19 +8,11 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-PATTERNS: tuple[str, ...] = (
-    "none",
-    "faint_incomplete",
-    "faint_complete",
-    "moderate_incomplete",
-    "moderate_complete",
-    "intense_incomplete",
-    "intense_complete",
-)
-"""The seven membrane patterns, in the order of their codes."""
+from her2path.schema import INTENSITY, PATTERNS
 
-INTENSITY: tuple[int, ...] = (0, 1, 1, 2, 2, 3, 3)
-"""Intensity (none 0, faint 1, moderate 2, intense 3) of each pattern code."""
+INTENSITY_OF_CODE: tuple[int, ...] = tuple(INTENSITY[name] for name in PATTERNS)
+"""Intensity (none 0, faint 1, moderate 2, intense 3) of each pattern code, a
+code being the pattern's place in PATTERNS."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Triple = tuple[float, float, float]
@@ -28,7 +20,7 @@ Range = tuple[float, float]
 Layout = Literal["homogeneous", "clustered", "mosaic", "scattered"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
-MAX_PIXELS = 1_500_000_000
+MAX_PIXELS = 800_000_000
 
 
 class PhantomSpec(BaseModel):

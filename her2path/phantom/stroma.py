@@ -46,19 +46,19 @@ class Stroma:
     red_cells: F64
 
 
-def make_stroma(spec: PhantomSpec, ground: Ground) -> Stroma:
-    """Return what lies between and beside the nests."""
+def make_stroma(spec: PhantomSpec, ground: Ground, tumour: F64) -> Stroma:
+    """Return what lies between and beside the nests; `tumour` are the nuclei there already."""
     rng = spec.rng("stroma")
     extent = max(spec.width_um, spec.height_um) + 2 * PAD_UM
     course = Field(rng, 170.0, extent)
     open_stroma = ground.tissue & ~ground.tumour & ~ground.lumen & ~ground.vessel
-    lymph = _lymphocytes(spec, rng, open_stroma, extent)
+    lymph = _lymphocytes(spec, rng, (open_stroma, ground.tumour), extent)
     spindle = _spindles(spec, rng, open_stroma, course)
-    both = _apart(np.concatenate([lymph, spindle]))
-    kept = np.concatenate([lymph, spindle])[both]
+    both = np.concatenate([lymph, spindle])
+    keep = _apart(tumour, both)
     return Stroma(
-        nuclei=kept,
-        lymphocyte=(np.arange(lymph.shape[0] + spindle.shape[0]) < lymph.shape[0])[both],
+        nuclei=both[keep],
+        lymphocyte=(np.arange(both.shape[0]) < lymph.shape[0])[keep],
         fibres=_fibres(rng, ground, open_stroma, (course, extent)),
         grains=_grains(spec, rng, ground),
         edges=_edges(spec, rng, ground),
@@ -77,26 +77,34 @@ def _spots(rng: np.random.Generator, where: Bool, per_um2: F64 | float) -> F64:
     return np.stack([x, y], axis=1)
 
 
-def _apart(nuclei: F64) -> Bool:
-    """Keep nuclei that do not bury an earlier one (closer than 0.75 of both radii)."""
+def _apart(present: F64, added: F64) -> Bool:
+    """Return which added nuclei bury neither one present nor an added one before them."""
+    nuclei = np.concatenate([present, added])
     keep = np.ones(nuclei.shape[0], bool)
     if nuclei.shape[0] < 2:
-        return keep
+        return keep[present.shape[0] :]
     pairs = cKDTree(nuclei[:, :2]).query_pairs(9.0, output_type="ndarray")
+    pairs = pairs[pairs.max(axis=1) >= present.shape[0]]
+    pairs = np.sort(pairs, axis=1)
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     gap = np.hypot(*(nuclei[pairs[:, 0], :2] - nuclei[pairs[:, 1], :2]).T)
     close = gap < 0.75 * (nuclei[pairs[:, 0], nu.B] + nuclei[pairs[:, 1], nu.B]) + 0.3
     for first, later in pairs[close]:
         if keep[first]:
             keep[later] = False
-    return keep
+    return keep[present.shape[0] :]
 
 
-def _lymphocytes(spec: PhantomSpec, rng: np.random.Generator, stroma: Bool, extent: float) -> F64:
-    """Small, round and dark; in clusters, few elsewhere."""
+def _lymphocytes(
+    spec: PhantomSpec, rng: np.random.Generator, place: tuple[Bool, Bool], extent: float
+) -> F64:
+    """Small, round and dark; in clusters in the stroma, few elsewhere and in the nests."""
+    stroma, nests = place
     field = Field(rng, 90.0, extent).plane(stroma.shape, GRID_UM)
     density = spec.lymphocytes * (0.0012 + 0.03 * np.clip(field - 0.5, 0, 1))
-    at = _spots(rng, stroma, density)
+    at = np.concatenate(
+        [_spots(rng, stroma, density), _spots(rng, nests, 0.0009 * spec.lymphocytes)]
+    )
     n = at.shape[0]
     values = np.zeros((n, len(nu.COLUMNS)))
     values[:, nu.X], values[:, nu.Y] = at[:, 0], at[:, 1]

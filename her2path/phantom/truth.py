@@ -14,7 +14,8 @@ from her2path.phantom.cells import Kinds, inside_image
 from her2path.phantom.layout import GRID_UM, PAD_UM, Ground
 from her2path.phantom.nuclei import TumourNuclei
 from her2path.phantom.paint import Scene
-from her2path.phantom.spec import INTENSITY, PATTERNS, PhantomSpec
+from her2path.phantom.spec import INTENSITY_OF_CODE, PhantomSpec
+from her2path.schema import PATTERNS
 
 F64 = NDArray[np.float64]
 
@@ -93,7 +94,7 @@ def _tumour_columns(scene: Scene, kinds: Kinds, nuclei: TumourNuclei) -> dict[st
         "cell_type": np.full(n, "tumour", object),
         "has_nucleus": has,
         "pattern": np.array(PATTERNS, object)[kinds.pattern],
-        "intensity": np.array(INTENSITY, np.int8)[kinds.pattern],
+        "intensity": np.array(INTENSITY_OF_CODE, np.int8)[kinds.pattern],
         "od_crest": stain.od_crest,
         "completeness": stain.completeness,
         "width_um": stain.width_um,

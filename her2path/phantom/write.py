@@ -17,7 +17,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from her2path.phantom.make import Phantom, make_phantom
-from her2path.phantom.spec import PATTERNS, PhantomSpec
+from her2path.phantom.spec import PhantomSpec
+from her2path.schema import PATTERNS
 
 RGB = NDArray[np.uint8]
 

@@ -18,10 +18,10 @@ from her2path.regions.cells import Cells, read_cells
 from her2path.regions.cores import core_layout, core_row_col
 from her2path.regions.layout import Layout, Mask, hexagon_layout, polygon_layout, square_layout
 from her2path.regions.nests import nest_layout
-from her2path.regions.table import build_table
+from her2path.regions.table import build_table, positive_patterns
 from her2path.settings import Settings
 
-__all__ = ["KINDS", "Layout", "Mask", "core_row_col", "make_regions"]
+__all__ = ["KINDS", "Layout", "Mask", "core_row_col", "make_regions", "positive_patterns"]
 
 KINDS = ("grid", "hexagon", "annotation", "core", "nest")
 

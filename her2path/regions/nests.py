@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from her2path.regions.cells import Cells
 from her2path.regions.layout import Layout
 from her2path.spatial._kernels import cell_list, link_components
 from her2path.spatial.order import canonical
+from her2path.spatial.tiling import square_ids, unkey
 
 __all__ = ["MIN_NEST", "nest_layout"]
 
@@ -49,7 +51,7 @@ def nest_layout(cells: Cells, link_um: float) -> Layout:
     region_of[mine] = number[label]
     order = np.argsort(number[label], kind="stable")
     edges = np.searchsorted(number[label][order], np.arange(kept.size + 1))
-    groups = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    groups = [order[a:b] for a, b in pairwise(edges)]
     outlines = tuple(_outline(x[g], y[g], link_um) for g in groups)
     return Layout("nest", tuple(f"nest {i + 1}" for i in range(kept.size)), outlines, region_of)
 
@@ -67,8 +69,7 @@ def _outline(x: Float, y: Float, link_um: float) -> Any:
     """Return the union of the bins that hold cells, grown until linked cells' bins meet."""
     side = BIN_UM
     while True:
-        cols, rows = np.floor(x / side).astype(np.int64), np.floor(y / side).astype(np.int64)
-        bins = np.unique(np.column_stack([rows, cols]), axis=0)
+        bins = np.column_stack(unkey(np.unique(square_ids(x, y, side))))
         if bins.shape[0] <= MAX_BINS:
             break
         side *= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,8 @@ def _h_scores(counts: Int, n: Int) -> list[float | None]:
 
 
 def _classes(positive: Int, n: Int, settings: Settings) -> dict[str, list[Any]]:
-    rule, out = settings.heterogeneity, {}
+    rule = settings.heterogeneity
+    out: dict[str, list[Any]] = {}
     pairs = [(int(k), int(m)) for k, m in zip(positive, n, strict=True)]
     classes = [
         area_class(k, m, rule.area_low, rule.area_high, settings.regions.min_cells)
@@ -141,13 +143,14 @@ def _clusters(cells: Cells, layout: Layout, settings: Settings) -> Int:
     """Return each region's largest clusters of its own cells, (regions, 4)."""
     intensity = np.array([INTENSITY[p] for p in PATTERNS])
     out = np.zeros((len(layout.names), 4), np.int64)
+    link = settings.score.cluster_link_um
     mine = np.flatnonzero(cells.tumour & (layout.region_of >= 0))
     mine = mine[np.argsort(layout.region_of[mine], kind="stable")]
     edges = np.searchsorted(layout.region_of[mine], np.arange(len(layout.names) + 1))
-    for i, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(edges)):
         own = mine[a:b]
         out[i] = guidelines.largest_clusters(
-            cells.x[own], cells.y[own], intensity[cells.pattern[own]], settings.score.cluster_link_um
+            cells.x[own], cells.y[own], intensity[cells.pattern[own]], link
         )
     return out
 

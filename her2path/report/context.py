@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from her2path.errors import OutputError
+from her2path.errors import Her2PathError
 from her2path.schema import PATTERNS
 from her2path.settings import Settings
 from her2path.store import BatchStore, Gallery, RunStore, read_json
@@ -178,7 +178,7 @@ class CaseContext(Context):
 def _reads(read: Any, reason: str) -> Any:
     try:
         return read()
-    except OutputError as exc:
+    except Her2PathError as exc:
         raise CannotSay(f"{reason} ({exc})") from exc
 
 

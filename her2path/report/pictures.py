@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from her2path.palette import SCORE_COLOURS, rgb
 from her2path.report.context import CannotSay, SlideContext
@@ -82,8 +82,11 @@ def score_layer(
     if radius >= 0.75:
         reach = int(np.ceil(radius))
         yy, xx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-        disc = (yy**2 + xx**2 <= radius**2).astype(np.int32)
-        counts = np.stack([ndimage.convolve(c.astype(np.int32), disc, mode="constant") for c in counts])
+        disc = (yy**2 + xx**2 <= radius**2).astype(np.float32)
+        # whole numbers far below 2**24 add up exactly in float32, in any order
+        spread = [cv2.filter2D(c.astype(np.float32), -1, disc, borderType=cv2.BORDER_CONSTANT)
+                  for c in counts]
+        counts = np.round(np.stack(spread)).astype(np.int64)
     # argmax takes the first of equals: look from the highest score down
     winner = 3 - np.argmax(counts[::-1], axis=0)
     codes = np.where(counts.sum(axis=0) > 0, winner + 1, 0)
@@ -91,8 +94,7 @@ def score_layer(
 
 
 def _png(codes: NDArray[np.uint8]) -> bytes:
-    image = Image.fromarray(codes, "P") if codes.dtype != np.uint8 else Image.fromarray(codes)
-    image = image.convert("P")
+    image = Image.fromarray(codes).convert("P")
     image.putpalette([0, 0, 0] + [v for c in SCORE_COLOURS.values() for v in rgb(c)])
     buffer = io.BytesIO()
     image.save(buffer, "PNG", transparency=0, optimize=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from her2path.palette import WORDS
 from her2path.report.context import Context
@@ -39,7 +39,7 @@ def percent(value: float) -> str:
 
 def p_value(value: float) -> str:
     """Return a p-value."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "0.001 or less" if value <= 0.001 else f"{value:.3f}"
 
 
 def _duration(value: float) -> str:
@@ -100,7 +100,7 @@ def score_words(context: Context) -> str:
 def heterogeneity_sentence(context: Context) -> Markup:
     """Return the heterogeneity finding in one sentence, with its numbers."""
     if context.get("heterogeneity") is None:
-        return Markup("Heterogeneity was not measured.{}").format(escape(context.why_not_evaluable))
+        return Markup("Heterogeneity was not measured.")
     v = bind(context)
     return Markup("{}: {}; {}.").format(_verdict(context), _areas(context, v), _cells(context, v))
 
@@ -132,6 +132,16 @@ def _areas(context: Context, v: Callable[..., Markup]) -> Markup:
 
 
 def _cells(context: Context, v: Callable[..., Markup]) -> Markup:
+    """Return the cells' part; cells at moderate complete or above are always told beside it."""
+    found = _positive(context, v)
+    fractions = context.get("fractions") or {}
+    strong = [fractions.get(k) for k in ("moderate_complete", "intense_complete")]
+    if None in strong:
+        return found
+    return found + Markup("; {} are moderate complete or above").format(percent(sum(strong)))
+
+
+def _positive(context: Context, v: Callable[..., Markup]) -> Markup:
     share = v("heterogeneity.positive_cell_fraction", "pct", "an unknown share")
     kind = context.get("heterogeneity.pattern.type")
     if not context.get("heterogeneity.positive_cell_fraction"):
@@ -141,6 +151,6 @@ def _cells(context: Context, v: Callable[..., Markup]) -> Markup:
     if context.get("heterogeneity.pattern.moran_i") is not None:
         tail = Markup(" (Moran's I {}").format(v("heterogeneity.pattern.moran_i", "num2"))
         if context.get("heterogeneity.pattern.p_value") is not None:
-            tail += Markup(", p {}").format(v("heterogeneity.pattern.p_value", "p"))
+            tail += Markup(", p = {}").format(v("heterogeneity.pattern.p_value", "p"))
         tail += Markup(")")
     return Markup("{} of tumour cells are positive, {}{}").format(share, lying, tail)

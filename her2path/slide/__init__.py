@@ -11,8 +11,10 @@
 
 from __future__ import annotations
 
+import logging
+
 from her2path.slide.files import find_slides, slide_names
-from her2path.slide.opening import get_slide, open_slide
+from her2path.slide.opening import get_slide, open_slide, openslide_version
 from her2path.slide.reader import Slide
 from her2path.slide.ref import SlideInfo, SlideRef
 
@@ -23,5 +25,10 @@ __all__ = [
     "find_slides",
     "get_slide",
     "open_slide",
+    "openslide_version",
     "slide_names",
 ]
+
+# what tifffile has to say of damaged files is said better by our own one-line errors; it still
+# reaches whoever sets up logging
+logging.getLogger("tifffile").addHandler(logging.NullHandler())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from her2path.slide.jpegmarks import read_header, scan_is_whole
 from her2path.slide.rawfile import RawFile
 from her2path.slide.source import Colour, cells_of
 
-__all__ = ["MAX_IMAGE_BYTES", "MemorySource", "TiffSource", "decode_image", "to_rgb8"]
+__all__ = ["JPEG2000", "MAX_IMAGE_BYTES", "MemorySource", "TiffSource", "decode_image", "to_rgb8"]
 
 #: the most that an image without tiles may take when decoded (512 Mpx of 8-bit RGB)
 MAX_IMAGE_BYTES = 3 << 29
@@ -32,7 +33,7 @@ _TILE_IT = "Save it as a tiled, pyramidal TIFF"
 _RGB_IT = "Save it as 8-bit RGB"
 #: TIFF compressions that cannot swell without limit: none, LZW, JPEG, deflate, PackBits, JPEG 2000
 _COMPRESSIONS = {1, 5, 7, 8, 32946, 32773, 33003, 33005, 34712}
-_J2K = {33003, 33005, 34712}
+JPEG2000 = {33003, 33005, 34712}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Decoded:
     kind: str
     icc: bytes | None
     orientation: int
+    bits: int
 
 
 class MemorySource:
@@ -125,7 +127,7 @@ def _decode_jpeg(path: str, data: bytes) -> Decoded:
         raise SlideUnreadable(
             f"{path} cannot be decoded as JPEG ({exc})", "Copy or export it again"
         ) from exc
-    return Decoded(out, "jpeg", header.icc, header.orientation)
+    return Decoded(out, "jpeg", header.icc, header.orientation, 8)
 
 
 def _decode_png(path: str, data: bytes) -> Decoded:
@@ -140,12 +142,14 @@ def _decode_png(path: str, data: bytes) -> Decoded:
     if data.rfind(b"IEND", len(data) - 4096 if len(data) > 4096 else 0) < 0:
         raise broken
     try:
-        pixels = imagecodecs.png_decode(data)
-    except (imagecodecs.PngError, ValueError) as exc:
+        # libspng is silent where libpng writes its warnings to stderr, but it has no 16-bit RGB
+        decode = imagecodecs.spng_decode if bits == 8 else imagecodecs.png_decode
+        pixels = decode(data)
+    except (imagecodecs.SpngError, imagecodecs.PngError, ValueError) as exc:
         raise broken from exc
     if pixels.shape != (height, width, channels):
         raise SlideUnreadable(f"{path} is not an RGB image", _RGB_IT)
-    return Decoded(to_rgb8(pixels), "png", _png_icc(data), 1)
+    return Decoded(to_rgb8(pixels), "png", _png_icc(data), 1, bits)
 
 
 def _png_icc(data: bytes) -> bytes | None:
@@ -227,7 +231,7 @@ class TiffSource:
         count, offset = lay.counts[index], lay.offsets[index]
         shape = (lay.cell_h, lay.cell_w, lay.samples)
         if count == 0:  # left out by the writer: background
-            top = 255 if lay.page.bitspersample == 8 else 65535
+            top = 255 if lay.bits == 8 else 65535
             return np.full(shape, top, np.uint8 if top == 255 else np.uint16)
         # checked before it is read, so that a swollen segment costs nothing
         if count > lay.cell_bytes * 5 // 4 + 65536:
@@ -235,7 +239,7 @@ class TiffSource:
         data = self._raw.read(offset, count)
         if len(data) < count or not _fits(lay, data):
             raise ValueError("a damaged segment")
-        decoded = lay.page.decode(data, index, jpegtables=lay.page.jpegtables)[0]
+        decoded = lay.decode(data, index, jpegtables=lay.tables)[0]
         if decoded is None:
             raise ValueError("an empty segment")
         return np.asarray(decoded)[0]
@@ -243,7 +247,11 @@ class TiffSource:
 
 @dataclass(frozen=True)
 class _Level:
-    page: Any
+    #: tifffile's decoder of one segment, and the JPEG tables that segments share
+    decode: Callable[..., Any]
+    tables: bytes | None
+    compression: int
+    bits: int
     width: int
     height: int
     cell_w: int
@@ -256,7 +264,7 @@ class _Level:
 
     @property
     def cell_bytes(self) -> int:
-        return self.cell_w * self.cell_h * self.samples * (int(self.page.bitspersample) // 8)
+        return self.cell_w * self.cell_h * self.samples * (self.bits // 8)
 
     def index(self, col: int, row: int, plane: int) -> int:
         cols, rows = -(-self.width // self.cell_w), -(-self.height // self.cell_h)
@@ -265,7 +273,7 @@ class _Level:
 
 def _levels(path: str) -> list[_Level]:
     try:
-        with tifffile.TiffFile(path) as tiff:  # pages decode without the open file
+        with tifffile.TiffFile(path) as tiff:  # segments are decoded without it
             pages = [level.keyframe for level in tiff.series[0].levels]
             stacked = len(tiff.series[0].pages) > 1
             reason = _why_not(pages[0])
@@ -278,7 +286,7 @@ def _levels(path: str) -> list[_Level]:
         raise SlideUnreadable(f"{path} holds a stack of images", "Save one plane of it")
     for lay in levels:
         _guard_size(path, lay.width, lay.height, 0)
-        if lay.cell_w * lay.cell_h * 4 * (lay.page.bitspersample // 8) > MAX_IMAGE_BYTES:
+        if lay.cell_w * lay.cell_h * 4 * (lay.bits // 8) > MAX_IMAGE_BYTES:
             raise SlideUnreadable(
                 f"{path} claims {lay.width} x {lay.height} px in one piece", _TILE_IT
             )
@@ -295,7 +303,10 @@ def _level(page: Any) -> _Level:
     else:
         cell_w, cell_h = width, max(1, min(int(page.rowsperstrip), height))
     return _Level(
-        page=page,
+        decode=page.decode,  # looked up while the file is open: it reads a tile's head
+        tables=page.jpegtables,
+        compression=int(page.compression),
+        bits=int(page.bitspersample),
         width=width,
         height=height,
         cell_w=max(1, cell_w),
@@ -323,12 +334,12 @@ def _why_not(page: Any) -> str:
 def _fits(lay: _Level, data: bytes) -> bool:
     """Tell whether a JPEG or JPEG 2000 segment claims no more pixels than its cell has."""
     size = None
-    if int(lay.page.compression) == 7:
+    if lay.compression == 7:
         header = read_header(data)
         if header is None or not scan_is_whole(data, needs_end=False):
             return False
         size = header.width, header.height
-    elif int(lay.page.compression) in _J2K:
+    elif lay.compression in JPEG2000:
         at = data.find(b"\xff\x4f\xff\x51", 0, 4096)
         size = struct.unpack_from(">II", data, at + 8) if at >= 0 else None
         if size is None:

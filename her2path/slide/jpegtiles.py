@@ -23,7 +23,7 @@ from her2path.slide.jpegmarks import scan_is_whole
 from her2path.slide.rawfile import RawFile
 from her2path.slide.source import Colour, Source, cells_of, paint
 
-__all__ = ["DirectSource", "JpegTiles", "NotDirect", "agrees"]
+__all__ = ["JPEG", "DirectSource", "JpegTiles", "NotDirect", "agrees"]
 
 JPEG = 7
 RGB, YCBCR = 2, 6

@@ -17,8 +17,8 @@ from her2path.geometry import Box
 from her2path.slide.cache import TileCache
 from her2path.slide.files import SUFFIXES, resolve, sha256_quick
 from her2path.slide.icc import BadProfile, ToSrgb, profile_name
-from her2path.slide.image import PNG_MAGIC, MemorySource, TiffSource, decode_image
-from her2path.slide.jpegtiles import DirectSource, JpegTiles, NotDirect, agrees
+from her2path.slide.image import JPEG2000, PNG_MAGIC, MemorySource, TiffSource, decode_image
+from her2path.slide.jpegtiles import JPEG, DirectSource, JpegTiles, NotDirect, agrees
 from her2path.slide.mpp import Pair, check_ref, choose_mpp, property_mpp
 from her2path.slide.openslide_source import OpenSlideSource
 from her2path.slide.plane import level_planes, scaled
@@ -28,7 +28,7 @@ from her2path.slide.ref import SlideInfo, SlideRef
 from her2path.slide.source import Colour, Source
 from her2path.slide.tiffhead import TiffHead, read_tiff_head
 
-__all__ = ["get_slide", "open_slide"]
+__all__ = ["get_slide", "open_slide", "openslide_version"]
 
 #: no slide is longer than this: 75 mm at 0.1 µm/px
 MAX_SIDE_PX = 1_000_000
@@ -40,6 +40,7 @@ WHITE = (255, 255, 255)
 _DIRECT_VENDORS = {"aperio", "generic-tiff"}
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BOUNDS = ("x", "y", "width", "height")
+_SCALED = "16-bit values were scaled to 8 bit from their full range."
 _COPY_AGAIN = "Copy it again from the scanner"
 
 
@@ -135,8 +136,8 @@ def _find(ref: SlideRef, path: str) -> _Found:
         head = file.read(16)
     vendor = openslide.OpenSlide.detect_format(path)
     tiff = read_tiff_head(path) if head[:4] in _TIFF_MAGICS else None
-    if vendor == "generic-tiff" and tiff is not None and not tiff.plain_rgb:
-        vendor = None  # OpenSlide would show grey, 16-bit and the like as something else
+    if vendor == "generic-tiff" and tiff is not None and _better_as_image(ref, tiff):
+        vendor = None
     if vendor is not None:
         return _find_openslide(ref, path, vendor, tiff)
     if ref.reader != "auto":
@@ -151,6 +152,15 @@ def _find(ref: SlideRef, path: str) -> _Found:
         f"{ref.path} is not a slide or image that can be read, or it is damaged",
         f"{_COPY_AGAIN}, or convert it to one of {' '.join(SUFFIXES)}",
     )
+
+
+def _better_as_image(ref: SlideRef, tiff: TiffHead) -> bool:
+    """Tell whether a TIFF of no vendor is read as a plain image, not by OpenSlide."""
+    if not tiff.plain_rgb:
+        return True  # OpenSlide would show grey, 16-bit and the like as something else
+    if tiff.compression in JPEG2000:
+        return True  # OpenSlide knows it in Aperio's files only
+    return tiff.hidden_levels and tiff.compression != JPEG and ref.reader == "auto"
 
 
 def _find_openslide(ref: SlideRef, path: str, vendor: str, tiff: TiffHead | None) -> _Found:
@@ -188,10 +198,10 @@ def _properties(ref: SlideRef, path: str) -> tuple[dict[str, str], bytes | None]
     """Return OpenSlide's properties and ICC profile of a file that is not absurd."""
     try:
         with openslide.OpenSlide(path) as handle:
-            properties = dict(handle.properties)
+            properties = _readable(handle.properties)
             sizes = list(handle.level_dimensions)
             icc = openslide.lowlevel.read_icc_profile(handle._osr) if _has_icc(properties) else None
-    except openslide.OpenSlideError as exc:
+    except (openslide.OpenSlideError, UnicodeError) as exc:
         raise SlideUnreadable(
             f"{ref.path} is damaged or truncated ({one_line(exc, 120)})", _COPY_AGAIN
         ) from exc
@@ -203,6 +213,17 @@ def _properties(ref: SlideRef, path: str) -> tuple[dict[str, str], bytes | None]
         if None not in sides and int(sides[0] or 0) * int(sides[1] or 0) > MAX_TILE_PX:
             raise SlideUnreadable(f"{ref.path} claims absurd tiles", _COPY_AGAIN)
     return properties, icc
+
+
+def _readable(properties: Mapping[str, str]) -> dict[str, str]:
+    """Return the properties whose text can be read; in damaged files some cannot."""
+    found = {}
+    for name in properties:
+        try:
+            found[name] = properties[name]
+        except (KeyError, UnicodeError):
+            continue
+    return found
 
 
 def _has_icc(properties: Mapping[str, str]) -> bool:
@@ -244,7 +265,7 @@ def _find_tiff(ref: SlideRef, path: str, tiff: TiffHead) -> _Found:
         source.close()
         raise SlideUnreadable(f"{ref.path} claims absurd dimensions", _COPY_AGAIN)
     if tiff.bits == 16:
-        notes.append("16-bit values were scaled to 8 bit from their full range.")
+        notes.append(_SCALED)
     vendor = "ome-tiff" if tiff.ome else "tiff"
     return _Found(source, "image", vendor, tiff.mpp, WHITE, {}, tiff.icc, colour is not None, notes)
 
@@ -253,6 +274,8 @@ def _find_image(ref: SlideRef, path: str, head: bytes) -> _Found:
     image, notes = decode_image(path, head), []
     if image.orientation != 1:
         notes.append("The Exif orientation was ignored: pixels are read as stored.")
+    if image.bits == 16:
+        notes.append(_SCALED)
     colour = _colour(ref, image.icc, notes)
     pixels = image.pixels
     if colour is not None:
@@ -333,3 +356,8 @@ def get_slide(ref: SlideRef) -> Slide:
         while len(_registry.slides) > OPEN_SLIDES:
             _registry.slides.popitem(last=False)
     return slide
+
+
+def openslide_version() -> str:
+    """Return the version of the OpenSlide library."""
+    return str(openslide.__library_version__)

@@ -87,6 +87,17 @@ def _block_mean(src: Pixels, factor: int, out: Pixels) -> None:
                 out[j, i, c] = np.uint8((total + n // np.uint32(2)) // n)
 
 
+@njit(cache=True, nogil=True)
+def _halve(src: Pixels, out: Pixels) -> None:
+    for j in range(out.shape[0]):
+        a = src[2 * j]
+        b = src[2 * j + 1]
+        for i in range(out.shape[1]):
+            for c in range(3):
+                total = np.int32(a[2 * i, c]) + a[2 * i + 1, c] + b[2 * i, c] + b[2 * i + 1, c]
+                out[j, i, c] = np.uint8((total + 2) >> 2)
+
+
 def block_mean(src: Pixels, factor: int, out: Pixels) -> None:
     """Average ``factor`` x ``factor`` pixels: ``(sum + n // 2) // n``.
 
@@ -99,7 +110,10 @@ def block_mean(src: Pixels, factor: int, out: Pixels) -> None:
     out : uint8 (ceil(h / factor), ceil(w / factor), 3)
         Written.
     """
-    _block_mean(src, factor, out)
+    if factor == 2 and src.shape[0] == 2 * out.shape[0] and src.shape[1] == 2 * out.shape[1]:
+        _halve(src, out)  # the common case, several times faster
+    else:
+        _block_mean(src, factor, out)
 
 
 @njit(cache=True, nogil=True)

@@ -26,6 +26,10 @@ class TiffHead:
     icc: bytes | None
     #: levels of the pyramid, sub-directories counted
     levels: int
+    #: the coarser levels are sub-directories, which OpenSlide does not see
+    hidden_levels: bool
+    #: TIFF compression number
+    compression: int
 
 
 def read_tiff_head(path: str) -> TiffHead | None:
@@ -49,6 +53,8 @@ def _head(tiff: tifffile.TiffFile) -> TiffHead:
         mpp=_mpp(tiff, page),
         icc=bytes(icc) if icc is not None and 0 < len(icc) <= MAX_ICC_BYTES else None,
         levels=len(tiff.series[0].levels),
+        hidden_levels=bool(page.subifds),
+        compression=int(page.compression),
     )
 
 

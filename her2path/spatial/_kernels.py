@@ -105,44 +105,76 @@ def random_lanes(n: int, marked: int, seed: int) -> Lanes:
 
 
 @njit(cache=True, nogil=True)
-def _add(planes: Lanes, at: int, word: np.uint64) -> None:
-    # ripple-carry: 64 counters at once, one bit plane a power of two
-    while word != np.uint64(0):
-        carry = planes[at] & word
-        planes[at] = planes[at] ^ word
+def _add(planes: Lanes, waiting: Lanes, full: NDArray[np.bool_], at: int, word: np.uint64) -> None:
+    # 64 counters at once, one bit plane a power of two; two words wait for each other at a plane
+    # and enter it together (a full adder), so that plane p is touched once in 2^p words
+    while full[at]:
+        a, b = planes[at], waiting[at]
+        either = a ^ b
+        carry = (a & b) | (either & word)
+        planes[at] = either ^ word
+        full[at] = False
         word = carry
         at += 1
+    waiting[at] = word
+    full[at] = True
 
 
 @njit(cache=True, nogil=True)
-def _totals(planes: Lanes) -> Int:
+def _totals(planes: Lanes, waiting: Lanes, full: NDArray[np.bool_]) -> Int:
     out = np.zeros(64, np.int64)
-    for lane in range(64):
-        for p in range(planes.size):
-            out[lane] += np.int64((planes[p] >> np.uint64(lane)) & np.uint64(1)) << np.int64(p)
+    for p in range(planes.size):
+        rest = waiting[p] if full[p] else np.uint64(0)
+        for lane in range(64):
+            bits = ((planes[p] >> np.uint64(lane)) & np.uint64(1)) + (
+                (rest >> np.uint64(lane)) & np.uint64(1)
+            )
+            out[lane] += np.int64(bits) << np.int64(p)
     return out
 
 
 @njit(cache=True, nogil=True)
 def lane_products(lanes: Lanes, near: NDArray[np.int32], indegree: Int) -> tuple[Int, Int]:
-    """Return, for 64 labellings, sum_i b_i sum_j b_j over neighbours, and sum_j indegree_j b_j."""
+    """Return, for 64 labellings, sum_i b_i sum_j b_j over neighbours, and sum_j indegree_j b_j.
+
+    ``near`` has at most 127 columns.
+    """
     n, k = near.shape
-    both = np.zeros(PLANES, np.uint64)
-    single = np.zeros(PLANES, np.uint64)
-    small = np.zeros(12, np.uint64)
+    zero = np.uint64(0)
+    both, single = np.zeros(PLANES, np.uint64), np.zeros(PLANES, np.uint64)
+    wait_both, wait_single = np.zeros(PLANES, np.uint64), np.zeros(PLANES, np.uint64)
+    full_both, full_single = np.zeros(PLANES, np.bool_), np.zeros(PLANES, np.bool_)
     for i in range(n):
-        small[:] = np.uint64(0)
-        for e in range(k):
-            _add(small, 0, lanes[near[i, e]])
-        for p in range(12):
-            _add(both, p, small[p] & lanes[i])
+        own = lanes[i]
+        c0 = c1 = c2 = c3 = c4 = c5 = c6 = zero
+        for e in range(0, k, 2):
+            first = lanes[near[i, e]]
+            second = lanes[near[i, e + 1]] if e + 1 < k else zero
+            either = c0 ^ first
+            t = (c0 & first) | (either & second)
+            c0 = either ^ second
+            c1, t = c1 ^ t, c1 & t
+            c2, t = c2 ^ t, c2 & t
+            c3, t = c3 ^ t, c3 & t
+            if k > 14:
+                c4, t = c4 ^ t, c4 & t
+                c5, t = c5 ^ t, c5 & t
+                c6 = c6 ^ t
+        _add(both, wait_both, full_both, 0, c0 & own)
+        _add(both, wait_both, full_both, 1, c1 & own)
+        _add(both, wait_both, full_both, 2, c2 & own)
+        _add(both, wait_both, full_both, 3, c3 & own)
+        if k > 14:
+            _add(both, wait_both, full_both, 4, c4 & own)
+            _add(both, wait_both, full_both, 5, c5 & own)
+            _add(both, wait_both, full_both, 6, c6 & own)
         degree, p = indegree[i], 0
         while degree:
             if degree & 1:
-                _add(single, p, lanes[i])
+                _add(single, wait_single, full_single, p, own)
             degree >>= 1
             p += 1
-    return _totals(both), _totals(single)
+    return _totals(both, wait_both, full_both), _totals(single, wait_single, full_single)
 
 
 @njit(cache=True, nogil=True)

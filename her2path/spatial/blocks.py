@@ -53,7 +53,7 @@ class Blocks:
         """Return per-block sums, (count,) or (count, m), of a column or of m columns."""
         v = np.asarray(values, float)
         if v.ndim == 1:
-            return np.bincount(self.block, v, self.count)
+            return np.asarray(np.bincount(self.block, v, self.count), float)
         return np.column_stack([np.bincount(self.block, c, self.count) for c in v.T])
 
     def drawn(self, sums: Float) -> Float:

@@ -9,6 +9,7 @@ on bit planes, so that 999 exact permutations of a million cells take seconds.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,7 @@ class LabelTest:
 
 
 def label_test(
-    labels: NDArray[np.bool_], near: NDArray[np.int32], draws: int, seed: int = 0
+    labels: NDArray[np.bool_], near: NDArray[np.int32], draws: int, seed: int = 0, workers: int = 1
 ) -> LabelTest | None:
     """Test labels against random labelling.
 
@@ -67,6 +68,8 @@ def label_test(
         Nearest neighbours, from `weights.neighbours`.
     draws, seed : int
         Random labellings.
+    workers : int
+        Threads; the result is the same for any number.
 
     Returns
     -------
@@ -80,17 +83,23 @@ def label_test(
     indegree = np.bincount(near.ravel(), minlength=n)
     own = np.where(b, np.uint64(1), np.uint64(0))
     seen = [part[:1] for part in lane_products(own, near, indegree)]
-    drawn = _draw(n, n1, near, indegree, draws, seed)
+    drawn = _draw(n1, near, indegree, draws, seed, workers)
     both, single = (np.concatenate([s, d]).astype(float) for s, d in zip(seen, drawn, strict=True))
     return _summary(both, single, n1, near.shape)
 
 
 def _draw(
-    n: int, n1: int, near: NDArray[np.int32], indegree: NDArray[np.int64], draws: int, seed: int
+    n1: int, near: NDArray[np.int32], indegree: NDArray[np.int64], draws: int, seed: int,
+    workers: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     words = -(-draws // LANES)
     seeds = np.random.SeedSequence(seed).generate_state(words, np.uint64)
-    parts = [lane_products(random_lanes(n, n1, int(s >> 1)), near, indegree) for s in seeds]
+
+    def one(word_seed: np.uint64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return lane_products(random_lanes(near.shape[0], n1, int(word_seed >> 1)), near, indegree)
+
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        parts = list(pool.map(one, seeds))
     both, single = (np.concatenate([p[i] for p in parts])[:draws] for i in (0, 1))
     return both, single
 

@@ -116,8 +116,9 @@ def pair_counts(
     counts = pair_histogram(
         x[order], y[order], np.asarray(labels, bool)[order], keys, columns, centres, lag_um, bins
     )
-    edges = np.arange(bins + 1) * float(lag_um)
-    return PairCounts(edges, *counts, centres.size, float(np.mean(labels)))
+    edges = np.asarray(np.arange(bins + 1) * float(lag_um), np.float64)
+    every, pp, pn, np_, nn = counts
+    return PairCounts(edges, every, pp, pn, np_, nn, centres.size, float(np.mean(labels)))
 
 
 def cross_k(

@@ -21,6 +21,9 @@ Float = NDArray[np.float64]
 TRIALS, LONGEST = 81, 1.5
 #: a structured part below this share of the sill has no range
 MIN_STRUCTURE = 0.02
+#: a structured part must lower the loss by this much (a chi-squared of 3 more parameters, with
+#: room for pairs that share cells)
+MIN_GAIN = 25.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,13 @@ def fit_variogram(pairs: PairCounts) -> Variogram | None:
         c0, c1, loss = _solve(1.0 - np.exp(-3.0 * h / a), gamma, weight)
         if loss < best[0]:
             best = (loss, c0, c1, float(a))
+    flat = float(weight @ gamma)
+    gain = float(weight @ (gamma - flat) ** 2) - best[0]
+    # in units of the variance of unlike pairs, each pair counted once
+    unlike = 2 * flat
+    gain *= 0.5 * float(pairs.all[used].sum()) / max(0.25 * unlike * (1 - unlike), 1e-12)
+    if gain < MIN_GAIN:
+        return Variogram(flat, flat, 1.0, None, "no spatial structure")
     return _named(best[1], best[2], best[3], reach)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Weights", "knn", "neighbours", "radius"]
+__all__ = ["Weights", "knn", "neighbours", "radius", "search"]
 
 Float = NDArray[np.float64]
 Index = NDArray[np.int32]
@@ -63,7 +64,8 @@ class Weights:
 
     def lag(self, values: Float) -> Float:
         """Return the weighted sum over each point's neighbours."""
-        return np.bincount(self.rows, self.data * values[self.indices], self.n)
+        lag = np.bincount(self.rows, self.data * values[self.indices], self.n)
+        return np.asarray(lag, np.float64)
 
 
 def neighbours(x: Float, y: Float, k: int, workers: int = 1) -> Index:
@@ -82,21 +84,31 @@ def neighbours(x: Float, y: Float, k: int, workers: int = 1) -> Index:
     -------
     (n, k) int32
     """
+    out = np.empty((x.size, k), np.int32)
+    for start, found in search(x, y, k, workers):
+        out[start : start + found.shape[0]] = found
+    return out
+
+
+def search(
+    x: Float, y: Float, k: int, workers: int = 1
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield (first point, neighbours (m, k)) in chunks: memory does not grow with the points.
+
+    Parameters as in `neighbours`.
+    """
     from scipy.spatial import cKDTree
 
-    n = x.size
-    if not 1 <= k < n:
-        raise ValueError(f"{k} nearest neighbours of {n} points do not exist")
+    if not 1 <= k < x.size:
+        raise ValueError(f"{k} nearest neighbours of {x.size} points do not exist")
     points = np.column_stack([x, y])
     tree = cKDTree(points)
-    out = np.empty((n, k), np.int32)
-    for start in range(0, n, CHUNK):
+    for start in range(0, x.size, CHUNK):
         found = tree.query(points[start : start + CHUNK], k + 1, workers=workers)[1]
         own = np.arange(start, start + found.shape[0])[:, None] == found
         # among many points at one position a point may not find itself: drop the last instead
         own[~own.any(axis=1), -1] = True
-        out[start : start + found.shape[0]] = found[~own].reshape(-1, k)
-    return out
+        yield start, found[~own].reshape(-1, k)
 
 
 def knn(x: Float, y: Float, k: int, *, row_standardised: bool = True) -> Weights:

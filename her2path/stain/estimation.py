@@ -106,7 +106,7 @@ def estimate(samples: list[Pixels], mpp: float, settings: StainSettings) -> Stai
     found = glass_level(tiles)
     white = settings.white_point or found.level
     flags = [] if found.glass or settings.white_point else [flag("WHITE_FALLBACK")]
-    evidence = {"glass_blocks": float(found.blocks), "median_grey": found.median}
+    evidence = {"mpp": mpp, "glass_blocks": float(found.blocks), "median_grey": found.median}
     h0, d0 = unit(settings.hematoxylin), unit(settings.dab)
     if settings.method == "fixed":
         return StainModel(white, h0, d0, "fixed", tuple(flags), evidence)

@@ -42,7 +42,7 @@ class _Shares:
     stain: float
 
 
-def is_h_dab(samples: list[npt.NDArray[np.uint8]], model: StainModel, mpp: float = 0.25) -> tuple[bool, str]:
+def is_h_dab(samples: list[npt.NDArray[np.uint8]], model: StainModel) -> tuple[bool, str]:
     """Tell whether a slide is hematoxylin and DAB.
 
     Parameters
@@ -50,9 +50,7 @@ def is_h_dab(samples: list[npt.NDArray[np.uint8]], model: StainModel, mpp: float
     samples : list of uint8 (h, w, 3)
         Level-0 tiles from the tissue.
     model : StainModel
-        The slide's white point and vectors.
-    mpp : float
-        µm per pixel of the tiles.
+        The slide's white point and vectors, estimated from the same tiles.
 
     Returns
     -------
@@ -62,7 +60,7 @@ def is_h_dab(samples: list[npt.NDArray[np.uint8]], model: StainModel, mpp: float
     str
         Why, in words for people; empty where True.
     """
-    tiles = reduce_tiles(samples, mpp)
+    tiles = reduce_tiles(samples, model.evidence.get("mpp", 0.25))
     if not tiles:
         return True, ""
     median = float(np.median(np.concatenate([t[::4, ::4].mean(axis=2).ravel() for t in tiles])))

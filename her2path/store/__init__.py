@@ -10,7 +10,7 @@ from her2path.store.files import (
 )
 from her2path.store.gallery import PATCH_PX, Gallery, read_gallery, write_gallery
 from her2path.store.lock import RunLock
-from her2path.store.maps import Maps, write_maps
+from her2path.store.maps import Maps, add_label, write_maps
 from her2path.store.run import BatchStore, RunStore
 from her2path.store.tables import conform, dictionary_codes
 
@@ -21,6 +21,7 @@ __all__ = [
     "Maps",
     "RunLock",
     "RunStore",
+    "add_label",
     "atomic_dir",
     "atomic_file",
     "conform",

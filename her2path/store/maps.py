@@ -14,7 +14,7 @@ from zarr.codecs import ZstdCodec
 from her2path.errors import OutputError
 from her2path.store.files import atomic_dir
 
-__all__ = ["LABELS", "Maps", "write_maps"]
+__all__ = ["LABELS", "Maps", "add_label", "write_maps"]
 
 #: maps that are masks; they are stored as labels, everything else as channels
 LABELS = ("tissue", "qc")
@@ -132,16 +132,47 @@ def _write_labels(root: zarr.Group, masks: Mapping[str, NDArray[Any]], mpp_um: f
     labels = root.create_group("labels")
     labels.attrs["ome"] = {"version": "0.5", "labels": list(masks)}
     for name, mask in masks.items():
-        group = labels.create_group(name)
-        levels: list[NDArray[Any]] = [np.asarray(mask).astype(np.uint8)]
-        while max(levels[-1].shape) > _SMALLEST:
-            levels.append(levels[-1][::2, ::2])
-        _write_levels(group, levels, ("y", "x"))
-        group.attrs["ome"] = {
-            "version": "0.5",
-            "multiscales": [_multiscale(name, levels, mpp_um)],
-            "image-label": {"source": {"image": "../../"}},
-        }
+        _write_label(labels, name, np.asarray(mask).astype(np.uint8), mpp_um, {})
+
+
+def _write_label(
+    labels: zarr.Group, name: str, label: NDArray[Any], mpp_um: float, extra: Mapping[str, Any]
+) -> None:
+    group = labels.create_group(name)
+    levels = [label]
+    while max(levels[-1].shape) > _SMALLEST:
+        levels.append(levels[-1][::2, ::2])
+    _write_levels(group, levels, ("y", "x"))
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [_multiscale(name, levels, mpp_um)],
+        "image-label": {"source": {"image": "../../"}, **extra},
+    }
+
+
+def add_label(
+    path: Path, name: str, label: NDArray[Any], mpp_um: float, extra: Mapping[str, Any]
+) -> None:
+    """Add a label image to maps that lie in a folder of one's own.
+
+    Parameters
+    ----------
+    path : Path
+        The Zarr folder; changed in place.
+    name : str
+        The label's name.
+    label : (H, W) whole numbers
+        0 is background.
+    mpp_um : float
+        Pixel size, µm.
+    extra : mapping
+        ``colors`` and ``properties`` of OME-Zarr's ``image-label``.
+    """
+    root = zarr.open_group(path, mode="r+")
+    labels = root.require_group("labels")
+    known = labels.attrs.get("ome", {"version": "0.5", "labels": []})
+    labels.attrs["ome"] = {**known, "labels": [*known["labels"], name]}
+    _write_label(labels, name, label, mpp_um, extra)
 
 
 class Maps:

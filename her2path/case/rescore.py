@@ -1,0 +1,192 @@
+"""The same cells again: other cut-offs, another rule set, a reader's corrections. No slide."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from her2path import __version__, guidelines, patterns
+from her2path.annotations import Annotations, read_annotations
+from her2path.case import conclude
+from her2path.case.score import SlideResult
+from her2path.corrections import apply_corrections, read_corrections
+from her2path.errors import NotEvaluable, OutputError, SettingsError
+from her2path.results import Counts, Result
+from her2path.schema import PATTERNS
+from her2path.settings import Settings, load_settings
+from her2path.store import RunLock, RunStore
+
+__all__ = ["rescore", "what_if"]
+
+#: sections that can change without the slide
+FREE = ("membrane", "score", "regions", "heterogeneity", "ish", "stream", "seed")
+
+
+def rescore(
+    out: str | Path,
+    guideline: str | None = None,
+    config: str | Path | None = None,
+    changes: list[str] | None = None,
+    corrections: str | Path | None = None,
+    faces: Callable[[Path], None] | None = None,
+) -> SlideResult:
+    """Score the stored cells again and replace the result.
+
+    Parameters
+    ----------
+    out : path
+        Folder of a complete result.
+    guideline : str, optional
+        Rule set.
+    config, changes : optional
+        Settings file and ``key.sub=value``; only what needs no pixels may differ.
+    corrections : path, optional
+        GeoJSON that the viewer saved. Machine values stay in ``machine_pattern`` and
+        ``machine_cell_type``; reader, pattern, type and time are added.
+    faces : callable, optional
+        Called with the staged folder before it is published: report and exports.
+
+    Raises
+    ------
+    OutputError
+        Without a complete, evaluable result.
+    SettingsError
+        When a change needs the slide.
+    NotEvaluable
+        When too few tumour cells are left.
+    """
+    store = RunStore(Path(out))
+    with RunLock(store.out):
+        old = store.result()
+        if old.status != "complete":
+            raise OutputError(f"{out} was not evaluable: there are no cells to score", "")
+        settings = _settings(store.settings(), guideline, config, changes)
+        cells = _classified(store.cells(), settings)
+        if corrections is not None:
+            cells = apply_corrections(
+                cells,
+                read_corrections(corrections),
+                guidelines.pattern_score("intense_incomplete", settings.score.guideline),
+            )
+        store.drop_work()
+        _stage(store, old, cells, settings)
+        if faces is not None:
+            faces(store.staging.out)
+        store.publish()
+    return SlideResult(store.out, store.result())
+
+
+def what_if(out: str | Path) -> list[dict[str, Any]]:
+    """Return one row per rule set: what the stored cells score under each."""
+    store = RunStore(Path(out))
+    cells = store.cells(["x_um", "y_um", "pattern", "cell_type"])
+    return [dict(row) for row in guidelines.what_if(cells, store.settings())]
+
+
+def _settings(
+    stored: Settings, guideline: str | None, config: str | Path | None, changes: list[str] | None
+) -> Settings:
+    wanted = load_settings(config, changes or ()) if config else stored
+    if changes and not config:
+        from her2path.settings import parse_set
+
+        wanted = stored.replace(dict(parse_set(c) for c in changes))
+    if guideline is not None:
+        wanted = wanted.replace({"score.guideline": guideline})
+    bound = [n for n in Settings.model_fields
+             if n not in FREE and getattr(wanted, n) != getattr(stored, n)]
+    if config:
+        # a settings file speaks for the free sections; what bound the pixels stays as it was
+        kept = {n: getattr(stored, n) for n in bound}
+        return wanted.model_copy(update=kept)
+    if bound:
+        raise SettingsError(
+            f"{', '.join(bound)} cannot change without the slide", "Run `her2path score` again"
+        )
+    return wanted
+
+
+def _classified(cells: pa.Table, settings: Settings) -> pa.Table:
+    """Give every cell its pattern under these cut-offs, and the type that the program gave it."""
+    if "machine_cell_type" in cells.column_names:
+        # corrected before: start again from what the program said
+        where = cells.schema.get_field_index("cell_type")
+        cells = cells.set_column(where, "cell_type", cells.column("machine_cell_type"))
+        extra = ("machine_pattern", "machine_cell_type", "reader", "reader_time")
+        cells = cells.drop_columns([n for n in extra if n in cells.column_names])
+    incomplete: Any = guidelines.pattern_score("intense_incomplete", settings.score.guideline)
+    pattern, intensity, score = patterns.classify(
+        cells.column("completeness").to_numpy(),
+        cells.column(settings.membrane.measure).to_numpy(),
+        settings.membrane,
+        incomplete,
+    )
+    words = pa.DictionaryArray.from_arrays(pa.array(pattern), list(PATTERNS))
+    for name, values in (("pattern", words), ("intensity", pa.array(intensity)),
+                         ("score", pa.array(score))):
+        cells = cells.set_column(cells.schema.get_field_index(name), name, values)
+    return cells
+
+
+def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) -> None:
+    mine = conclude.is_tumour(cells)
+    if int(mine.sum()) < settings.score.min_cells:
+        raise NotEvaluable(
+            f"{int(mine.sum())} tumour cells are left, and {settings.score.min_cells} are needed",
+            "Lower score.min_cells", code="FEW_TUMOUR_CELLS",
+        )
+    mpp = float(old.slide.mpp or 0.0)
+    table, region_id = conclude.make_regions(
+        cells, _tissue(store), _annotations(store, settings), mpp, settings
+    )
+    where = cells.schema.get_field_index("region_id")
+    cells = cells.set_column(where, "region_id", pa.array(region_id, pa.int32()))
+    verdict = conclude.conclude(
+        cells.filter(pa.array(mine)), table, int((~mine).sum()), settings
+    )
+    staged = store.staging.create()
+    staged.write_cells([cells])
+    staged.write_regions(table)
+    staged.write_settings(settings)
+    for name in ("maps.zarr", "gallery.zarr", "thumbnail.jpg", "annotations.geojson", "ish.json",
+                 "ish_areas.csv", "ish_cases.csv"):
+        _copy(store.out / name, staged.out / name)
+    again = {"rescored": datetime.now(UTC).isoformat(timespec="seconds")}
+    staged.write_result(
+        old.model_copy(
+            update={
+                "her2path_version": __version__,
+                "settings_sha256": settings.sha256(),
+                "counts": Counts(**verdict.counts),
+                "fractions": verdict.fractions,
+                "score": verdict.score,
+                "h_score": verdict.h_score,
+                "heterogeneity": verdict.heterogeneity,
+                "provenance": old.provenance.model_copy(update=again),
+            }
+        )
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    elif source.exists():
+        shutil.copy2(source, target)
+
+
+def _tissue(store: RunStore) -> tuple[NDArray[np.bool_], float]:
+    maps = store.maps()
+    return maps.read("tissue").astype(bool), maps.mpp_um()
+
+
+def _annotations(store: RunStore, settings: Settings) -> Annotations | None:
+    path = store.annotations_path
+    return read_annotations(path, settings.tumour) if path.exists() else None

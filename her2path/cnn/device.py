@@ -1,0 +1,67 @@
+"""Where the network runs, and how much of it at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from her2path._optional import available
+from her2path.errors import UsageError
+
+__all__ = ["batch_for", "choose", "device_name", "out_of_memory"]
+
+#: share of the free GPU memory that a batch may take
+MEMORY_SHARE = 0.5
+#: float32 values alive per input pixel in inference, an upper estimate for the shipped nets
+ALIVE_PER_PIXEL = 64
+
+
+def device_name() -> str | None:
+    """Return the name of the GPU that would be used; None without one, or without torch."""
+    if not available("torch"):
+        return None
+    try:
+        import torch
+    except (ImportError, OSError):
+        return None
+    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
+
+
+def choose(device: str) -> str:
+    """Return ``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    UsageError
+        For ``cuda`` where there is none, or another word.
+    MissingExtra
+        Without torch.
+    """
+    from her2path.cnn._torch import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"there is no device {device!r}", "Valid: auto, cpu, cuda")
+    has = bool(torch.cuda.is_available())
+    if device == "cuda" and not has:
+        raise UsageError("no CUDA device was found", "Use --device cpu, or auto")
+    return "cuda" if has and device != "cpu" else "cpu"
+
+
+def batch_for(device: str, batch: int, patch_px: int) -> int:
+    """Return patches a batch: ``batch``, or fewer where a GPU's free memory asks for it."""
+    if device != "cuda":
+        return batch
+    from her2path.cnn._torch import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    one = patch_px * patch_px * 4 * ALIVE_PER_PIXEL
+    return int(max(1, min(batch, free * MEMORY_SHARE // one)))
+
+
+def out_of_memory(exc: BaseException) -> bool:
+    """Tell whether an exception means that there is too little memory, on CPU or GPU."""
+    if isinstance(exc, MemoryError):
+        return True
+    words: Any = str(exc).lower()
+    return isinstance(exc, RuntimeError) and (
+        "out of memory" in words or "can't allocate memory" in words
+    )

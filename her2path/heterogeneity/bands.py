@@ -1,0 +1,103 @@
+"""Intervals of the cell measures, by drawing blocks of tissue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2path.heterogeneity.diversity import gini, rao, shannon, simpson
+from her2path.heterogeneity.table import Points
+from her2path.settings import Settings
+from her2path.spatial.blocks import Blocks, interval, make_blocks
+from her2path.spatial.tiling import square_ids
+from her2path.spatial.variogram import Variogram
+
+__all__ = ["block_side_um", "cell_blocks", "cell_intervals", "class_counts", "moran_interval"]
+
+Float = NDArray[np.float64]
+#: with fewer blocks the side is not stretched further
+ENOUGH_BLOCKS = 12
+
+
+def block_side_um(points: Points, variogram: Variogram | None, settings: Settings) -> float:
+    """Return the side of a block: twice the range of the correlation, where the tissue allows it.
+
+    At least ``heterogeneity.interval_block_um``; a longer range stretches it as long as 12 blocks
+    with tumour remain.
+    """
+    side = settings.heterogeneity.interval_block_um
+    if variogram is None or not points.located:
+        return side
+    no_range = variogram.range_um is None
+    if no_range and variogram.reason == "no spatial structure":
+        return side
+    reach = settings.heterogeneity.variogram_um if no_range else float(variogram.range_um or 0.0)
+    x, y = points.at()
+    while side < 2 * reach:
+        wider = min(2 * reach, side * 1.25)
+        if np.unique(square_ids(x, y, wider)).size < ENOUGH_BLOCKS:
+            break
+        side = wider
+    return side
+
+
+def cell_blocks(points: Points, side_um: float, settings: Settings) -> Blocks:
+    """Return blocks over the cells: squares, or the areas where there are no positions."""
+    draws = settings.heterogeneity.interval_draws
+    if points.located:
+        return make_blocks(square_ids(*points.at(), side_um), draws, settings.seed)
+    return make_blocks(points.area, draws, settings.seed)
+
+
+def class_counts(points: Points) -> NDArray[np.int64]:
+    """Return cells of each intensity 0..3, or negative and positive where only that is known."""
+    if points.intensity is None:
+        k = int(points.positive.sum())
+        return np.array([points.n - k, k], np.int64)
+    return np.bincount(points.intensity, minlength=4).astype(np.int64)
+
+
+def cell_intervals(points: Points, blocks: Blocks) -> dict[str, Any]:
+    """Return 95 % intervals of fractions, H-score and diversity; None each where there is none."""
+    level = points.intensity if points.intensity is not None else points.positive.astype(np.int8)
+    classes = 4 if points.intensity is not None else 2
+    flat = blocks.block * classes + level
+    sums = np.bincount(flat, minlength=blocks.count * classes).reshape(-1, classes).astype(float)
+    k = blocks.sums(points.positive.astype(float))
+    whole = np.column_stack([k, sums.sum(axis=1)])
+    out: dict[str, Any] = {
+        "positive_cell_fraction": interval(blocks, whole, lambda t: t[:, 0] / t[:, 1]),
+        "shannon": interval(blocks, sums, shannon, (0.0, float(np.log(classes)))),
+        "simpson": interval(blocks, sums, simpson),
+        "rao_q": interval(blocks, sums, rao),
+        "gini": interval(blocks, sums, gini),
+    }
+    if classes == 4:
+        out["h_score"] = interval(
+            blocks, sums, lambda t: 100.0 * (t @ np.arange(4)) / t.sum(axis=1), (0.0, 300.0)
+        )
+        for i, name in enumerate(("null", "faint", "moderate", "intense")):
+            pair = np.column_stack([sums[:, i], sums.sum(axis=1)])
+            out[f"{name}_cell_fraction"] = interval(blocks, pair, lambda t: t[:, 0] / t[:, 1])
+    return out
+
+
+def moran_interval(
+    positive: NDArray[np.bool_], near_positive: NDArray[np.int32], k: int, blocks: Blocks
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of Moran's I of the positive cells over k nearest neighbours.
+
+    Blocks keep their cells' neighbours as they are; pairs across the seams of drawn blocks do not
+    enter.
+    """
+    x, s = positive.astype(float), near_positive.astype(float)
+    sums = blocks.sums(np.column_stack([np.ones(x.size), x, s, x * s]))
+
+    def measure(t: Float) -> Float:
+        n, n1, lag, both = t.T
+        p = n1 / n
+        return (both - p * lag - p * k * n1 + k * p * p * n) / (k * n * p * (1 - p))
+
+    return interval(blocks, sums, measure, (-1.0, 1.0))

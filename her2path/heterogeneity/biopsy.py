@@ -1,0 +1,147 @@
+"""Virtual biopsy: what needle cores from this tumour would have said.
+
+Cores are rectangles at random places (a random tumour cell is the centre) and random angles; each
+is cut across into equal areas. The cells of all cores of a biopsy are pooled for the score; the
+areas are read one by one for heterogeneity.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2path import guidelines
+from her2path.guidelines import Mix
+from her2path.heterogeneity.areas import AreaRules
+from her2path.intervals import area_class, wilson
+from her2path.schema import PATTERNS, SCORES
+from her2path.settings import Settings
+from her2path.spatial._kernels import cell_list, count_rectangles
+
+__all__ = ["draw_cores", "virtual_biopsy"]
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+#: side of the bins of the search, µm
+BIN_UM = 200.0
+
+
+def draw_cores(
+    x: Float, y: Float, code: NDArray[np.int8], classes: int, settings: Settings
+) -> Int:
+    """Draw virtual biopsies and count their cells.
+
+    Parameters
+    ----------
+    x, y : (n,) float64
+        Tumour cells in canonical order, µm.
+    code : (n,) int8
+        Class of each cell, 0..classes - 1.
+    classes : int
+    settings : Settings
+        ``heterogeneity.biopsy_*`` and ``seed``.
+
+    Returns
+    -------
+    (draws, cores, areas, classes) int64
+    """
+    rules = settings.heterogeneity
+    rng = np.random.default_rng([settings.seed, 7])
+    draws, cores, areas = rules.biopsy_draws, rules.biopsy_cores, rules.biopsy_areas
+    centre = rng.integers(0, x.size, draws * cores)
+    angle = rng.uniform(0.0, np.pi, draws * cores)
+    order, keys, columns = cell_list(x, y, BIN_UM)
+    frame = np.array([x.min(), y.min(), BIN_UM, rules.biopsy_length_um, rules.biopsy_width_um])
+    counts = count_rectangles(
+        x[order], y[order], code[order], keys, columns, frame,
+        np.column_stack([x[centre], y[centre], angle]), np.array([areas, classes]),
+    )  # fmt: skip
+    return counts.reshape(draws, cores, areas, classes)
+
+
+def virtual_biopsy(
+    x: Float, y: Float, positive: NDArray[np.bool_], pattern: NDArray[np.int8] | None,
+    settings: Settings, slide_score: str | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return how often a virtual biopsy gives the slide's score, and finds heterogeneity.
+
+    Parameters
+    ----------
+    x, y, positive, pattern
+        Tumour cells in canonical order; without patterns no score can be given.
+    settings : Settings
+    slide_score : str or None
+        The score of all tumour cells, to compare with.
+
+    Returns
+    -------
+    dict
+        ``agreement`` (P(the slide's score)), ``scores`` (P of each score, and of too few cells),
+        ``finds_heterogeneity`` (P(an area reads heterogeneous or negative)), each with a
+        Monte-Carlo interval of the drawing alone; ``table``: the same after 1, 2, ... cores.
+    """
+    rules = settings.heterogeneity
+    facts: dict[str, Any] = {
+        "cores": rules.biopsy_cores, "areas": rules.biopsy_areas, "draws": rules.biopsy_draws,
+        "width_um": rules.biopsy_width_um, "length_um": rules.biopsy_length_um,
+        "seed": settings.seed, "slide_score": slide_score, "agreement": None, "scores": None,
+        "finds_heterogeneity": None, "table": [], "reason": None,
+    }  # fmt: skip
+    if x.size < settings.score.min_cells:
+        return {**facts, "reason": f"{x.size} tumour cells are too few to take cores from"}
+    known = pattern is not None
+    # positives are counted on their own: a table may call cells positive that its patterns do not
+    kind = np.zeros(x.size, np.int8) if pattern is None else pattern
+    code = (2 * kind + positive).astype(np.int8)
+    both = draw_cores(x, y, code, 2 * len(PATTERNS), settings)
+    counts, k, n = both[..., 0::2] + both[..., 1::2], both[..., 1::2].sum(axis=3), both.sum(axis=3)
+    found = _found(k, n, AreaRules(rules.area_low, rules.area_high, settings.regions.min_cells))
+    rule_set = guidelines.rule_set(settings.score.guideline)
+    scored = known and not rule_set.needs_clusters
+    if not scored:
+        facts["reason"] = (
+            "the guideline looks for clusters, which a rectangle would cut" if known
+            else "patterns are not known, so no score can be given"
+        )  # fmt: skip
+    for taken in range(1, rules.biopsy_cores + 1):
+        pooled = counts[:, :taken].sum(axis=(1, 2))
+        facts["table"].append(
+            {
+                "cores": taken,
+                **_score_facts(pooled if scored else None, settings, slide_score),
+                **_rate("finds_heterogeneity", np.asarray(found[:, :taken].any(axis=(1, 2)))),
+                "median_cells": float(np.median(pooled.sum(axis=1))),
+            }
+        )
+    return {**facts, **{key: v for key, v in facts["table"][-1].items() if key != "cores"}}
+
+
+def _rate(name: str, hits: NDArray[np.bool_]) -> dict[str, float]:
+    k, n = int(hits.sum()), int(hits.size)
+    low, high = wilson(k, n)
+    return {name: k / n, f"{name}_low": low, f"{name}_high": high}
+
+
+def _found(k: Int, n: Int, rules: AreaRules) -> NDArray[np.bool_]:
+    """Return which areas read heterogeneous or negative."""
+    pairs, inverse = np.unique(
+        np.column_stack([k.ravel(), n.ravel()]), axis=0, return_inverse=True
+    )
+    kinds = [area_class(a, b, rules.low, rules.high, rules.min_cells)[0] for a, b in pairs.tolist()]
+    unlike = np.array([kind in ("heterogeneous", "negative") for kind in kinds], bool)
+    return unlike[inverse.ravel()].reshape(k.shape)
+
+
+def _score_facts(pooled: Int | None, settings: Settings, slide_score: str | None) -> dict[str, Any]:
+    if pooled is None:
+        return {"scores": None, "agreement": None}
+    rule_set = guidelines.rule_set(settings.score.guideline)
+    index = guidelines.rule_indices(rule_set, Mix(pooled), settings.score)
+    index = np.where(pooled.sum(axis=1) >= settings.score.min_cells, index, -1)
+    words = np.array([*(r.score for r in rule_set.rules), "not_evaluable"])[index]
+    scores = {s: float((words == s).mean()) for s in (*SCORES, "not_evaluable")}
+    if slide_score is None:
+        return {"scores": scores, "agreement": None}
+    return {"scores": scores, **_rate("agreement", words == slide_score)}

@@ -1,0 +1,295 @@
+"""How positive cells lie among the tumour cells: homogeneous, clustered, mosaic, scattered.
+
+The order of the questions (limits are settings):
+
+1. positives at or below the noise floor, or no more than calling errors explain and without
+   patches: homogeneous (negative);
+2. clustered: significant patches hold at least half of the positive cells while positives are
+   below 90 %, or at least half of the negative cells while negatives are 10 % or more;
+3. positives at 75 % or more: homogeneous (positive);
+4. positives at 10 % or less: scattered;
+5. mosaic.
+
+A cell lies in a patch when its 24 nearest neighbours and itself hold significantly more (or fewer)
+positives than a random labelling of the tumour cells gives (Gi*, exact, false discovery rate 5 %).
+Calling errors are taken as independent of place: they can make positives, but no patches.
+
+References
+----------
+Hou Y, Nitta H, Li Z (2023), PMC10216596 (clustered, mosaic, scattered). Lab Invest 2018,
+s41374-018-0172-y (cluster and mosaic criteria on local indicators).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2path.intervals import at_least, more_than
+from her2path.settings import Settings
+from her2path.spatial.getis import hot_and_cold
+from her2path.spatial.permutation import LabelTest, label_test
+from her2path.spatial.tiling import TERRITORY_UM, square_ids
+from her2path.spatial.weights import search
+
+__all__ = [
+    "Neighbourhood",
+    "PatternFacts",
+    "error_explains",
+    "neighbourhood",
+    "threads",
+    "type_pattern",
+]
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+#: patches of fewer cells are not counted as patches in the size table
+MIN_PATCH = 5
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What the neighbours of each cell say.
+
+    Attributes
+    ----------
+    near : (n, k) int32
+        Nearest neighbours.
+    hot, cold : (n,) bool
+        Cells in significant positive and negative patches.
+    near_positive : (n,) int
+        Positives among the k nearest.
+    size : int
+        Cells of a patch neighbourhood, the own one included.
+    """
+
+    near: NDArray[np.int32]
+    hot: Bool
+    cold: Bool
+    near_positive: NDArray[np.int32]
+    size: int
+
+
+@dataclass(frozen=True)
+class PatternFacts:
+    """The type and what it rests on."""
+
+    type: str
+    reason: str
+    test: LabelTest | None
+    hot_share: float | None
+    extras: dict[str, Any]
+    around: Neighbourhood | None = None
+
+
+def neighbourhood(x: Float, y: Float, positive: Bool, settings: Settings) -> Neighbourhood:
+    """Find neighbours and significant patches; memory beyond the result does not grow with n."""
+    rules = settings.heterogeneity
+    n = x.size
+    k = min(rules.neighbours, n - 1)
+    wide = max(k, min(rules.patch_neighbours, max(4, n // 4), n - 1))
+    near = np.empty((n, k), np.int32)
+    counts = positive.astype(np.int32)
+    near_positive = np.empty(n, np.int32)
+    for start, found in search(x, y, wide, threads(settings)):
+        rows = slice(start, start + found.shape[0])
+        near[rows] = found[:, :k]
+        marks = positive[found]
+        counts[rows] += marks.sum(axis=1, dtype=np.int32)
+        near_positive[rows] = marks[:, :k].sum(axis=1, dtype=np.int32)
+    hot, cold = hot_and_cold(counts, wide + 1, int(positive.sum()), rules.fdr)
+    return Neighbourhood(near, hot, cold, near_positive, wide + 1)
+
+
+def error_explains(k: int, n: int, rate: float) -> tuple[bool, float]:
+    """Tell whether k positives of n are no more than calling errors give.
+
+    Parameters
+    ----------
+    k, n : int
+    rate : float
+        Measured share of cells called positive in error, each independently of the others.
+
+    Returns
+    -------
+    (bool, float)
+        True where P(K >= k) > 5 % for a binomial K, and that probability.
+    """
+    from scipy.special import bdtrc
+
+    p = 1.0 if k <= 0 else float(bdtrc(k - 1, n, rate))
+    return p > 0.05, p
+
+
+def type_pattern(
+    x: Float, y: Float, positive: Bool, ground_um2: Float, settings: Settings
+) -> PatternFacts:
+    """Type the pattern of positive cells.
+
+    Parameters
+    ----------
+    x, y : (n,) float64
+        Tumour cells in canonical order, µm.
+    positive : (n,) bool
+    ground_um2 : (n,) float64
+        Ground that each cell stands for.
+    settings : Settings
+        ``heterogeneity`` and ``score.noise_floor``.
+    """
+    n, k = positive.size, int(positive.sum())
+    why_not = _not_evaluable(x, y, settings.heterogeneity.pattern_min_cells)
+    if why_not:
+        return PatternFacts("not_evaluable", why_not, None, None, {})
+    if k in (0, n):
+        word = "negative" if k == 0 else "positive"
+        reason = f"every cell is {word}: no arrangement to test"
+        return PatternFacts("homogeneous", reason, None, 0.0, _no_patches(settings, k, n))
+    around = neighbourhood(x, y, positive, settings)
+    kind, reason = _decide(positive, around, settings)
+    draws = settings.heterogeneity.permutations
+    test = label_test(positive, around.near, draws, settings.seed, threads(settings))
+    hot_area = float(ground_um2[around.hot].sum()) / float(ground_um2.sum())
+    extras = {
+        "segmentation_error": _error_facts(k, n, settings),
+        "patches": _patches(positive, ground_um2, around),
+        "discordant": _discordant(positive, around, settings),
+        "interface_um_per_mm2": _interface(x, y, around.hot, ground_um2),
+    }
+    return PatternFacts(kind, reason, test, min(1.0, hot_area), extras, around)
+
+
+def threads(settings: Settings) -> int:
+    """Return how many threads a search or test may use; no result depends on it."""
+    return settings.stream.workers or os.cpu_count() or 1
+
+
+def _not_evaluable(x: Float, y: Float, fewest: int) -> str | None:
+    if x.size < fewest:
+        return f"{x.size} tumour cells, at least {fewest} are needed"
+    places = int(((np.diff(x) != 0) | (np.diff(y) != 0)).sum()) + 1
+    # equal positions follow each other in canonical order
+    if 2 * places < x.size or places < fewest:
+        return f"{x.size} cells at only {places} positions"
+    return None
+
+
+def _decide(positive: Bool, around: Neighbourhood, settings: Settings) -> tuple[str, str]:
+    rules, n, k = settings.heterogeneity, positive.size, int(positive.sum())
+    hot_held, cold_held = int((around.hot & positive).sum()), int((around.cold & ~positive).sum())
+    if not more_than(k, n, settings.score.noise_floor):
+        return "homogeneous", "positive cells at or below the noise floor"
+    patchy = at_least(hot_held, k, rules.patch_share) and not at_least(
+        k, n, rules.patch_positive_below
+    )
+    if not patchy and error_explains(k, n, _error_rate(settings))[0]:
+        return "homogeneous", "no more positive cells than calling errors explain"
+    if patchy:
+        return "clustered", f"patches hold {hot_held} of {k} positive cells"
+    if at_least(n - k, n, rules.patch_negative_from) and at_least(
+        cold_held, n - k, rules.patch_share
+    ):
+        return "clustered", f"patches hold {cold_held} of {n - k} negative cells"
+    if at_least(k, n, rules.homogeneous_at):
+        return "homogeneous", "positive nearly throughout, without patches"
+    if not more_than(k, n, rules.scattered_at):
+        return "scattered", "few positive cells, without patches"
+    return "mosaic", "positive and negative cells intermixed, without patches"
+
+
+def _error_rate(settings: Settings) -> float:
+    return max(settings.heterogeneity.error_rate, settings.score.noise_floor)
+
+
+def _error_facts(k: int, n: int, settings: Settings) -> dict[str, Any]:
+    rate = _error_rate(settings)
+    explained, p = error_explains(k, n, rate)
+    missed, p_missed = error_explains(n - k, n, rate)
+    return {
+        "rate": rate,
+        "positives_explained": explained,
+        "positives_p": p,
+        "negatives_explained": missed,
+        "negatives_p": p_missed,
+    }
+
+
+def _no_patches(settings: Settings, k: int, n: int) -> dict[str, Any]:
+    return {
+        "segmentation_error": _error_facts(k, n, settings),
+        "patches": None,
+        "discordant": None,
+        "interface_um_per_mm2": None,
+    }
+
+
+def _discordant(positive: Bool, around: Neighbourhood, settings: Settings) -> dict[str, Any]:
+    """Return cells unlike the majority of their neighbours, against the calling-error null."""
+    k = around.near.shape[1]
+    majority = 2 * around.near_positive > k
+    minority = 2 * around.near_positive < k
+    n = positive.size
+    negative_among, positive_among = int((~positive & majority).sum()), int(
+        (positive & minority).sum()
+    )  # fmt: skip
+    rate = _error_rate(settings)
+    return {
+        "negative_among_positive": negative_among / n,
+        "negative_among_positive_p": error_explains(negative_among, n, rate)[1],
+        "positive_among_negative": positive_among / n,
+        "positive_among_negative_p": error_explains(positive_among, n, rate)[1],
+    }
+
+
+def _patches(positive: Bool, ground_um2: Float, around: Neighbourhood) -> dict[str, Any]:
+    """Return number and sizes of positive patches: hot cells linked through neighbours."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    hot = np.flatnonzero(around.hot)
+    k = int(positive.sum())
+    held = int((around.hot & positive).sum()) / k
+    facts: dict[str, Any] = {
+        "held_positive_share": held,
+        "held_negative_share": int((around.cold & ~positive).sum()) / (positive.size - k),
+        "hot_cell_share": hot.size / positive.size,
+        "cold_cell_share": int(around.cold.sum()) / positive.size,
+        "number": 0, "largest_cell_share": 0.0, "median_area_um2": None, "area_um2": [],
+    }  # fmt: skip
+    if hot.size == 0:
+        return facts
+    number = np.full(positive.size, -1, np.int64)
+    number[hot] = np.arange(hot.size)
+    rows, cols = np.repeat(np.arange(hot.size), around.near.shape[1]), number[around.near[hot]]
+    both = cols.ravel() >= 0
+    graph = coo_array(
+        (np.ones(int(both.sum()), np.int8), (rows[both], cols.ravel()[both])),
+        shape=(hot.size, hot.size),
+    )
+    label = connected_components(graph, directed=False)[1]
+    size = np.bincount(label)
+    area = np.bincount(label, ground_um2[hot])[size >= MIN_PATCH]
+    facts["number"] = int(area.size)
+    facts["largest_cell_share"] = float(size.max()) / positive.size
+    if area.size:
+        facts["median_area_um2"] = float(np.median(area))
+        facts["area_um2"] = np.sort(area)[::-1][:100].tolist()
+    return facts
+
+
+def _interface(x: Float, y: Float, hot: Bool, ground_um2: Float) -> float | None:
+    """Return the length of the border of positive patches per tumour area, on 20 µm bins."""
+    keys, inverse, count = np.unique(
+        square_ids(x, y, TERRITORY_UM), return_inverse=True, return_counts=True
+    )
+    inside = 2 * np.bincount(inverse.ravel()[hot], minlength=keys.size) >= count
+    edges = 0
+    for step in (1, 1 << 31):  # next column, next row of the key
+        at = np.minimum(np.searchsorted(keys, keys + step), keys.size - 1)
+        joined = keys[at] == keys + step
+        edges += int((inside != inside[at])[joined].sum())
+    area_mm2 = float(ground_um2.sum()) / 1e6
+    return edges * TERRITORY_UM / area_mm2 if area_mm2 > 0 else None

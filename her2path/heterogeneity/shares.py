@@ -1,0 +1,98 @@
+"""Shares of cells and of tumour area: positive, 5-50 %, and low against null."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2path import guidelines
+from her2path.guidelines import Mix
+from her2path.heterogeneity.areas import AreaTable
+from her2path.results import LowVsNull
+from her2path.settings import Settings
+from her2path.spatial.blocks import Blocks, interval
+
+__all__ = ["AREA_CATEGORIES", "area_categories", "area_intervals", "low_vs_null"]
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+AREA_CATEGORIES = ("null", "ultralow", "low", "equivocal", "positive")
+
+
+def area_categories(patterns: Int, settings: Settings) -> list[str | None]:
+    """Return each area's category by the guideline; None below the minimum of cells.
+
+    Under guidelines without low, ultralow and null every IHC score below 2+ is ``negative``. Rule
+    sets that look for clusters give none from counts alone.
+    """
+    rule_set = guidelines.rule_set(settings.score.guideline)
+    if rule_set.needs_clusters:
+        return [None] * patterns.shape[0]
+    index = guidelines.rule_indices(rule_set, Mix(patterns), settings.score)
+    enough = patterns.sum(axis=1) >= settings.regions.min_cells
+    return [
+        guidelines.category_of(rule_set.rules[int(i)], rule_set)[0] if ok and i >= 0 else None
+        for i, ok in zip(index, enough, strict=True)
+    ]
+
+
+def low_vs_null(
+    intensities: Int, areas: AreaTable | None, categories: list[str | None] | None
+) -> LowVsNull:
+    """Return shares of cells (by intensity) and of tumour area (by the areas' category).
+
+    Parameters
+    ----------
+    intensities : (4,) int64
+        Cells of intensity 0..3: null 0, low 1 or 2, positive 3.
+    areas : AreaTable or None
+    categories : list or None
+        One an area, from `area_categories`.
+    """
+    n = int(intensities.sum())
+    null, faint, moderate, intense = (int(v) for v in intensities)
+    cells = {"null": null / n, "low": (faint + moderate) / n, "positive": intense / n}
+    shares: dict[str, float] | None = None
+    extra: dict[str, Any] = {}
+    if areas is not None and categories is not None:
+        shares = _area_shares(areas, categories)
+    if shares is None:
+        extra["reason"] = "no area has enough tumour cells for a category of its own"
+    return LowVsNull(cell_fraction=cells, area_fraction=shares, **extra)
+
+
+def _area_shares(areas: AreaTable, categories: list[str | None]) -> dict[str, float] | None:
+    known = np.array([c is not None for c in categories], bool)
+    whole = float(areas.area_um2[known].sum())
+    if whole <= 0:
+        return None
+    words = [*AREA_CATEGORIES, *(["negative"] if "negative" in categories else [])]
+    return {
+        w: float(areas.area_um2[np.array([c == w for c in categories], bool)].sum()) / whole
+        for w in words
+    }
+
+
+def area_intervals(
+    areas: AreaTable, band: NDArray[np.bool_], blocks: Blocks
+) -> dict[str, tuple[float, float] | None]:
+    """Return intervals of the positive area and of the area in 5-50 %, drawing blocks of areas.
+
+    Parameters
+    ----------
+    areas : AreaTable
+    band : (a,) bool
+        Areas in 5-50 %.
+    blocks : Blocks
+        Over the areas.
+    """
+    known = areas.evaluable
+    whole = areas.area_um2 * known
+    positive = np.array([k == "positive" for k in areas.kind], bool)
+    sums = blocks.sums(np.column_stack([whole, whole * positive, whole * band]))
+    return {
+        "positive_area_fraction": interval(blocks, sums[:, [0, 1]], lambda t: t[:, 1] / t[:, 0]),
+        "area_fraction_5_50": interval(blocks, sums[:, [0, 2]], lambda t: t[:, 1] / t[:, 0]),
+    }

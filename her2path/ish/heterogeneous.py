@@ -1,0 +1,104 @@
+"""Whether a case is heterogeneous by ISH, by three published definitions.
+
+References
+----------
+Filho OM et al., Cancer Discov 2021 (PMC8598376); Vance GH et al., CAP 2009; ASCO/CAP 2013 and
+2018 on a separate amplified population.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from her2path.guidelines.grammar import exact, percent
+from her2path.intervals import at_least, more_than
+from her2path.ish.figures import Figures
+from her2path.settings import Settings
+
+__all__ = ["AreaRead", "heterogeneous"]
+
+Verdict = tuple[bool | None, str]
+#: CAP 2009: share of cells above the ratio
+CAP_LOW, CAP_HIGH = 0.05, 0.50
+
+
+@dataclass(frozen=True)
+class AreaRead:
+    """An area: its name, its class by amplified share, and its own ISH status."""
+
+    name: str
+    kind: str
+    status: str
+
+
+def heterogeneous(
+    case: Figures, category: str | None, status: str, areas: list[AreaRead], settings: Settings
+) -> dict[str, Any]:
+    """Return the three verdicts (true, false, or null) and ``reasons`` by the same keys."""
+    verdicts = {
+        "filho_2021": _filho(category, status, areas),
+        "cap_2009": _cap(case, settings),
+        "asco_cap": _separate(case, areas, settings),
+    }
+    reasons = {key: reason for key, (_, reason) in verdicts.items()}
+    return {key: value for key, (value, _) in verdicts.items()} | {"reasons": reasons}
+
+
+def _filho(category: str | None, status: str, areas: list[AreaRead]) -> Verdict:
+    """An area that is heterogeneous or negative, in a HER2-positive case."""
+    if category is None and status == "not_evaluable":
+        return None, "the case is not evaluable"
+    if category == "equivocal":
+        return None, "whether the case is HER2-positive is open"
+    if category != "positive":
+        return False, "the case is not HER2-positive"
+    known = [a for a in areas if a.kind != "indeterminate"]
+    mixed = [a.name for a in known if a.kind in ("heterogeneous", "negative")]
+    mixed += [a.name for a in known if a.status == "negative" and a.name not in mixed]
+    if mixed:
+        return True, f"heterogeneous or negative areas: {', '.join(mixed)}"
+    if not known:
+        return None, "no area has enough cells counted one by one"
+    left = len(areas) - len(known)
+    others = f"; {left} of {len(areas)} areas are indeterminate" if left else ""
+    return False, f"all {len(known)} evaluable areas are positive{others}"
+
+
+def _cap(case: Figures, settings: Settings) -> Verdict:
+    """A share of cells above the ratio between 5 % and 50 %."""
+    missing = _no_cells(case, settings)
+    if missing:
+        return None, missing
+    count = case.above_cap or 0
+    above = at_least if settings.ish.cap_inclusive else more_than
+    inside = above(count, case.cells, CAP_LOW) and not at_least(count, case.cells, CAP_HIGH)
+    ratio = f"{settings.ish.cap_ratio:g}"
+    return inside, f"{count} of {case.cells} cells have a ratio above {ratio}"
+
+
+def _separate(case: Figures, areas: list[AreaRead], settings: Settings) -> Verdict:
+    """Amplified cells above 10 %, beside an area that is not amplified throughout."""
+    missing = _no_cells(case, settings)
+    if missing:
+        return None, missing
+    limit = settings.ish.separate_population
+    share = f"{case.amplified} of {case.cells} cells are amplified"
+    if not more_than(case.amplified or 0, case.cells, limit):
+        return False, f"{share}: not above {percent(exact(limit))}"
+    beside = [a.name for a in areas if a.kind in ("heterogeneous", "negative")]
+    beside += [a.name for a in areas
+               if a.kind == "positive" and a.status == "negative"]  # fmt: skip
+    if beside:
+        return True, f"{share}, beside areas that are not: {', '.join(beside)}"
+    if not any(a.kind == "positive" for a in areas):
+        return None, "no area has enough cells"
+    return False, f"{share}, in every evaluable area: no separate population"
+
+
+def _no_cells(case: Figures, settings: Settings) -> str:
+    if case.amplified is None:
+        return "needs counts of both probes cell by cell"
+    if case.cells < settings.ish.min_cells:
+        return f"{case.cells} evaluable cells, {settings.ish.min_cells} are needed"
+    return ""

@@ -1,0 +1,228 @@
+"""From a stored run to pages: HTML, PDF, figures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from her2path import __version__
+from her2path._optional import require
+from her2path.palette import CATEGORY_COLOURS, SCORE_COLOURS
+from her2path.report import parts, plots, words
+from her2path.report.context import CannotSay, CaseContext, Context, SlideContext
+from her2path.report.index import index_values
+from her2path.report.sections import CASE_SECTIONS, SLIDE_SECTIONS, make_all
+from her2path.settings import Settings
+from her2path.store import BatchStore, RunStore, write_text
+from her2path.store.files import make_dir, write_bytes
+
+__all__ = ["build", "build_all", "build_case", "build_index", "figures"]
+
+#: nothing from outside, no script but the page's own
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {script}"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("her2path.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        version=__version__,
+        colours=SCORE_COLOURS,
+        category_words=words.CATEGORY_WORDS,
+        form=lambda name, value: words.FORMATS[name](value),
+        css=_asset("report.css"),
+    )
+    return environment
+
+
+def _asset(name: str) -> Markup:
+    text = resources.files("her2path.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704 - our own file
+
+
+def build(out: str | Path, pdf: bool = False) -> Path:
+    """Make a slide's report from what is stored; the slide itself is not needed.
+
+    Parameters
+    ----------
+    out : path
+        Folder of a complete run.
+    pdf : bool
+        Write ``report.pdf`` too.
+
+    Returns
+    -------
+    Path
+        ``report.html``.
+
+    Raises
+    ------
+    OutputError
+        Where there is no complete run, or nothing can be written.
+    MissingExtra
+        For ``pdf`` without its extra.
+    """
+    store = RunStore(out)
+    context = SlideContext(store)
+    page = _page(context, SLIDE_SECTIONS, {"first": parts.summary(context)})
+    write_text(store.report_path, page)
+    if pdf:
+        write_pdf(page, store.report_path.with_suffix(".pdf"))
+    return store.report_path
+
+
+def build_all(out: str | Path, pdf: bool = False) -> list[Path]:
+    """Make every report of a run, or of a batch with its cases and index.
+
+    Returns
+    -------
+    list of Path
+        The pages, in the order in which they were made.
+
+    Raises
+    ------
+    OutputError
+        Where the folder holds neither.
+    """
+    batch = BatchStore(out)
+    if not batch.is_batch:
+        return [build(out, pdf)]
+    made = [build(store.out, pdf) for store in batch.slides()]
+    made += [build_case(folder, pdf) for folder in batch.case_dirs()]
+    return [*made, build_index(out)]
+
+
+def build_case(case_dir: str | Path, pdf: bool = False) -> Path:
+    """Make a case's report from its ``case.json``; return ``report.html``."""
+    context = CaseContext(Path(case_dir))
+    both = {k: _score_of(context.get(f"score_{k}")) for k in ("highest", "pooled")}
+    page = _page(context, CASE_SECTIONS, {"first": {}, **both})
+    path = Path(case_dir) / "report.html"
+    write_text(path, page)
+    if pdf:
+        write_pdf(page, path.with_suffix(".pdf"))
+    return path
+
+
+def _score_of(value: Any) -> str:
+    if isinstance(value, dict):
+        value = value.get("ihc")
+    return "–" if value is None else str(value)
+
+
+def build_index(out: str | Path) -> Path:
+    """Make a batch's ``index.html``: cases, slides and failures, sortable and filterable."""
+    store = BatchStore(out)
+    script = _asset("index.js")
+    page = _environment().get_template("index.html.j2").render(
+        script=script, policy=_POLICY.format(script=_hash(script)), **index_values(store)
+    )
+    write_text(store.index_path, page)
+    return store.index_path
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _page(context: Context, sections: Any, extra: dict[str, Any]) -> str:
+    category = str(context.get("score.category"))
+    return _environment().get_template("report.html.j2").render(
+        context=context,
+        v=words.bind(context),
+        sections=make_all(sections, context),
+        score_words=words.score_words(context),
+        sentence=words.heterogeneity_sentence(context),
+        category=words.CATEGORY_WORDS.get(category, category),
+        category_colour=CATEGORY_COLOURS.get(category, "#888888"),
+        noise_floor=_noise_floor(context),
+        reasons=context.why_not_evaluable,
+        policy=_POLICY.format(script="'none'"),
+        **extra,
+    )
+
+
+def _noise_floor(context: Context) -> str:
+    if isinstance(context, SlideContext):
+        try:
+            return words.percent(context.settings.score.noise_floor)
+        except CannotSay:
+            return "not recorded"
+    return words.percent(Settings().score.noise_floor)
+
+
+def write_pdf(page: str, path: Path) -> int:
+    """Print a page to A4; return the number of sheets.
+
+    Raises
+    ------
+    MissingExtra
+        Without the extra ``pdf``, or the Pango library that it needs.
+    """
+    weasyprint = require("weasyprint", "--pdf")
+    # it names every SVG property that it reads in a way of its own: hundreds of lines a page
+    weasyprint.LOGGER.setLevel(logging.ERROR)
+    document = weasyprint.HTML(string=page, url_fetcher=_data_only(weasyprint)).render()
+    write_bytes(path, document.write_pdf())
+    return len(document.pages)
+
+
+def _data_only(weasyprint: Any) -> Any:
+    """Return a fetcher that opens what lies in the page itself and nothing else."""
+    if hasattr(weasyprint.urls, "URLFetcher"):
+        return weasyprint.urls.URLFetcher(allowed_protocols=("data",))
+
+    def fetch(url: str) -> Any:
+        if not url.startswith("data:"):
+            raise ValueError(f"refused to fetch {url}")
+        return weasyprint.default_url_fetcher(url)
+
+    return fetch
+
+
+def figures(out: str | Path, folder: str | Path) -> list[Path]:
+    """Write a slide's plots for a paper, each as SVG and as PNG at 300 dpi.
+
+    Returns
+    -------
+    list of Path
+        The files; a plot that cannot be made is left out (the report says why).
+    """
+    context = SlideContext(RunStore(out))
+    target = make_dir(Path(folder))
+    made: list[Path] = []
+    for name, draw in _FIGURES.items():
+        try:
+            figure = draw(context)
+        except CannotSay:
+            continue
+        made += plots.save(figure, target / name)
+    return made
+
+
+def _map(what: str) -> Callable[[SlideContext], Any]:
+    return lambda context: parts.region_figure(context, what)
+
+
+_FIGURES: dict[str, Callable[[SlideContext], Any]] = {
+    "fractions": parts.fractions_figure,
+    "strength": parts.strength_figure,
+    "bystander": parts.bystander_figure,
+    "variogram": parts.variogram_figure,
+    **{f"regions_{w}": _map(w) for w in ("score", "area_class", "positive_fraction", "gi_z")},
+}

@@ -1,0 +1,304 @@
+"""The makers of a report's sections: from the context to a template's variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from her2path import guidelines
+from her2path.guidelines.trace import FLAGS as SCORE_FLAGS
+from her2path.palette import PATTERN_COLOURS, WORDS
+from her2path.report import pictures, plots
+from her2path.report.context import CannotSay, Context, SlideContext
+from her2path.schema import PATTERNS
+from her2path.store import PATCH_PX
+
+__all__ = [
+    "bystander", "cnn", "gallery", "heterogeneity", "ish", "methods", "patterns", "provenance",
+    "region_maps", "strength", "summary", "trace", "virtual_biopsy", "what_if",
+]
+
+Values = dict[str, Any]
+#: columns of the regions that are mapped, and their headings
+MAPS = {
+    "score": "Score",
+    "area_class": "Area class",
+    "positive_fraction": "Positive fraction",
+    "gi_z": "Hot and cold spots (Gi*)",
+}
+#: definitions of heterogeneity as people name them
+DEFINITIONS = {
+    "filho_2021": "Filho 2021: an area that is heterogeneous or negative",
+    "cap_2009": "CAP 2009: 5 to 50 % positive cells",
+    "asco_cap": "ASCO/CAP: a separate positive population above 10 %",
+    "cluster": "Positive clusters above 10 % of the tumour",
+    "mosaic": "Mosaic: positive cells intermingled",
+}
+#: patches shown for each pattern, and of borderline cells
+_PER_PATTERN = 8
+_BORDERLINE = 16
+#: rows of the region table in a page; the rest is in regions.parquet
+_REGION_ROWS = 200
+
+
+def svg(figure: Any, name: str) -> Markup:
+    """Return a figure as markup for a page."""
+    return Markup(plots.inline_svg(figure, name))  # noqa: S704 - our own drawing, texts escaped
+
+
+def summary(context: SlideContext) -> Values:
+    """First screen: the overview, or why there is none."""
+    try:
+        made = pictures.overview(context)
+    except CannotSay as exc:
+        return {"overview": None, "reason": str(exc)}
+    return {
+        "overview": made,
+        "image": plots.data_uri(made.image, "image/jpeg"),
+        "layer": plots.data_uri(made.layer, "image/png") if made.layer else None,
+    }
+
+
+def region_maps(context: SlideContext) -> Values:
+    """Score, area class, positive fraction and Gi* of the regions."""
+    rows = context.regions
+    if all(r["score"] is None for r in rows):
+        raise CannotSay("No region holds enough tumour cells." + context.why_not_evaluable)
+    maps = []
+    for what, title in MAPS.items():
+        known = [r for r in rows if r.get(what) is not None]
+        if known:
+            figure = svg(region_figure(context, what), f"map-{what}")
+            maps.append({"title": title, "svg": figure, "alt": _map_alt(known, what, title)})
+    missing = [r for r in rows if r.get("score") is None]
+    return {"maps": maps, "rows": rows[:_REGION_ROWS], "n": len(rows), "few": len(missing),
+            "kind": rows[0]["kind"]}
+
+
+def region_figure(context: SlideContext, what: str) -> Any:
+    """Draw the map of one column of the regions."""
+    mpp, width = context.get("slide.mpp"), context.get("slide.width_px")
+    height = context.get("slide.height_px")
+    if None in (mpp, width, height):
+        raise CannotSay("The size of the slide is not known.")
+    if all(r.get(what) is None for r in context.regions):
+        raise CannotSay("No region holds enough tumour cells." + context.why_not_evaluable)
+    return plots.region_map(context.regions, what, (width * mpp / 1000, height * mpp / 1000))
+
+
+def _map_alt(rows: list[Values], what: str, title: str) -> str:
+    values = [r[what] for r in rows]
+    if isinstance(values[0], str):
+        counts = [f"{values.count(v)} {v}" for v in sorted(set(values))]
+        return f"Map of {len(values)} regions by {title.lower()}: {', '.join(counts)}."
+    return (f"Map of {len(values)} regions by {title.lower()}, "
+            f"from {min(values):.2f} to {max(values):.2f}.")
+
+
+def intervals(context: Context) -> dict[str, tuple[float, float]]:
+    """Return the patterns' 95 % intervals by spatial bootstrap; empty where there are none."""
+    stored = context.get("score.intervals") or context.get("score.uncertainty.intervals") or {}
+    return {k: (float(v[0]), float(v[1])) for k, v in stored.items() if k in PATTERNS and v}
+
+
+def patterns(context: Context) -> Values:
+    """Shares of the seven patterns and the H-score."""
+    values = context.need("fractions", "No fractions were measured.")
+    known = intervals(context)
+    figure = fractions_figure(context)
+    shares = ", ".join(f"{WORDS[p]} {100 * (values[p] or 0):.1f} %" for p in PATTERNS)
+    return {"svg": svg(figure, "fractions"), "alt": f"Bars: {shares}.", "intervals": known,
+            "patterns": [(p, WORDS[p], PATTERN_COLOURS[p]) for p in PATTERNS]}
+
+
+def fractions_figure(context: Context) -> Any:
+    """Draw the shares of the seven patterns."""
+    values = context.need("fractions", "No fractions were measured.")
+    return plots.fractions({p: values[p] or 0.0 for p in PATTERNS}, intervals(context))
+
+
+def strength_figure(context: SlideContext) -> Any:
+    """Draw the histograms of the stained tumour cells."""
+    membrane, tumour = context.settings.membrane, context.tumour
+    intensity = tumour["intensity"].to_numpy()
+    if not (intensity > 0).any():
+        raise CannotSay("No tumour cell has a stained membrane.")
+    label = f"{_named(membrane.measure)} of the stained part, {_unit(membrane.measure)}"
+    return plots.histograms(
+        tumour[membrane.measure].to_numpy(),
+        tumour["completeness"].to_numpy(),
+        intensity,
+        (membrane.cutoffs, membrane.complete_at),
+        label,
+    )
+
+
+def _named(measure: str) -> str:
+    return "membrane OD" if measure == "membrane_od" else "membrane mass (OD·µm)"
+
+
+def _unit(measure: str) -> str:
+    return "OD" if measure == "membrane_od" else "OD·µm"
+
+
+def strength(context: SlideContext) -> Values:
+    """Histograms of the membrane measure and of completeness."""
+    membrane = context.settings.membrane
+    figure = strength_figure(context)
+    stained = context.tumour["intensity"].to_numpy() > 0
+    unit = _unit(membrane.measure)
+    middle = float(np.median(context.tumour[membrane.measure].to_numpy()[stained]))
+    whole = float(np.median(context.tumour["completeness"].to_numpy()[stained]))
+    return {
+        "svg": svg(figure, "strength"), "n": int(stained.sum()), "median": middle, "unit": unit,
+        "completeness": whole, "cutoffs": membrane.cutoffs, "complete_at": membrane.complete_at,
+        "alt": f"Histograms of {int(stained.sum())} stained tumour cells: median strength "
+               f"{middle:.2f} {unit}, median completeness {whole:.2f}.",
+    }
+
+
+def heterogeneity(context: Context) -> Values:
+    """Areas, shares, pattern, diversity."""
+    tree = context.need("heterogeneity", "Heterogeneity was not measured.")
+    shares = tree.get("low_vs_null") or {}
+    try:
+        drawn = svg(variogram_figure(context), "variogram")
+    except CannotSay:
+        drawn = None
+    return {
+        "variogram": drawn,
+        "definitions": [(DEFINITIONS.get(k, k), k, d)
+                        for k, d in (tree.get("definitions") or {}).items()],
+        "intervals": tree.get("intervals") or {},
+        "cell_fraction": shares.get("cell_fraction") or {},
+        "area_fraction": shares.get("area_fraction") or {},
+        "positive": [WORDS.get(p, p) for p in tree.get("positive_definition") or []],
+    }
+
+
+def variogram_figure(context: Context) -> Any:
+    """Draw the variogram of positive cells."""
+    lags = context.need("heterogeneity.variogram.lag_um", "No variogram was measured.")
+    values = context.get("heterogeneity.variogram.semivariance") or []
+    if len(values) != len(lags) or all(v is None for v in values):
+        raise CannotSay("No variogram was measured.")
+    return plots.variogram(lags, values)
+
+
+def bystander(context: Context) -> Values:
+    """Coverage curve."""
+    figure = bystander_figure(context)
+    coverage = context.get("heterogeneity.bystander.coverage")
+    radius = context.get("heterogeneity.bystander.radius_um")
+    known = {int(r): c for r, c in zip(radius, coverage, strict=True)}
+    picked = [(r, known[r]) for r in (0, 25, 50, 100, 200) if r in known]
+    steps = ", ".join(f"{100 * c:.0f} % within {r} µm" for r, c in picked)
+    return {"svg": svg(figure, "bystander"), "points": picked,
+            "alt": f"Curve: tumour cells that are positive or near a positive one: {steps}."}
+
+
+def bystander_figure(context: Context) -> Any:
+    """Draw the coverage curve."""
+    coverage = context.need(
+        "heterogeneity.bystander.coverage", "There is no positive tumour cell to start from."
+    )
+    low, high = (context.get(f"heterogeneity.bystander.coverage_{k}") for k in ("low", "high"))
+    band = (low, high) if low and high else None
+    return plots.bystander(context.get("heterogeneity.bystander.radius_um"), coverage, band)
+
+
+def virtual_biopsy(context: Context) -> Values:
+    """How often cores of this slide would have told the same."""
+    facts = context.need("heterogeneity.virtual_biopsy", "No virtual biopsies were drawn.")
+    rows = facts.get("table") or []
+    if not rows:
+        raise CannotSay(f"No virtual biopsies were drawn: {facts.get('reason') or 'no reason given'}.")
+    scores = sorted({k for r in rows for k in (r.get("scores") or {})})
+    return {"facts": facts, "rows": rows, "scores": scores}
+
+
+def gallery(context: SlideContext) -> Values:
+    """Patches of real cells by pattern, and the borderline ones."""
+    made = context.gallery
+    table = made.table.to_pylist()
+    if not table:
+        raise CannotSay("No cell patches were stored." + context.why_not_evaluable)
+    groups = [(p, WORDS[p], [i for i, r in enumerate(table) if r["pattern"] == p]) for p in PATTERNS]
+    borderline = [i for i, r in enumerate(table) if r["borderline"]][:_BORDERLINE]
+    plain = {p: [i for i in at if not table[i]["borderline"]] or at for p, _, at in groups}
+    shown = {i for at in plain.values() for i in at[:_PER_PATTERN]} | set(borderline)
+    numbers = context.cells_by_id(
+        [table[i]["cell_id"] for i in sorted(shown)],
+        ["membrane_od", "membrane_mass", "completeness", "pattern"],
+    )
+    measure = context.settings.membrane.measure
+    cards = {i: _card(made.patches[i], table[i], numbers, measure) for i in sorted(shown)}
+    return {
+        "groups": [(w, [cards[i] for i in plain[p][:_PER_PATTERN]]) for p, w, _ in groups],
+        "borderline": [cards[i] for i in borderline],
+        "width_um": PATCH_PX * table[0]["mpp"],
+        "measure": _named(measure),
+    }
+
+
+def _card(patch: Any, row: Values, numbers: dict[int, Values], measure: str) -> Values:
+    known = numbers.get(row["cell_id"], {})
+    od, whole = known.get(measure), known.get("completeness")
+    caption = "" if od is None or whole is None else f"{od:.2f} · {100 * whole:.0f} %"
+    words = WORDS[row["pattern"]]
+    return {
+        "uri": plots.data_uri(pictures.jpeg(patch, 85), "image/jpeg"), "caption": caption,
+        "pattern": words, "alt": f"Cell {row['cell_id']}, {words}"
+        + ("" if not caption else f", strength {od:.2f}, completeness {100 * whole:.0f} %"),
+        "x": row["x_px"], "y": row["y_px"],
+    }
+
+
+def trace(context: Context) -> Values:
+    """The decision, step by step."""
+    score = context.need("score", "No score was given.")
+    flags = [(f, SCORE_FLAGS.get(f, "")) for f in score.get("flags") or ()]
+    return {"steps": list(score.get("trace") or ()), "flags": flags}
+
+
+def what_if(context: SlideContext) -> Values:
+    """The score of the same cells under every shipped rule set."""
+    context.need("score", "No score was given.")
+    tumour = context.tumour
+    table = {k: tumour[k] for k in ("pattern", "x_px", "y_px")}
+    mpp = context.get("slide.mpp")
+    where = {f"{k}_um": tumour[f"{k}_px"].to_numpy() * mpp for k in "xy"} if mpp else {}
+    rows = guidelines.what_if({"pattern": table["pattern"], **where}, context.settings)
+    return {"rows": rows, "used": context.get("score.guideline")}
+
+
+def ish(context: Context) -> Values:
+    """ISH results, where counts were given."""
+    stored = context.store.ish() if isinstance(context, SlideContext) else context.get("ish")
+    if not stored:
+        raise CannotSay("No ISH counts were given.")
+    return {"cases": stored.get("cases") or [], "areas": stored.get("areas") or []}
+
+
+def cnn(context: Context) -> Values:
+    """The neural network's second look."""
+    context.need("cnn", "It was not asked for (score with --cnn to have it).")
+    return {}
+
+
+def methods(context: SlideContext) -> Values:
+    """Stain, calibration and every setting."""
+    tree = context.settings.model_dump(mode="json")
+    rows = [(f"{section}.{key}", value) for section, part in tree.items() if isinstance(part, dict)
+            for key, value in part.items()]
+    rows += [(k, v) for k, v in tree.items() if not isinstance(v, dict)]
+    return {"settings": [(k, "" if v is None else str(v)) for k, v in rows],
+            "stain": context.get("stain")}
+
+
+def provenance(context: Context) -> Values:
+    """Where the numbers come from."""
+    context.need("provenance", "It was not recorded.")
+    return {"packages": sorted((context.get("provenance.packages") or {}).items())}

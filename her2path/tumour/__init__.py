@@ -1,0 +1,7 @@
+"""Which cells are tumour, by the look of the nucleus and by what lies around it."""
+
+from __future__ import annotations
+
+from her2path.tumour.selection import REACH_UM, classify
+
+__all__ = ["REACH_UM", "classify"]

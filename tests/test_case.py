@@ -1,0 +1,227 @@
+"""The main job: one slide in, a whole result out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import her2path as h2
+from her2path.case import RunOptions, passes
+from her2path.case.score import score_slide
+from her2path.errors import MppMissing, OutputError, SlideUnreadable
+from her2path.phantom import PhantomSpec, make_phantom, write_slide
+from her2path.settings import Settings
+
+SMALL = Settings().replace({"score.min_cells": 20, "regions.size_um": 120.0,
+                            "heterogeneity.permutations": 99, "score.bootstrap_draws": 50,
+                            "heterogeneity.biopsy_draws": 20, "stream.workers": 2})
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = PhantomSpec(seed=5, width_um=360.0, height_um=300.0, mpp=0.25, layout="clustered",
+                       mixture={"intense_complete": 0.7, "none": 0.3}, second={"none": 1.0},
+                       second_fraction=0.4)
+    path = tmp_path_factory.mktemp("slide") / "phantom one.svs"
+    write_slide(make_phantom(spec), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scored(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return score_slide(slide, tmp_path_factory.mktemp("out") / "a", SMALL)
+
+
+def table_bytes(out: Path) -> bytes:
+    """Return the cell table, sorted by identity, as bytes."""
+    table = h2.case.SlideResult(out, h2.case.score.RunStore(out).result()).cells()
+    table = table.sort_by("cell_id").combine_chunks().unify_dictionaries()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1 << 20)
+    return bytes(sink.getvalue())
+
+
+def test_everything_of_the_contract_is_there(scored: Any) -> None:
+    names = {p.name for p in scored.out.iterdir()}
+    assert {"result.json", "settings.yaml", "cells.parquet", "regions.parquet", "maps.zarr",
+            "gallery.zarr", "thumbnail.jpg"} <= names
+    assert ".work" not in names
+    assert sum(1 for p in scored.out.rglob("*") if p.is_file()) <= 100
+    result = json.loads((scored.out / "result.json").read_text())
+    assert result["status"] == "complete"
+    assert set(result["fractions"]) == set(h2.schema.PATTERNS)
+    assert sum(result["fractions"].values()) == pytest.approx(1.0)
+    assert result["counts"]["tumour"] == scored.cells().filter(
+        pa.compute.equal(scored.cells()["cell_type"].cast(pa.string()), "tumour")).num_rows
+    assert "IN_SITU_NOT_EXCLUDED" in {f["code"] for f in result["qc"]["flags"]}
+
+
+def test_the_score_and_h_score_follow_the_cells(scored: Any) -> None:
+    cells = scored.cells()
+    mine = np.asarray(cells["cell_type"].to_pylist()) == "tumour"
+    assert scored.h_score == pytest.approx(100 * cells["intensity"].to_numpy()[mine].mean())
+    again = h2.score_cells(cells, guideline="asco_cap_2018")
+    assert again.ihc == scored.score.ihc == "3+"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stream.block_px": 256},
+        {"stream.block_px": 700, "stream.workers": 1},
+        {"slide.reader": "openslide"},
+        {"slide.cache_mb": 1, "stream.block_px": 512},
+    ],
+    ids=["small blocks", "odd blocks, one worker", "openslide", "tiny cache"],
+)
+def test_the_cell_table_is_the_same_bit_for_bit(
+    scored: Any, slide: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    score_slide(slide, tmp_path / "b", SMALL.replace(changes))
+    assert table_bytes(tmp_path / "b") == table_bytes(scored.out)
+
+
+def test_the_cell_table_is_the_same_on_a_cluster(
+    scored: Any, slide: Path, tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        options = RunOptions(scheduler=cluster.scheduler_address)
+        score_slide(slide, tmp_path / "b", SMALL.replace({"stream.block_px": 512}), options=options)
+    assert table_bytes(tmp_path / "b") == table_bytes(scored.out)
+
+
+def test_a_stopped_run_goes_on(
+    scored: Any, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SMALL.replace({"stream.block_px": 512, "stream.workers": 1})
+    real, calls = passes.analysis.measure, []
+
+    def stop_after_two(*args: Any) -> Any:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(passes.analysis, "measure", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        score_slide(slide, tmp_path / "b", settings)
+    assert not (tmp_path / "b" / "result.json").exists()
+    kept = {p.name for p in (tmp_path / "b" / ".work" / "raw").iterdir() if p.suffix == ".arrow"}
+    assert len(kept) == 2
+    monkeypatch.setattr(passes.analysis, "measure", real)
+    seen: list[str] = []
+    original = passes._write_arrow
+
+    def note(path: Path, table: pa.Table) -> None:
+        seen.append(path.name)
+        original(path, table)
+
+    monkeypatch.setattr(passes, "_write_arrow", note)
+    score_slide(slide, tmp_path / "b", settings)
+    assert table_bytes(tmp_path / "b") == table_bytes(scored.out)
+    raw_again = [n for n in seen if seen.count(n) == 2]
+    assert not kept & set(raw_again)
+
+
+def test_a_complete_result_is_left_and_another_is_refused(
+    scored: Any, slide: Path, tmp_path: Path
+) -> None:
+    before = (scored.out / "result.json").read_bytes()
+    again = score_slide(slide, scored.out, SMALL)
+    assert not again.fresh
+    other = SMALL.replace({"membrane.complete_at": 0.7})
+    with pytest.raises(OutputError, match="--overwrite"):
+        score_slide(slide, scored.out, other)
+    assert (scored.out / "result.json").read_bytes() == before
+
+
+def test_overwrite_replaces(slide: Path, tmp_path: Path) -> None:
+    first = score_slide(slide, tmp_path / "o", SMALL)
+    other = SMALL.replace({"membrane.complete_at": 0.7})
+    second = score_slide(slide, tmp_path / "o", other, options=RunOptions(overwrite=True))
+    assert first.settings_sha256 != second.settings_sha256
+    assert second.result.status == "complete"
+
+
+def test_settings_of_a_result_give_the_same_result(scored: Any, slide: Path, tmp_path: Path) -> None:
+    again = score_slide(slide, tmp_path / "b", scored.out / "settings.yaml")
+    a, b = scored.result.as_dict(), again.result.as_dict()
+    for tree in (a, b):
+        tree.pop("provenance")
+    assert a == b
+
+
+def test_pseudonymised_results_name_nothing(slide: Path, tmp_path: Path) -> None:
+    score_slide(slide, tmp_path / "p", SMALL, options=RunOptions(pseudonymise=True))
+    for file in (tmp_path / "p").rglob("*"):
+        if file.is_file():
+            data = file.read_bytes()
+            assert b"phantom one" not in data, file
+            assert str(slide.parent).encode() not in data, file
+
+
+def test_few_cells_are_not_evaluable(slide: Path, tmp_path: Path) -> None:
+    result = score_slide(slide, tmp_path / "n", SMALL.replace({"score.min_cells": 100_000})).result
+    assert result.status == "not_evaluable"
+    assert result.score is result.h_score is result.heterogeneity is None
+    assert "FEW_TUMOUR_CELLS" in {f.code for f in result.qc.flags}
+
+
+def test_a_coarse_slide_is_not_evaluable(slide: Path, tmp_path: Path) -> None:
+    settings = SMALL.replace({"slide.mpp": 0.8, "slide.force_mpp": True})
+    result = score_slide(slide, tmp_path / "n", settings).result
+    assert result.status == "not_evaluable"
+    assert result.qc.flags[0].code == "COARSE_MPP"
+
+
+@pytest.mark.parametrize("content", [b"", b"this is text", b"II*\0" + b"\xff" * 60])
+def test_what_is_no_slide_is_refused(tmp_path: Path, content: bytes) -> None:
+    bad = tmp_path / "bad.svs"
+    bad.write_bytes(content)
+    with pytest.raises(SlideUnreadable):
+        score_slide(bad, tmp_path / "o", SMALL)
+
+
+def test_a_missing_mpp_names_the_option(tmp_path: Path) -> None:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "core.png"), np.full((64, 64, 3), 240, np.uint8))
+    with pytest.raises(MppMissing, match="--mpp"):
+        score_slide(tmp_path / "core.png", tmp_path / "o", SMALL)
+
+
+def test_an_empty_slide_has_no_tissue(tmp_path: Path) -> None:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "glass.png"), np.full((900, 900, 3), 243, np.uint8))
+    result = score_slide(tmp_path / "glass.png", tmp_path / "o", SMALL.replace({"slide.mpp": 0.25}))
+    assert result.result.status == "not_evaluable"
+    assert {"NO_TISSUE", "NOT_H_DAB"} & {f.code for f in result.result.qc.flags}
+
+
+@pytest.mark.parametrize(
+    ("name", "mpp"),
+    [("CMU-1-Small-Region.svs", None), ("fluorescence_dapi_40x.ndpi", None),
+     ("he_multiframe.dcm", 0.25), ("no_mpp_j2k.svs", 0.25)],
+)
+def test_other_stains_are_refused(
+    real_data: Path, tmp_path: Path, name: str, mpp: float | None
+) -> None:
+    settings = SMALL.replace({"slide.mpp": mpp})
+    result = score_slide(real_data / "slides" / name, tmp_path / "o", settings).result
+    assert result.status == "not_evaluable"
+    assert result.qc.flags[0].code == "NOT_H_DAB"
+
+
+def test_no_mpp_in_a_real_slide(real_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(MppMissing, match="--mpp"):
+        score_slide(real_data / "slides" / "no_mpp_j2k.svs", tmp_path / "o", SMALL)

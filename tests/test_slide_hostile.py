@@ -1,0 +1,194 @@
+"""Files that are no slides, or want to do harm: one clear line, no crash, no memory."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from slide_samples import overwrite, texture, write_svs
+
+from her2path.errors import Her2PathError, SlideUnreadable
+from her2path.geometry import Box
+from her2path.slide import SlideRef, find_slides, open_slide, slide_names
+from her2path.slide.files import sha256_quick
+
+
+def refused(path: Path | str, match: str) -> None:
+    with pytest.raises(SlideUnreadable, match=match) as caught:
+        open_slide(SlideRef(str(path), mpp=0.25))
+    text = str(caught.value)
+    assert caught.value.exit_code == 3
+    assert "\n" not in text
+    assert text.endswith(".")
+
+
+def test_missing_empty_and_special_files(tmp_path: Path) -> None:
+    refused(tmp_path / "none.svs", "does not exist")
+    (tmp_path / "empty.svs").touch()
+    refused(tmp_path / "empty.svs", "is empty")
+    refused(tmp_path, "folder without DICOM")
+    refused("a\0b.svs", "cannot be opened")
+    refused("x" * 300, "cannot be opened")
+    loop = tmp_path / "loop.svs"
+    loop.symlink_to(loop)
+    refused(loop, "cannot be opened")
+    os.mkfifo(tmp_path / "pipe.svs")
+    refused(tmp_path / "pipe.svs", "not a regular file")
+
+
+@pytest.mark.parametrize("suffix", slide_names())
+def test_text_under_any_suffix(tmp_path: Path, suffix) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_text("this is not a slide\n" * 100)
+    (tmp_path / "a").mkdir()
+    refused(path, "can be read|damaged")
+
+
+def test_mrxs_without_its_folder(tmp_path: Path) -> None:
+    Image.fromarray(texture(64, 64)).save(tmp_path / "a.jpg")
+    path = (tmp_path / "a.jpg").rename(tmp_path / "a.mrxs")
+    refused(path, "lacks its data folder a/")
+    (tmp_path / "a").mkdir()
+    refused(path, "can be read")
+
+
+@pytest.mark.parametrize("suffix", ["svs", "tif", "jpg", "png"])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.95])
+def test_truncated_files(tmp_path: Path, suffix, share) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "svs":
+        write_svs(path, texture(700, 900))
+    elif suffix == "tif":
+        tifffile.imwrite(path, texture(300, 400), photometric="rgb", compression="deflate")
+    else:
+        Image.fromarray(texture(300, 400)).save(path)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(len(raw) * share)])
+    try:
+        with open_slide(SlideRef(str(path), mpp=0.25)) as slide:
+            slide.read(Box(0, 0, slide.info.width_px, slide.info.height_px))
+            said = str(slide.take_bad_boxes())
+    except SlideUnreadable as exc:
+        said = str(exc)
+    assert said != "[]"
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("tiled", [True, False])
+def test_absurd_dimensions(tmp_path: Path, tiled) -> None:
+    path = tmp_path / "a.tif"
+    options = {"tile": (64, 64), "compression": "jpeg"} if tiled else {"rowsperstrip": 64}
+    tifffile.imwrite(path, texture(64, 64), photometric="rgb", **options)
+    with tifffile.TiffFile(path) as tiff:
+        tags = [tiff.pages[0].tags[k] for k in ("ImageWidth", "ImageLength")]
+        order = tiff.byteorder
+    for tag in tags:
+        overwrite(path, tag.offset + 2, struct.pack(order + "HII", 4, 1, 2**31 - 1))
+    refused(path, "absurd|damaged|too large|lacks parts|can be read|one piece")
+
+
+def test_absurd_tiles(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, texture(64, 64), tile=(64, 64), photometric="rgb", compression="jpeg")
+    with tifffile.TiffFile(path) as tiff:
+        tags = [tiff.pages[0].tags[k] for k in ("TileWidth", "TileLength")]
+        order = tiff.byteorder
+    for tag in tags:
+        overwrite(path, tag.offset + 2, struct.pack(order + "HII", 4, 1, 2**24))
+    refused(path, "absurd|damaged|too large")
+
+
+def test_zero_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, texture(64, 64), photometric="rgb", rowsperstrip=8)
+    with tifffile.TiffFile(path) as tiff:
+        tag, order = tiff.pages[0].tags["ImageWidth"], tiff.byteorder
+    overwrite(path, tag.offset + 2, struct.pack(order + "HII", 4, 1, 0))
+    refused(path, "no pixels|damaged|lacks")
+
+
+@pytest.mark.parametrize("kind", ["svs", "tif", "ome.tif", "png", "jpg"])
+def test_mutated_bytes_never_end_in_a_traceback(tmp_path: Path, kind) -> None:
+    path = tmp_path / f"a.{kind}"
+    if kind == "svs":
+        write_svs(path, texture(200, 300))
+    elif kind.endswith("tif"):
+        tifffile.imwrite(path, texture(200, 300), photometric="rgb", tile=(64, 64))
+    else:
+        Image.fromarray(texture(100, 150)).save(path)
+    raw = path.read_bytes()
+    rng = np.random.default_rng(5)
+    read, said = 0, []
+    for _ in range(40):
+        bad = bytearray(raw)
+        # most hits where the structure is: at either end
+        for _ in range(int(rng.integers(1, 8))):
+            at = int(
+                rng.choice(
+                    [rng.integers(0, 400), rng.integers(0, len(raw)), -1 - rng.integers(0, 400)]
+                )
+            )
+            bad[at] = int(rng.integers(0, 256))
+        path.write_bytes(bad)
+        try:
+            with open_slide(SlideRef(str(path), mpp=0.25, cache_mb=8)) as slide:
+                slide.read(Box(-10, -10, 300, 300))
+                slide.overview(64)
+                read += 1
+        except Her2PathError as exc:
+            said.append(str(exc))
+    assert read + len(said) == 40
+    assert said
+    assert not any("\n" in text for text in said)
+
+
+def test_fingerprint_knows_size_ends_and_companions(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"x" * 5_000_000)
+    one = sha256_quick(str(path))
+    assert sha256_quick(str(path.rename(tmp_path / "b.bin"))) == one
+    path = tmp_path / "b.bin"
+    for at in (0, 4_999_999, 2_500_010):
+        overwrite(path, at, b"y")
+        assert sha256_quick(str(path)) != one
+        overwrite(path, at, b"x")
+    assert sha256_quick(str(path)) == one
+    mrxs = tmp_path / "c.mrxs"
+    mrxs.write_bytes(b"m")
+    (tmp_path / "c").mkdir()
+    before = sha256_quick(str(mrxs))
+    (tmp_path / "c" / "Data0000.dat").write_bytes(b"12")
+    after = sha256_quick(str(mrxs))
+    (tmp_path / "c" / "Data0000.dat").write_bytes(b"123")
+    assert len({before, after, sha256_quick(str(mrxs))}) == 3
+
+
+def _dicom(path: Path, series: str) -> None:
+    uid = series.encode()
+    body = b"\x20\x00\x0e\x00UI" + struct.pack("<H", len(uid)) + uid
+    path.write_bytes(b"\0" * 128 + b"DICM" + body)
+
+
+def test_find_slides(tmp_path: Path) -> None:
+    for name in ("b.svs", "a.NDPI", ".hidden.svs", "notes.txt", "c.ome.tif", "m.mrxs", "p.png"):
+        (tmp_path / name).touch()
+    for folder in ("m", "dicom", ".dicom", "other"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "m" / "Data0000.dat").touch()
+    (tmp_path / "other" / "x.svs").touch()
+    for folder in ("dicom", ".dicom"):
+        _dicom(tmp_path / folder / "1.dcm", "1.2.3.4567")
+    _dicom(tmp_path / "s1.dcm", "1.2.3.4568")
+    _dicom(tmp_path / "s2.dcm", "1.2.3.4568")
+    _dicom(tmp_path / "t.dcm", "1.2.3.4569")
+    found = [Path(p).name for p in find_slides(str(tmp_path))]
+    assert found == [
+        "a.NDPI", "b.svs", "c.ome.tif", "dicom", "m.mrxs", "p.png", "s1.dcm", "t.dcm",
+    ]  # fmt: skip
+    with pytest.raises(SlideUnreadable, match="cannot be listed"):
+        find_slides(str(tmp_path / "nowhere"))
