@@ -98,6 +98,7 @@ def measure(
     )
     raw: Columns = {"cell_id": y_fx * ID_STRIDE + x_fx, "x_fx": x_fx, "y_fx": y_fx}
     raw |= _nucleus_columns(found, optics.mpp_a)
+    raw |= tumour.surroundings(found, h, d, optics.mpp_a)
     raw["outline"] = _outline(borders.radii, optics.mpp_a)
     raw |= rays
     keep = np.flatnonzero(own)
@@ -164,7 +165,9 @@ def to_table(columns: Columns) -> pa.Table:
     for name, values in columns.items():
         values = np.ascontiguousarray(values)
         if values.ndim == 2:
-            arrays[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+            arrays[name] = pa.FixedSizeListArray.from_arrays(
+                pa.array(values.ravel()), values.shape[1]
+            )
         else:
             arrays[name] = pa.array(values)
     return pa.table(arrays)
@@ -186,7 +189,11 @@ def to_columns(table: pa.Table, names: tuple[str, ...] | None = None) -> Columns
 
 
 def resolve(
-    raw: pa.Table, core: Box, optics: Optics, settings: Settings, incomplete_score: Literal[2, 3] = 2
+    raw: pa.Table,
+    core: Box,
+    optics: Optics,
+    settings: Settings,
+    incomplete_score: Literal[2, 3] = 2,
 ) -> pa.Table:
     """Return the final cells of ``core`` from the raw cells of it and its surroundings.
 

@@ -1,7 +1,6 @@
-"""Corrections that a reader made to cells: what they say, kept as GeoJSON, applied to a table.
+"""Corrections that a reader made to cells, kept as GeoJSON and applied to a table.
 
-Each feature is a point at the cell's centre (level-0 px) with the properties ``correction: "cell"``,
-``cell_id`` (text: JavaScript cannot hold 64-bit whole numbers), ``reader_pattern`` and
+Each feature is a point at the cell's centre (level-0 px) with ``correction: "cell"``, ``cell_id`` (text: JavaScript cannot hold 64-bit whole numbers), ``reader_pattern``,
 ``reader_cell_type`` (either may be null), ``reader`` and ``time`` (ISO 8601). Other features, such
 as areas that a reader marked, are left alone here. The last correction of a cell counts.
 """
@@ -62,7 +61,9 @@ def read_corrections(path: str | Path) -> list[Correction]:
     file = Path(path)
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise AnnotationError(f"{path} is over {MAX_BYTES >> 20} MiB", "Give a corrections file")
+            raise AnnotationError(
+                f"{path} is over {MAX_BYTES >> 20} MiB", "Give a corrections file"
+            )
         tree = json.loads(file.read_bytes().decode("utf-8-sig"))
         features = tree["features"]
     except OSError as exc:
@@ -89,7 +90,8 @@ def _correction(number: int, feature: Any, path: str | Path) -> Correction | Non
         )
     except (KeyError, ValueError, TypeError) as exc:
         raise AnnotationError(
-            f"{path}: correction {number} cannot be used ({one_line(exc, 80)})", "Correct or remove it"
+            f"{path}: correction {number} cannot be used ({one_line(exc, 80)})",
+            "Correct or remove it",
         ) from exc
     return made
 

@@ -25,8 +25,14 @@ FLAGS: dict[str, tuple[Severity, str]] = {
     "DARK_BORDER": ("info", "Dark borders of the slide or scan were left out."),
     "NO_GLASS": ("info", "No empty glass was found around the tissue."),
     "WHITE_FALLBACK": ("warning", "The white point could not be read from empty glass."),
-    "STAIN_FALLBACK": ("warning", "The stain colours could not be estimated; fixed ones were used."),
-    "STAIN_DAB_FALLBACK": ("info", "Too little DAB to estimate its colour; the fixed one was used."),
+    "STAIN_FALLBACK": (
+        "warning",
+        "The stain colours could not be estimated; fixed ones were used.",
+    ),
+    "STAIN_DAB_FALLBACK": (
+        "info",
+        "Too little DAB to estimate its colour; the fixed one was used.",
+    ),
     "STAIN_H_FALLBACK": (
         "warning",
         "Too little hematoxylin to estimate its colour; the fixed one was used.",
@@ -47,6 +53,9 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "The intensity cut-offs are not calibrated to controls or reads of this laboratory.",
     ),
     "ICC_NOT_APPLIED": ("info", "The file has an ICC profile, which was not applied."),
+    "ANNOTATIONS_MENDED": ("warning", "Annotated outlines crossed themselves and were mended."),
+    "SLIDES_MISSING": ("warning", "Slides of the case failed; its figures rest on the others."),
+    "SLIDES_NOT_EVALUABLE": ("warning", "Slides of the case could not be evaluated."),
     "ANISOTROPIC_MPP": ("info", "The file's pixels are not square; they were resampled."),
 }
 

@@ -7,6 +7,8 @@ blur removes the fine differences and leaves the coarse ones.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -98,15 +100,16 @@ def focus_cells(
         Fine over coarse contrast, 0 (blurred) to about 0.8; NaN where there is too little contrast
         to tell (glass, even stroma). A map cell's value rests on its own pixels alone.
     """
-    flat = plane if plane.ndim == 2 else plane[..., 1]
-    if flat.dtype != np.uint8:
-        grey = np.empty(flat.shape, np.int16)
+    flat: npt.NDArray[Any] = plane if plane.ndim == 2 else plane[..., 1]
+    grey = np.empty(flat.shape, np.int16)
+    if flat.dtype == np.uint8:
+        grey[:] = flat
+    else:
         _grey(np.ascontiguousarray(flat, dtype=np.float32), np.float32(GREY_PER_OD), grey)
-        flat = grey
     shape = (-(-flat.shape[0] // cell_px), -(-flat.shape[1] // cell_px))
     out = np.empty(shape, np.float32)
     fine, coarse = max(1, round(FINE_UM / mpp)), max(2, round(COARSE_UM / mpp))
-    _structure(np.ascontiguousarray(flat), cell_px, fine, coarse, NOISE, LEAST_CONTRAST, out)
+    _structure(grey, cell_px, fine, coarse, NOISE, LEAST_CONTRAST, out)
     return out
 
 
@@ -161,9 +164,7 @@ def assess(
     return list(merge(found, known))
 
 
-def _of_focus(
-    focus: npt.NDArray[np.floating] | None, settings: QcSettings
-) -> list[QcFlag]:
+def _of_focus(focus: npt.NDArray[np.floating] | None, settings: QcSettings) -> list[QcFlag]:
     """Flag a slide, or part of it, that is out of focus."""
     if focus is None or focus.size == 0:
         return []

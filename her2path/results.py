@@ -179,6 +179,9 @@ class Provenance(Part):
     workers: int
     packages: dict[str, str]
     model_sha256: str | None = None
+    reader: str | None = None
+    icc: str = "off"
+    rescored: str | None = None
 
 
 class Result(Part):
@@ -189,6 +192,7 @@ class Result(Part):
     status: Literal["complete", "not_evaluable"]
     slide: SlideFacts
     settings_sha256: str
+    fingerprint: str | None = None
     stain: StainFacts | None
     qc: Qc
     counts: Counts

@@ -50,10 +50,7 @@ class Column:
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
     """Return the Arrow schema, with unit and meaning as field metadata."""
     return pa.schema(
-        [
-            pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning})
-            for c in columns
-        ]
+        [pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns]
     )
 
 
@@ -80,7 +77,12 @@ CELLS: tuple[Column, ...] = (
     Column("cell_area_um2", _f, "µm²", "area inside the cell's border"),
     Column("membrane_od", _f, "OD", "DAB OD along the crest, mean over the stained part"),
     Column("membrane_od_ring", _f, "OD", "DAB OD along the crest, mean over the whole membrane"),
-    Column("membrane_mass", _f, "OD·µm", "DAB OD integrated across the line, mean over the stained part"),
+    Column(
+        "membrane_mass",
+        _f,
+        "OD·µm",
+        "DAB OD integrated across the line, mean over the stained part",
+    ),
     Column("completeness", _f, "0..1", "own stained share of the perimeter"),
     Column("membrane_width_um", _f, "µm", "full width at half maximum of the stained line"),
     Column("cytoplasm_od", _f, "OD", "median DAB OD between nucleus and membrane"),
@@ -90,8 +92,12 @@ CELLS: tuple[Column, ...] = (
     Column("score", pa.int8(), "", "0..3"),
     Column("uncertain", pa.bool_(), "", "a faint line beside a strong one cannot be told"),
     Column("region_id", pa.int32(), "", "region of the primary kind; -1 where none"),
-    Column("outline", pa.list_(pa.int16(), OUTLINE_RAYS), "1/100 µm",
-           "border radius on 48 rays around the nucleus centre, clockwise on screen from +x"),
+    Column(
+        "outline",
+        pa.list_(pa.int16(), OUTLINE_RAYS),
+        "1/100 µm",
+        "border radius on 48 rays around the nucleus centre, clockwise on screen from +x",
+    ),
 )
 
 CNN_CELLS: tuple[Column, ...] = tuple(
@@ -120,10 +126,15 @@ REGIONS: tuple[Column, ...] = (
     Column("positive_high", pa.float64(), "0..1", "Wilson 95 % interval"),
     Column("area_class", pa.string(), "", "positive, heterogeneous, negative or indeterminate"),
     Column("area_class_certain", pa.bool_(), "", "the interval straddles no limit"),
-    Column("gi_z", pa.float64(), "z", "Getis-Ord Gi* of the positive fraction; null where undefined"),
+    Column(
+        "gi_z", pa.float64(), "z", "Getis-Ord Gi* of the positive fraction; null where undefined"
+    ),
 )
 
 CNN_REGIONS: tuple[Column, ...] = (
     Column("cnn_score", pa.string(), "", "the CNN's score"),
-    *(Column(f"cnn_p{k}", pa.float64(), "0..1", f"CNN probability of {SCORES[k]}") for k in range(4)),
+    *(
+        Column(f"cnn_p{k}", pa.float64(), "0..1", f"CNN probability of {SCORES[k]}")
+        for k in range(4)
+    ),
 )

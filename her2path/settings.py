@@ -47,7 +47,9 @@ class Section(BaseModel):
 class SlideSettings(Section):
     """How a slide is read."""
 
-    mpp: float | None = Field(None, ge=0.1, le=2.0, description="µm per pixel, when the file has none")
+    mpp: float | None = Field(
+        None, ge=0.1, le=2.0, description="µm per pixel, when the file has none"
+    )
     force_mpp: bool = Field(False, description="let slide.mpp win over the file's own")
     icc: Literal["off", "apply"] = Field("off", description="convert to sRGB by the ICC profile")
     reader: Literal["auto", "direct", "openslide"] = Field("auto", description="decoder to use")
@@ -69,7 +71,9 @@ class TissueSettings(Section):
 class StainSettings(Section):
     """White point and stain vectors."""
 
-    method: Literal["estimate", "fixed"] = Field("estimate", description="estimated per slide, or fixed")
+    method: Literal["estimate", "fixed"] = Field(
+        "estimate", description="estimated per slide, or fixed"
+    )
     hematoxylin: Vector = Field((0.65, 0.70, 0.29), description="OD vector (R, G, B)")
     dab: Vector = Field((0.27, 0.57, 0.78), description="OD vector (R, G, B)")
     white_point: Vector | None = Field(None, description="grey levels (R, G, B) of empty glass")
@@ -100,7 +104,10 @@ class NucleiSettings(Section):
     max_radius_um: Positive = Field(9.0, description="largest nuclear radius, µm")
     sensitivity: float = Field(1.0, gt=0.1, lt=10, description="above 1 finds more, paler nuclei")
     contrast_od: float | None = Field(
-        None, gt=0, le=3, description="strong nuclear contrast of the slide, OD; estimated when absent"
+        None,
+        gt=0,
+        le=3,
+        description="strong nuclear contrast of the slide, OD; estimated when absent",
     )
 
 
@@ -108,7 +115,9 @@ class CellSettings(Section):
     """Cell bodies around nuclei."""
 
     max_radius_um: Positive = Field(16.0, description="farthest border from the nucleus centre, µm")
-    expansion_um: Positive = Field(4.0, description="border beyond the nucleus where no line is seen, µm")
+    expansion_um: Positive = Field(
+        4.0, description="border beyond the nucleus where no line is seen, µm"
+    )
 
 
 class MembraneSettings(Section):
@@ -122,7 +131,9 @@ class MembraneSettings(Section):
         description="lower limits of `measure` for faint, moderate, intense (OD, or OD·µm); "
         "the shipped ones are uncalibrated",
     )
-    complete_at: float = Field(0.80, gt=0, le=1, description="own stained share of a complete membrane")
+    complete_at: float = Field(
+        0.80, gt=0, le=1, description="own stained share of a complete membrane"
+    )
     stained_at: Fraction = Field(0.10, description="own stained share from which a cell is stained")
     calibration: Literal["control", "reads", "uncalibrated"] = Field(
         "uncalibrated", description="where the cut-offs come from"
@@ -150,8 +161,18 @@ class TumourSettings(Section):
         description="annotation classes that are tumour (case-insensitive)",
     )
     exclude: tuple[str, ...] = Field(
-        ("dcis", "in situ", "necrosis", "control", "normal", "artefact", "artifact", "exclude",
-         "ignore*", "stroma"),
+        (
+            "dcis",
+            "in situ",
+            "necrosis",
+            "control",
+            "normal",
+            "artefact",
+            "artifact",
+            "exclude",
+            "ignore*",
+            "stroma",
+        ),
         description="annotation classes that are left out (case-insensitive)",
     )
 
@@ -159,20 +180,28 @@ class TumourSettings(Section):
 class ScoreSettings(Section):
     """The rule set."""
 
-    guideline: str = Field("asco_cap_2018", description="rule set, or the path of one's own in YAML")
+    guideline: str = Field(
+        "asco_cap_2018", description="rule set, or the path of one's own in YAML"
+    )
     noise_floor: Fraction = Field(0.01, description="fractions up to this count as none")
     min_cells: int = Field(100, ge=1, description="fewer tumour cells are not evaluable")
     cluster_link_um: Positive = Field(25.0, description="cells within this are one cluster, µm")
     cluster_cells: int = Field(5, ge=1, description="stained tumour cells of a biopsy cluster")
-    bootstrap_draws: int = Field(400, ge=20, le=20_000, description="draws of the spatial bootstrap")
+    bootstrap_draws: int = Field(
+        400, ge=20, le=20_000, description="draws of the spatial bootstrap"
+    )
     bootstrap_block_um: Positive = Field(400.0, description="side of a bootstrap block, µm")
-    second_look_at: Fraction = Field(0.90, description="second look when the score's probability is below")
+    second_look_at: Fraction = Field(
+        0.90, description="second look when the score's probability is below"
+    )
 
 
 class RegionSettings(Section):
     """Regions."""
 
-    kind: Literal["grid", "hexagon", "annotation", "core", "nest"] = Field("grid", description="kind")
+    kind: Literal["grid", "hexagon", "annotation", "core", "nest"] = Field(
+        "grid", description="kind"
+    )
     size_um: Positive = Field(500.0, description="side of a square, or width of a hexagon, µm")
     min_cells: int = Field(50, ge=1, description="fewer tumour cells: indeterminate")
     nest_link_um: Positive = Field(30.0, description="tumour cells within this are one nest, µm")
@@ -225,7 +254,9 @@ class IshSettings(Section):
     min_cells: int = Field(20, ge=1, description="fewer evaluable cells: indeterminate")
     cap_ratio: Positive = Field(2.2, description="CAP 2009: a cell counts above this ratio")
     cap_inclusive: bool = Field(False, description="CAP 2009: 5 % itself counts")
-    separate_population: Fraction = Field(0.10, description="ASCO/CAP: separate population above this")
+    separate_population: Fraction = Field(
+        0.10, description="ASCO/CAP: separate population above this"
+    )
 
 
 class StreamSettings(Section):
@@ -234,14 +265,18 @@ class StreamSettings(Section):
     block_px: int = Field(4096, ge=256, le=65_536, description="side of a block, level-0 pixels")
     workers: int = Field(0, ge=0, le=1024, description="threads; 0 = as many as cores")
     memory_mb: int = Field(0, ge=0, description="budget, MiB; 0 = half of the free memory")
-    timeout_s: Positive = Field(3600.0, description="a batch ends a slide that takes longer, seconds")
+    timeout_s: Positive = Field(
+        3600.0, description="a batch ends a slide that takes longer, seconds"
+    )
 
 
 class QcSettings(Section):
     """Quality control."""
 
     min_focus: Fraction = Field(0.5, description="share of the tissue that must be in focus")
-    max_coarse_mpp: float = Field(0.505, gt=0, le=2, description="coarser slides are not evaluable, µm/px")
+    max_coarse_mpp: float = Field(
+        0.505, gt=0, le=2, description="coarser slides are not evaluable, µm/px"
+    )
 
 
 class CnnSettings(Section):
@@ -315,7 +350,8 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise SettingsError(
-                f"there is no setting {path!r}", f"{hint}Valid here: {', '.join(known) or 'nothing'}"
+                f"there is no setting {path!r}",
+                f"{hint}Valid here: {', '.join(known) or 'nothing'}",
             )
         if depth < len(sections):
             node = node[name]
@@ -395,7 +431,9 @@ def parse_set(text: str) -> tuple[str, Any]:
     """
     key, eq, raw = text.partition("=")
     if not eq or not key.strip():
-        raise SettingsError(f"--set {text!r} is not key.sub=value", "Write --set score.min_cells=50")
+        raise SettingsError(
+            f"--set {text!r} is not key.sub=value", "Write --set score.min_cells=50"
+        )
     try:
         return key.strip(), yaml.safe_load(raw)
     except (yaml.YAMLError, RecursionError, ValueError) as exc:

@@ -123,7 +123,11 @@ class Stream:
         return self._each_local(fn, items, common, done)
 
     def _each_local(
-        self, fn: Callable[..., Any], items: Sequence[Any], common: tuple[Any, ...], done: Done | None
+        self,
+        fn: Callable[..., Any],
+        items: Sequence[Any],
+        common: tuple[Any, ...],
+        done: Done | None,
     ) -> list[Any]:
         import dask
         from dask.callbacks import Callback
@@ -145,7 +149,11 @@ class Stream:
             )
 
     def _each_remote(
-        self, fn: Callable[..., Any], items: Sequence[Any], common: tuple[Any, ...], done: Done | None
+        self,
+        fn: Callable[..., Any],
+        items: Sequence[Any],
+        common: tuple[Any, ...],
+        done: Done | None,
     ) -> list[Any]:
         distributed = require("distributed", "--scheduler")
         client = self._client

@@ -40,8 +40,7 @@ def make_slide(path: Path, gigapixels: float, seed: int) -> tuple[int, int]:
     """Write a repeated phantom of about so many gigapixels; return width and height."""
     from her2path.phantom import PhantomSpec, make_phantom, write_slide
 
-    spec = PhantomSpec(seed=seed, width_um=UNIT_UM, height_um=UNIT_UM, mpp=0.25,
-                       layout="clustered")
+    spec = PhantomSpec(seed=seed, width_um=UNIT_UM, height_um=UNIT_UM, mpp=0.25, layout="clustered")
     phantom = make_phantom(spec)
     side = phantom.rgb.shape[0]
     n = max(1, round((gigapixels * 1e9) ** 0.5 / side))
@@ -51,8 +50,11 @@ def make_slide(path: Path, gigapixels: float, seed: int) -> tuple[int, int]:
 
 def blocks(width: int, height: int, side: int) -> list[tuple[int, int, int, int]]:
     """Return boxes (x, y, w, h) that cover the slide."""
-    return [(x, y, min(side, width - x), min(side, height - y))
-            for y in range(0, height, side) for x in range(0, width, side)]
+    return [
+        (x, y, min(side, width - x), min(side, height - y))
+        for y in range(0, height, side)
+        for x in range(0, width, side)
+    ]
 
 
 def bare_read(path: Path, size: tuple[int, int], threads: int) -> None:
@@ -60,6 +62,7 @@ def bare_read(path: Path, size: tuple[int, int], threads: int) -> None:
     import openslide
 
     with openslide.OpenSlide(str(path)) as slide, ThreadPoolExecutor(threads) as pool:
+
         def one(box: tuple[int, int, int, int]) -> int:
             x, y, w, h = box
             return np.asarray(slide.read_region((x, y), 0, (w, h)).convert("RGB")).shape[0]
@@ -87,8 +90,8 @@ def raw_decode(path: Path, threads: int) -> None:
 
 def whole_job(path: Path, threads: int) -> dict[str, float]:
     """Slide to cell table; return seconds of the passes and the number of cells."""
-    from her2path.case.plan import look, make_plan
     from her2path.case import passes
+    from her2path.case.plan import look, make_plan
     from her2path.settings import Settings
     from her2path.slide import SlideRef, open_slide
     from her2path.stream import Stream
@@ -127,8 +130,19 @@ def timed(call: Callable[[], object]) -> float:
 def peak_mb(path: Path, threads: int) -> float:
     """Score a slide in a process of its own; return its peak memory, MiB."""
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "her2path", "score", str(path), "-o", f"{out}/o",
-                   "--workers", str(threads), "--no-report", "--quiet"]
+        command = [
+            sys.executable,
+            "-m",
+            "her2path",
+            "score",
+            str(path),
+            "-o",
+            f"{out}/o",
+            "--workers",
+            str(threads),
+            "--no-report",
+            "--quiet",
+        ]
         process = subprocess.Popen(command)
         _, status, usage = os.wait4(process.pid, 0)
         if os.waitstatus_to_exitcode(status) != 0:
@@ -159,8 +173,10 @@ def speed(path: Path, size: tuple[int, int], rounds: int, threads: int) -> dict[
         "threads": threads,
         "rounds": rounds,
         "seconds": {k: round(statistics.median(r[k] for r in rows), 2) for k in rows[0]},
-        "Mpx/s": {k: round(mpx / statistics.median(r[k] for r in rows), 1)
-                  for k in ("job", "read", "decode", "naive")},
+        "Mpx/s": {
+            k: round(mpx / statistics.median(r[k] for r in rows), 1)
+            for k in ("job", "read", "decode", "naive")
+        },
         "job / bare OpenSlide read": ratio("job", "read"),
         "job / raw decoding": ratio("job", "decode"),
         "naive (1 thread) / job": ratio("naive", "job"),
@@ -169,7 +185,9 @@ def speed(path: Path, size: tuple[int, int], rounds: int, threads: int) -> dict[
 
 def main() -> None:
     """Run the benchmark and print JSON."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    ask = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     ask.add_argument("--gigapixels", type=float, default=1.7)
     ask.add_argument("--rounds", type=int, default=5)
     ask.add_argument("--threads", type=int, default=2)

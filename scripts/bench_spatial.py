@@ -72,7 +72,8 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     timed("measure (all of it)", heterogeneity.measure, table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    facts = {"cells": given.cells, "seconds": seconds, "peak_mb": {"stages": round(before), "all": round(peak)}}
+    memory = {"stages": round(before), "all": round(peak)}
+    facts = {"cells": given.cells, "seconds": seconds, "peak_mb": memory}
     print(json.dumps(facts, indent=2))
 
 

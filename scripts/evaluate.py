@@ -44,7 +44,9 @@ def match(found: np.ndarray, truth: np.ndarray, within: float) -> tuple[np.ndarr
     if not len(found) or not len(truth):
         return np.zeros(0, int), np.zeros(0, int)
     near = cKDTree(truth).query_ball_point(found, within)
-    pairs = [(float(np.hypot(*(found[i] - truth[j]))), i, j) for i, js in enumerate(near) for j in js]
+    pairs = [
+        (float(np.hypot(*(found[i] - truth[j]))), i, j) for i, js in enumerate(near) for j in js
+    ]
     used_i: set[int] = set()
     used_j: set[int] = set()
     kept = []
@@ -127,7 +129,9 @@ def _od_ratio(mine: pa.Table, a: np.ndarray, t: dict[str, np.ndarray], b: np.nda
 
 def main() -> None:
     """Evaluate the seeds and print a table and means."""
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    ask = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     ask.add_argument("--seeds", type=int, nargs="+", default=list(range(1000, 1020)))
     ask.add_argument("--size-um", type=float, default=600.0)
     ask.add_argument("--json", type=Path)
@@ -143,16 +147,35 @@ def main() -> None:
         if cells is None:
             print(seed, spec.layout, "not evaluable", [f.code for f in result.result.qc.flags])
             continue
-        row = {"seed": seed, "layout": spec.layout, "mpp": spec.mpp, "jpeg": spec.subsampling,
-               **judge(result, cells, phantom)}
+        row = {
+            "seed": seed,
+            "layout": spec.layout,
+            "mpp": spec.mpp,
+            "jpeg": spec.subsampling,
+            **judge(result, cells, phantom),
+        }
         rows.append(row)
-        print(" ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()),
-              flush=True)
-    names = ("f1", "missed", "false", "completeness_mae", "false_stain", "fraction_error",
-             "intensity_right")
+        print(
+            " ".join(
+                f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()
+            ),
+            flush=True,
+        )
+    names = (
+        "f1",
+        "missed",
+        "false",
+        "completeness_mae",
+        "false_stain",
+        "fraction_error",
+        "intensity_right",
+    )
     for name in names:
         values = [r[name] for r in rows if r[name] is not None]
-        print(f"{name:18s} median {np.median(values):.3f}  worst {max(values):.3f} best {min(values):.3f}")
+        print(
+            f"{name:18s} median {np.median(values):.3f}"
+            f"  from {min(values):.3f} to {max(values):.3f}"
+        )
     print("score right:", sum(r["score"] == r["truth"] for r in rows), "of", len(rows))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))

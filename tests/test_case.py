@@ -17,16 +17,30 @@ from her2path.errors import MppMissing, OutputError, SlideUnreadable
 from her2path.phantom import PhantomSpec, make_phantom, write_slide
 from her2path.settings import Settings
 
-SMALL = Settings().replace({"score.min_cells": 20, "regions.size_um": 120.0,
-                            "heterogeneity.permutations": 99, "score.bootstrap_draws": 50,
-                            "heterogeneity.biopsy_draws": 20, "stream.workers": 2})
+SMALL = Settings().replace(
+    {
+        "score.min_cells": 20,
+        "regions.size_um": 120.0,
+        "heterogeneity.permutations": 99,
+        "score.bootstrap_draws": 50,
+        "heterogeneity.biopsy_draws": 20,
+        "stream.workers": 2,
+    }
+)
 
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = PhantomSpec(seed=5, width_um=360.0, height_um=300.0, mpp=0.25, layout="clustered",
-                       mixture={"intense_complete": 0.7, "none": 0.3}, second={"none": 1.0},
-                       second_fraction=0.4)
+    spec = PhantomSpec(
+        seed=5,
+        width_um=360.0,
+        height_um=300.0,
+        mpp=0.25,
+        layout="clustered",
+        mixture={"intense_complete": 0.7, "none": 0.3},
+        second={"none": 1.0},
+        second_fraction=0.4,
+    )
     path = tmp_path_factory.mktemp("slide") / "phantom one.svs"
     write_slide(make_phantom(spec), path)
     return path
@@ -49,16 +63,27 @@ def table_bytes(out: Path) -> bytes:
 
 def test_everything_of_the_contract_is_there(scored: Any) -> None:
     names = {p.name for p in scored.out.iterdir()}
-    assert {"result.json", "settings.yaml", "cells.parquet", "regions.parquet", "maps.zarr",
-            "gallery.zarr", "thumbnail.jpg"} <= names
+    assert {
+        "result.json",
+        "settings.yaml",
+        "cells.parquet",
+        "regions.parquet",
+        "maps.zarr",
+        "gallery.zarr",
+        "thumbnail.jpg",
+    } <= names
     assert ".work" not in names
     assert sum(1 for p in scored.out.rglob("*") if p.is_file()) <= 100
     result = json.loads((scored.out / "result.json").read_text())
     assert result["status"] == "complete"
     assert set(result["fractions"]) == set(h2.schema.PATTERNS)
     assert sum(result["fractions"].values()) == pytest.approx(1.0)
-    assert result["counts"]["tumour"] == scored.cells().filter(
-        pa.compute.equal(scored.cells()["cell_type"].cast(pa.string()), "tumour")).num_rows
+    assert (
+        result["counts"]["tumour"]
+        == scored.cells()
+        .filter(pa.compute.equal(scored.cells()["cell_type"].cast(pa.string()), "tumour"))
+        .num_rows
+    )
     assert "IN_SITU_NOT_EXCLUDED" in {f["code"] for f in result["qc"]["flags"]}
 
 
@@ -87,9 +112,7 @@ def test_the_cell_table_is_the_same_bit_for_bit(
     assert table_bytes(tmp_path / "b") == table_bytes(scored.out)
 
 
-def test_the_cell_table_is_the_same_on_a_cluster(
-    scored: Any, slide: Path, tmp_path: Path
-) -> None:
+def test_the_cell_table_is_the_same_on_a_cluster(scored: Any, slide: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
@@ -152,7 +175,9 @@ def test_overwrite_replaces(slide: Path, tmp_path: Path) -> None:
     assert second.result.status == "complete"
 
 
-def test_settings_of_a_result_give_the_same_result(scored: Any, slide: Path, tmp_path: Path) -> None:
+def test_settings_of_a_result_give_the_same_result(
+    scored: Any, slide: Path, tmp_path: Path
+) -> None:
     again = score_slide(slide, tmp_path / "b", scored.out / "settings.yaml")
     a, b = scored.result.as_dict(), again.result.as_dict()
     for tree in (a, b):
@@ -210,8 +235,12 @@ def test_an_empty_slide_has_no_tissue(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "mpp"),
-    [("CMU-1-Small-Region.svs", None), ("fluorescence_dapi_40x.ndpi", None),
-     ("he_multiframe.dcm", 0.25), ("no_mpp_j2k.svs", 0.25)],
+    [
+        ("CMU-1-Small-Region.svs", None),
+        ("fluorescence_dapi_40x.ndpi", None),
+        ("he_multiframe.dcm", 0.25),
+        ("no_mpp_j2k.svs", 0.25),
+    ],
 )
 def test_other_stains_are_refused(
     real_data: Path, tmp_path: Path, name: str, mpp: float | None

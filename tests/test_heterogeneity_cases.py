@@ -19,7 +19,8 @@ def tissue(seed, mix, side=2400.0, n=6000):
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(0, side, (2, n))
     words = list(mix)
-    return {"x_um": x, "y_um": y, "pattern": np.array(words)[rng.choice(len(words), n, p=list(mix.values()))]}
+    code = rng.choice(len(words), n, p=list(mix.values()))
+    return {"x_um": x, "y_um": y, "pattern": np.array(words)[code]}
 
 
 POSITIVE = {"intense_complete": 0.8, "moderate_complete": 0.2}
@@ -81,7 +82,8 @@ def test_times_sort_as_numbers_or_words():
     facts = case([sample(n, tissue(5, LOW, n=600), FAST, timepoint=n) for n in names], FAST)
     assert [t["timepoint"] for t in facts["timepoints"]] == ["2", "9", "10"]
     # each later time point against the first and against the one before
-    assert [(c["from"], c["to"]) for c in facts["changes"]] == [("2", "9"), ("2", "10"), ("9", "10")]
+    steps = [(c["from"], c["to"]) for c in facts["changes"]]
+    assert steps == [("2", "9"), ("2", "10"), ("9", "10")]
 
 
 def test_samples_of_one_time_are_pooled():
@@ -102,7 +104,8 @@ def test_order_of_samples_does_not_matter():
 
 def test_small_samples_have_a_reason_in_place_of_an_interval():
     tiny = {"pattern": ["faint_incomplete"] * 60}
-    facts = case([sample("a", tiny, FAST, timepoint="1"), sample("b", tiny, FAST, timepoint="2")], FAST)
+    both = [sample(name, tiny, FAST, timepoint=name) for name in ("1", "2")]
+    facts = case(both, FAST)
     entry = facts["changes"][0]["changes"]["h_score"]
     assert (entry["low"], entry["excludes_zero"]) == (None, None)
     assert "blocks" in entry["reason"]

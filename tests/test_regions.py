@@ -44,7 +44,8 @@ def test_every_kind_fits_the_schema_and_counts_every_cell_once(tumour, kind):
     for i, wkb in enumerate(table["polygon"].to_pylist()):
         outline = shapely.from_wkb(wkb)
         own = region == i
-        inside = shapely.intersects_xy(outline.buffer(1e-6), tumour["x_um"][own], tumour["y_um"][own])
+        x, y = tumour["x_um"][own], tumour["y_um"][own]
+        inside = shapely.intersects_xy(outline.buffer(1e-6), x, y)
         assert outline.is_valid
         assert inside.all()
 
@@ -127,7 +128,8 @@ def core_cells(rng, centres, radius=280.0, n=900):
 @pytest.mark.parametrize("with_mask", [True, False])
 def test_cores_are_found_in_tissue_or_cells(with_mask):
     rng = np.random.default_rng(2)
-    centres = [(500 + 1000 * c, 600 + 1000 * r) for r in range(2) for c in range(3) if (r, c) != (0, 1)]
+    places = [(r, c) for r in range(2) for c in range(3) if (r, c) != (0, 1)]
+    centres = [(500 + 1000 * c, 600 + 1000 * r) for r, c in places]
     x, y = core_cells(rng, centres)
     tissue = None
     if with_mask:

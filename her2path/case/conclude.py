@@ -39,8 +39,20 @@ __all__ = [
 
 #: what scoring and statistics need of a cell; outlines and the like stay on disk
 LIGHT = (
-    "cell_id", "x_um", "y_um", "x_px", "y_px", "cell_type", "pattern", "intensity", "score",
-    "membrane_od", "membrane_mass", "completeness", "uncertain", "cell_area_um2",
+    "cell_id",
+    "x_um",
+    "y_um",
+    "x_px",
+    "y_px",
+    "cell_type",
+    "pattern",
+    "intensity",
+    "score",
+    "membrane_od",
+    "membrane_mass",
+    "completeness",
+    "uncertain",
+    "cell_area_um2",
 )
 
 
@@ -69,7 +81,7 @@ def light_cells(plan: Plan) -> pa.Table:
 
 
 def assign(cells: pa.Table, annotations: Annotations | None, settings: Settings) -> pa.Table:
-    """Set ``cell_type`` by the annotations: outside tumour, or inside what is left out, is other."""
+    """Set ``cell_type`` by the annotations: outside tumour or inside what is left out is other."""
     if annotations is None:
         return cells
     points = shapely.points(cells.column("x_px").to_numpy(), cells.column("y_px").to_numpy())

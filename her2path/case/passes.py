@@ -54,7 +54,7 @@ def measure_block(plan: Plan, index: int) -> BlockDone:
     block = plan.grid[index]
     part, maps = raw_path(plan, block), maps_path(plan, block)
     if part.exists() and maps.exists():
-        return _done_before(part, block)
+        return _done_before(part)
     slide = get_slide(plan.slide)
     slide.take_bad_boxes()
     rgb = slide.read(block.read)
@@ -69,7 +69,7 @@ def measure_block(plan: Plan, index: int) -> BlockDone:
     return done
 
 
-def _done_before(part: Path, block: Block) -> BlockDone:
+def _done_before(part: Path) -> BlockDone:
     with pa.memory_map(str(part)) as source:
         facts = pa.ipc.open_file(source).schema.metadata
     return BlockDone(**{k.decode(): int(v) for k, v in facts.items()})
@@ -92,8 +92,11 @@ def _counted(plan: Plan, block: Block, bad: list[Box]) -> tuple[int, int]:
     """Return tissue pixels of the core, and how many of them could not be read (level 0)."""
     cell = plan.tissue_downsample**2
     tissue_px = int(plan.tissue_in(block.core).sum() * cell)
-    lost = sum(int(plan.tissue_in(b.clip(block.core)).sum() * cell) for b in bad
-               if not b.clip(block.core).empty)
+    lost = sum(
+        int(plan.tissue_in(b.clip(block.core)).sum() * cell)
+        for b in bad
+        if not b.clip(block.core).empty
+    )
     return tissue_px, min(lost, tissue_px)
 
 

@@ -42,8 +42,9 @@ def thumbnail(overview: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     return small, cols / size[0]
 
 
-def gallery(slide: Slide, cells: pa.Table, cutoffs: tuple[float, ...], measure: str,
-            complete_at: float) -> Gallery:
+def gallery(
+    slide: Slide, cells: pa.Table, cutoffs: tuple[float, ...], measure: str, complete_at: float
+) -> Gallery:
     """Cut patches of tumour cells: some of every pattern, and those nearest to a cut-off.
 
     Parameters
@@ -85,7 +86,7 @@ def _mix(ids: NDArray[np.int64]) -> NDArray[np.uint64]:
 def _borderline(
     cells: pa.Table, cutoffs: tuple[float, ...], measure: str, complete_at: float
 ) -> NDArray[np.int64]:
-    """Return the cells nearest to a cut-off: relative distance in the measure or in completeness."""
+    """Return the cells nearest to a cut-off, relative in the measure or in completeness."""
     value = cells.column(measure).to_numpy().astype(np.float64)
     stained = value > 0
     near = np.full(len(value), np.inf)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -53,7 +54,7 @@ class Plan:
     tissue: NDArray[np.bool_]
     tissue_downsample: float
     work: Path
-    incomplete_score: int
+    incomplete_score: Literal[2, 3]
     pixel_box: Box = field(default_factory=lambda: Box(0, 0, 0, 0))
 
     def in_tissue(self, x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -128,7 +129,7 @@ def _samples(
 
 
 def make_plan(
-    slide: SlideRef, seen: Prepared, settings: Settings, work: Path, incomplete_score: int
+    slide: SlideRef, seen: Prepared, settings: Settings, work: Path, incomplete_score: Literal[2, 3]
 ) -> Plan:
     """Lay the blocks over the tissue; blocks without tissue are never read."""
     optics = seen.optics
@@ -141,8 +142,16 @@ def make_plan(
         align=optics.factor * MAP_PX,
     )
     plan = Plan(
-        slide, optics, settings, grid, (), seen.tissue.mask, seen.mask_downsample, work,
-        incomplete_score, Box(0, 0, info.width_px, info.height_px),
+        slide,
+        optics,
+        settings,
+        grid,
+        (),
+        seen.tissue.mask,
+        seen.mask_downsample,
+        work,
+        incomplete_score,
+        Box(0, 0, info.width_px, info.height_px),
     )
     blocks = tuple(b.index for b in grid if plan.tissue_in(b.core).any())
     return Plan(**{**plan.__dict__, "blocks": blocks})

@@ -100,8 +100,11 @@ def _settings(
         wanted = stored.replace(dict(parse_set(c) for c in changes))
     if guideline is not None:
         wanted = wanted.replace({"score.guideline": guideline})
-    bound = [n for n in Settings.model_fields
-             if n not in FREE and getattr(wanted, n) != getattr(stored, n)]
+    bound = [
+        n
+        for n in Settings.model_fields
+        if n not in FREE and getattr(wanted, n) != getattr(stored, n)
+    ]
     if config:
         # a settings file speaks for the free sections; what bound the pixels stays as it was
         kept = {n: getattr(stored, n) for n in bound}
@@ -129,8 +132,11 @@ def _classified(cells: pa.Table, settings: Settings) -> pa.Table:
         incomplete,
     )
     words = pa.DictionaryArray.from_arrays(pa.array(pattern), list(PATTERNS))
-    for name, values in (("pattern", words), ("intensity", pa.array(intensity)),
-                         ("score", pa.array(score))):
+    for name, values in (
+        ("pattern", words),
+        ("intensity", pa.array(intensity)),
+        ("score", pa.array(score)),
+    ):
         cells = cells.set_column(cells.schema.get_field_index(name), name, values)
     return cells
 
@@ -140,7 +146,8 @@ def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) ->
     if int(mine.sum()) < settings.score.min_cells:
         raise NotEvaluable(
             f"{int(mine.sum())} tumour cells are left, and {settings.score.min_cells} are needed",
-            "Lower score.min_cells", code="FEW_TUMOUR_CELLS",
+            "Lower score.min_cells",
+            code="FEW_TUMOUR_CELLS",
         )
     mpp = float(old.slide.mpp or 0.0)
     table, region_id = conclude.make_regions(
@@ -148,15 +155,20 @@ def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) ->
     )
     where = cells.schema.get_field_index("region_id")
     cells = cells.set_column(where, "region_id", pa.array(region_id, pa.int32()))
-    verdict = conclude.conclude(
-        cells.filter(pa.array(mine)), table, int((~mine).sum()), settings
-    )
+    verdict = conclude.conclude(cells.filter(pa.array(mine)), table, int((~mine).sum()), settings)
     staged = store.staging.create()
     staged.write_cells([cells])
     staged.write_regions(table)
     staged.write_settings(settings)
-    for name in ("maps.zarr", "gallery.zarr", "thumbnail.jpg", "annotations.geojson", "ish.json",
-                 "ish_areas.csv", "ish_cases.csv"):
+    for name in (
+        "maps.zarr",
+        "gallery.zarr",
+        "thumbnail.jpg",
+        "annotations.geojson",
+        "ish.json",
+        "ish_areas.csv",
+        "ish_cases.csv",
+    ):
         _copy(store.out / name, staged.out / name)
     again = {"rescored": datetime.now(UTC).isoformat(timespec="seconds")}
     staged.write_result(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -41,8 +41,18 @@ log = logging.getLogger(__name__)
 
 #: called with (stage, done, total, megapixels done)
 Progress = Callable[[str, int, int, float], None]
-PACKAGES = ("numpy", "numba", "scipy", "openslide-python", "tifffile", "imagecodecs", "dask",
-            "zarr", "pyarrow", "opencv-python-headless")
+PACKAGES = (
+    "numpy",
+    "numba",
+    "scipy",
+    "openslide-python",
+    "tifffile",
+    "imagecodecs",
+    "dask",
+    "zarr",
+    "pyarrow",
+    "opencv-python-headless",
+)
 
 
 @dataclass(frozen=True)
@@ -158,9 +168,15 @@ def _stain_facts(model: StainModel, settings: Settings) -> StainFacts:
         white_point=_three(model.white_point),
         hematoxylin=_three(model.hematoxylin),
         dab=_three(model.dab),
-        method=model.method,
+        method=_method(model),
         calibration=settings.membrane.calibration,
     )
+
+
+def _method(model: StainModel) -> Literal["estimated", "fixed", "fallback"]:
+    if model.method == "estimated":
+        return "estimated"
+    return "fixed" if model.method == "fixed" else "fallback"
 
 
 def _three(values: Any) -> tuple[float, float, float]:
@@ -185,7 +201,11 @@ def _quiet(stage: str, done: int, total: int, megapixels: float) -> None:
 def _ref(path: Path, settings: Settings) -> SlideRef:
     s = settings.slide
     return SlideRef(
-        str(path.absolute()), mpp=s.mpp, force_mpp=s.force_mpp, reader=s.reader, icc=s.icc,
+        str(path.absolute()),
+        mpp=s.mpp,
+        force_mpp=s.force_mpp,
+        reader=s.reader,
+        icc=s.icc,
         cache_mb=s.cache_mb,
     )
 
@@ -214,7 +234,8 @@ class _Run:
             self.info = slide.info
             self.annotations = self._read_annotations()
             self.mark = fingerprint(
-                slide.info, self.settings,
+                slide.info,
+                self.settings,
                 self.annotations.sha256 if self.annotations is not None else None,
             )
             if self._is_complete():
@@ -248,7 +269,7 @@ class _Run:
         store, overwrite = self.store, self.options.overwrite
         replaces = overwrite or self.options.redo_stale
         if store.complete and not overwrite:
-            if getattr(store.result(), "fingerprint", None) == self.mark:
+            if store.result().fingerprint == self.mark:
                 return True
             if not replaces:
                 self._refuse("a complete result")
@@ -300,7 +321,7 @@ class _Run:
         conclude.write_cells(plan, staged, cells, region_id)
         conclude.write_maps(plan, staged, cells)
         staged.write_regions(region_table)
-        self._pictures(slide, seen, tumour, staged)
+        self._pictures(slide, tumour, staged)
         self._finish(self._complete(plan, seen, tuple(flags), done, verdict))
 
     def _measure(self, plan: Plan, stream: Stream) -> list[passes.BlockDone]:
@@ -352,7 +373,7 @@ class _Run:
                 code="FEW_TUMOUR_CELLS",
             )
 
-    def _pictures(self, slide: Slide, seen: Prepared, tumour: pa.Table, staged: RunStore) -> None:
+    def _pictures(self, slide: Slide, tumour: pa.Table, staged: RunStore) -> None:
         m = self.settings.membrane
         shown = pictures.gallery(slide, tumour, m.cutoffs, m.measure, m.complete_at)
         write_gallery(staged.gallery_path, shown.patches, shown.table)
@@ -407,8 +428,14 @@ class _Run:
         base = self._base(seen, [reason, *(seen.flags if seen else ())])
         base["provenance"] = self._provenance(0)
         return Result(
-            **base, status="not_evaluable", counts=Counts(), tumour_selection=None,
-            fractions=None, score=None, h_score=None, heterogeneity=None,
+            **base,
+            status="not_evaluable",
+            counts=Counts(),
+            tumour_selection=None,
+            fractions=None,
+            score=None,
+            h_score=None,
+            heterogeneity=None,
         )
 
     def _base(self, seen: Prepared | None, flags: list[QcFlag]) -> dict[str, Any]:

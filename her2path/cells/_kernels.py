@@ -62,10 +62,12 @@ def bilinear_at(d: F32, ix: int, iy: int, px: float, py: float) -> float:
     height, width = d.shape
     jx, jy = int(np.floor(px)), int(np.floor(py))
     gx, gy = px - jx, py - jy
-    jx += ix
-    jy += iy
-    x0, x1 = min(max(jx, 0), width - 1), min(max(jx + 1, 0), width - 1)
-    y0, y1 = min(max(jy, 0), height - 1), min(max(jy + 1, 0), height - 1)
+    x0 = jx + ix
+    y0 = jy + iy
+    x1, y1 = x0 + 1, y0 + 1
+    if x0 < 0 or y0 < 0 or x1 >= width or y1 >= height:
+        x0, x1 = min(max(x0, 0), width - 1), min(max(x1, 0), width - 1)
+        y0, y1 = min(max(y0, 0), height - 1), min(max(y1, 0), height - 1)
     upper = d[y0, x0] + gx * (d[y0, x1] - d[y0, x0])
     lower = d[y1, x0] + gx * (d[y1, x1] - d[y1, x0])
     return upper + gy * (lower - upper)
@@ -130,11 +132,11 @@ def ridge_evidence(profile: F64, n: int, near: int, wide: int, out: F64) -> None
 def best_ring(cost: F64, bend: float, path: I64, work: F64, back: I64) -> None:
     """Write the cheapest closed path through cost (RAYS, n); |dr| costs `bend` a step.
 
-    The ring is unrolled to two turns and the middle turn is kept, which closes it but for paths
-    that never forget their start.
+    The ring is unrolled to one turn and a half and the middle turn is kept, which closes it but
+    for paths that never forget their start.
     """
     n = cost.shape[1]
-    turns = 2 * RAYS
+    turns = RAYS + RAYS // 2
     for q in range(n):
         work[0, q] = cost[0, q]
     for t in range(1, turns):
@@ -155,9 +157,9 @@ def best_ring(cost: F64, bend: float, path: I64, work: F64, back: I64) -> None:
     for q in range(1, n):
         if work[turns - 1, q] < work[turns - 1, best]:
             best = q
-    half = RAYS // 2
-    for t in range(turns - 1, half - 1, -1):
-        if t < half + RAYS:
+    lead = RAYS // 4
+    for t in range(turns - 1, lead - 1, -1):
+        if t < lead + RAYS:
             path[t % RAYS] = best
         best = back[t, best]
 
@@ -188,20 +190,23 @@ def grow(
     profile, crest = np.empty(n + pad), np.empty((RAYS, n))
     cost = np.empty((RAYS, n))
     work, back = np.empty((2 * RAYS, n)), np.zeros((2 * RAYS, n), np.int64)
-    path = np.zeros(RAYS, np.int64)
+    path, seen = np.zeros(RAYS, np.int64), np.zeros(RAYS, np.int64)
     for i in range(n_cells):
         neighbour_limits(i, x, y, size, bins, soft, hard)
         used = 0
         for k in range(RAYS):
             stop = min(hard[k], max(1.45 * soft[k], soft[k] + 2.0 / um), max_um / um)
-            used = max(used, int(stop / step) + 2)
-        used = min(used, n)
+            stop = max(stop, min(nucleus[i, k], max_um / um))
+            seen[k] = min(int(stop / step) + 2, n)
+            used = max(used, seen[k])
         ix, iy = np.floor(x[i]), np.floor(y[i])
         fx, fy = x[i] - ix, y[i] - iy
         for k in range(RAYS):
-            _sample_ray(d, int(ix), int(iy), fx, fy, k, step, profile[: used + pad])
-            ridge_evidence(profile[: used + pad], used, near, wide, crest[k])
-            _mute_edge(crest[k, :used], int((nucleus[i, k] + EDGE_UM / um) / step) + 1)
+            some = seen[k]
+            _sample_ray(d, int(ix), int(iy), fx, fy, k, step, profile[: some + pad])
+            ridge_evidence(profile[: some + pad], some, near, wide, crest[k])
+            _mute_edge(crest[k, :some], int((nucleus[i, k] + EDGE_UM / um) / step) + 1)
+            crest[k, some:used] = 0.0
             home = max(min(nucleus[i, k] + expansion_um / um, soft[k]), 0.8 * nucleus[i, k])
             home = min(home, max_um / um)
             lowest = 0.85 * nucleus[i, k] - 0.3 / um

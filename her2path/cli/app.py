@@ -19,8 +19,12 @@ HELP = """Quantifies HER2 on immunohistochemistry slides: score, category, heter
 Research use only; not a medical device."""
 
 app = typer.Typer(
-    name="her2path", help=HELP, no_args_is_help=True, add_completion=False,
-    rich_markup_mode=None, pretty_exceptions_enable=False,
+    name="her2path",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -34,9 +38,9 @@ def _top(
 
 
 def _register() -> None:
-    from her2path.cli import faces, slides, tables, tools
+    from her2path.cli import batch, faces, slides, tables, tools
 
-    for module in (slides, tables, faces, tools):
+    for module in (slides, batch, tables, faces, tools):
         module.add_to(app)
 
 
@@ -58,7 +62,7 @@ def _guarded(argv: list[str], debug: bool) -> int:
         return exc.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return _say("stopped. Run the same command again: what is done is kept.", 130)
-    except BaseException as exc:  # noqa: BLE001 - the last door: everything becomes one line
+    except BaseException as exc:
         wrong = _wrong_usage(exc)
         if debug and wrong is None and not isinstance(exc, SystemExit):
             raise

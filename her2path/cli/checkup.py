@@ -15,8 +15,22 @@ from her2path._optional import EXTRAS, available
 
 __all__ = ["checkup"]
 
-CORE = ("numpy", "numba", "scipy", "scikit-image", "opencv-python-headless", "openslide-python",
-        "tifffile", "imagecodecs", "dask", "zarr", "pyarrow", "shapely", "pydantic", "bokeh")
+CORE = (
+    "numpy",
+    "numba",
+    "scipy",
+    "scikit-image",
+    "opencv-python-headless",
+    "openslide-python",
+    "tifffile",
+    "imagecodecs",
+    "dask",
+    "zarr",
+    "pyarrow",
+    "shapely",
+    "pydantic",
+    "bokeh",
+)
 #: system libraries that weasyprint cannot do without
 PANGO = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 (Debian names)"
 
@@ -25,7 +39,9 @@ def checkup() -> list[dict[str, Any]]:
     """Return one row per thing: name, state (ok, missing, broken), and what to do."""
     return [
         _row("her2path", "ok", __version__),
-        _row("Python", "ok" if sys.version_info >= (3, 11) else "broken", platform.python_version()),
+        _row(
+            "Python", "ok" if sys.version_info >= (3, 11) else "broken", platform.python_version()
+        ),
         *(_package(name) for name in CORE),
         _openslide(),
         *_machine(),
@@ -85,5 +101,9 @@ def _gpu() -> dict[str, Any]:
     from her2path import cnn
 
     found = cnn.device_name()
-    return _row("GPU", "ok" if found else "missing", found or "none found", "" if found else
-                "the CPU does everything")
+    return _row(
+        "GPU",
+        "ok" if found else "missing",
+        found or "none found",
+        "" if found else "the CPU does everything",
+    )

@@ -38,9 +38,13 @@ def export(
 
 def view(
     out: RunDir,
-    slide: Annotated[Path | None, typer.Option("--slide", help="The slide, when it has moved.")] = None,
+    slide: Annotated[
+        Path | None, typer.Option("--slide", help="The slide, when it has moved.")
+    ] = None,
     port: Annotated[int, typer.Option("--port", help="Port on loopback; 0 takes a free one.")] = 0,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Only print the address.")
+    ] = False,
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Show the slide with its overlays in a browser, on loopback."""

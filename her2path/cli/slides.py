@@ -52,15 +52,22 @@ def score(
     """Score one slide: cells, regions, HER2 score, heterogeneity, report."""
     _logging(debug)
     settings = o.settings_of(
-        config, changes, slide__mpp=mpp, slide__force_mpp=force_mpp or None,
-        score__guideline=guideline, stream__workers=workers, cnn__model=cnn,
+        config,
+        changes,
+        slide__mpp=mpp,
+        slide__force_mpp=force_mpp or None,
+        score__guideline=guideline,
+        stream__workers=workers,
+        cnn__model=cnn,
         cnn__device=device if device != "auto" else None,
     )
     from her2path.api import score_slide
     from her2path.case import RunOptions
 
     how = RunOptions(
-        overwrite=overwrite, pseudonymise=pseudonymise, qupath_crop=qupath_crop,
+        overwrite=overwrite,
+        pseudonymise=pseudonymise,
+        qupath_crop=qupath_crop,
         scheduler=scheduler,
     )
     with _progress(json or quiet) as tick:
@@ -92,7 +99,11 @@ def demo(
                 tick("painting a slide", 0, 1, 0.0)
             make_files(demo_spec(), slide.parent)
         result = score_slide(
-            slide, out / "result", Settings(), options=RunOptions(overwrite=overwrite), progress=tick
+            slide,
+            out / "result",
+            Settings(),
+            options=RunOptions(overwrite=overwrite),
+            progress=tick,
         )
     return _tell(result, json, quiet)
 
@@ -125,7 +136,9 @@ def rescore(
     corrections: Annotated[
         Path | None, typer.Option("--corrections", help="Corrections made in the viewer (GeoJSON).")
     ] = None,
-    what_if: Annotated[bool, typer.Option("--what-if", help="Show every rule set; write nothing.")] = False,
+    what_if: Annotated[
+        bool, typer.Option("--what-if", help="Show every rule set; write nothing.")
+    ] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,

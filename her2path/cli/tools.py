@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,9 @@ def add_to(app: typer.Typer) -> None:
 def phantom(
     out: o.Out,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")] = 0,
-    random: Annotated[bool, typer.Option("--random", help="Draw stains, scanner, layout too.")] = False,
+    random: Annotated[
+        bool, typer.Option("--random", help="Draw stains, scanner, layout too.")
+    ] = False,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="One property, as name=value.", metavar="K=V")
     ] = None,

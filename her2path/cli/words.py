@@ -19,9 +19,14 @@ def progress_bar() -> Iterator[Callable[[str, int, int, float], None]]:
     import time
 
     bar = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
-        TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
     )
     tasks: dict[str, Any] = {}
     begun: dict[str, float] = {}
@@ -51,7 +56,9 @@ def print_result(result: Any) -> None:
     for f in r.qc.flags:
         console.print(f"  [{'yellow' if f.severity != 'info' else 'dim'}]{f.code}[/]  {f.message}")
     state = "" if result.fresh else " (was complete already)"
-    console.print(f"Result in {result.out}{state}. Research use only.", highlight=False, markup=False)
+    console.print(
+        f"Result in {result.out}{state}. Research use only.", highlight=False, markup=False
+    )
 
 
 def _rows(r: Any) -> Iterator[tuple[str, str]]:
@@ -63,7 +70,10 @@ def _rows(r: Any) -> Iterator[tuple[str, str]]:
     sub = f" ({s.substate})" if s.substate else ""
     yield "HER2 score", f"{s.ihc}{sub} by {s.guideline}: {s.rule}"
     if s.probability:
-        yield "Probability", ", ".join(f"{k} {v:.0%}" for k, v in s.probability.items() if v >= 0.005)
+        yield (
+            "Probability",
+            ", ".join(f"{k} {v:.0%}" for k, v in s.probability.items() if v >= 0.005),
+        )
     yield "Category", f"HER2-{s.category}" + (", ISH is due" if s.reflex_ish else "")
     yield "H-score", f"{r.h_score:.0f} of 300"
     yield "Tumour cells", f"{r.counts.tumour:,} (other cells {r.counts.other:,})"

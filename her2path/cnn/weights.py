@@ -20,7 +20,7 @@ __all__ = ["builtin_path", "check_model", "load_arrays", "save_arrays", "sha256_
 Arrays = dict[str, NDArray[Any]]
 MAX_WEIGHTS_BYTES = 2 << 30
 MAX_HEADER_BYTES = 1 << 24
-PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy"}
+PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib"}
 _NO_PICKLES = (
     "Pickled weights can run any code: use safetensors, as `her2path train` writes them"
 )

@@ -306,8 +306,8 @@ class _Case:
                 "y_um": sample.cells.column("y_um").to_numpy().astype(np.float64),
             }))  # fmt: skip
             shift += float(x.max(initial=0.0)) + GAP_UM
-        settings = self.top.settings
-        return guidelines.score_cells(pa.concat_tables(tables), settings.score.guideline, settings), None
+        settings, cells = self.top.settings, pa.concat_tables(tables)
+        return guidelines.score_cells(cells, settings.score.guideline, settings), None
 
     def _resolved(self, folder: Path, top: _Sample) -> Score:
         """Return the highest slide's score; ISH of the case settles its category."""

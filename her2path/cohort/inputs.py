@@ -1,4 +1,4 @@
-"""What else the manifest names: ISH counts, TMA maps, guidelines. All checked before work starts."""
+"""What else the manifest names: ISH counts, TMA maps, guidelines; checked before work starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from her2path import guidelines, ish
 from her2path.cohort.manifest import Entry, listed
 from her2path.errors import Her2PathError, ManifestError, one_line
 from her2path.settings import Settings
-from her2path.slide import sha256_quick
+from her2path.slide.files import sha256_quick
 
 __all__ = ["case_counts", "check_inputs", "find_annotations", "hide_names", "read_tma_map",
            "settings_for"]
@@ -110,13 +110,14 @@ def case_counts(path: Path, case_id: str, ihc: str | None, settings: Settings) -
         For a faulty table, or one of several cases without this one.
     """
     table = ish.read_counts(path)
-    names = sorted(set(table.column("case_id").to_pylist())) if "case_id" in table.column_names else []
-    if len(names) > 1:
-        if case_id not in names:
+    names = table.column("case_id") if "case_id" in table.column_names else None
+    if names is not None and len(pc.unique(names)) > 1:
+        mine = pc.equal(names, case_id)
+        if not pc.any(mine).as_py():
             raise ManifestError(
                 f"{path.name} has no counts of the case {case_id!r}", "Correct its case_id column"
             )
-        table = table.filter(pc.equal(table.column("case_id"), case_id)).replace_schema_metadata(None)
+        table = table.filter(mine).replace_schema_metadata(None)
     return ish.interpret(table, ihc, settings, settings.score.guideline)
 
 
@@ -187,7 +188,8 @@ def find_annotations(entries: Sequence[Entry], folder: Path) -> list[Entry]:
     """
     if not folder.is_dir():
         raise ManifestError(
-            f"{folder} is not a folder", "In a batch --annotations names a folder of <slide_id>.geojson"
+            f"{folder} is not a folder",
+            "In a batch --annotations names a folder of <slide_id>.geojson",
         )
     files = {p.stem: p for s in _ANNOTATION_SUFFIXES for p in sorted(folder.glob(f"*{s}"))}
     return [

@@ -81,7 +81,9 @@ def read_manifest(source: str | Path) -> list[Entry]:
     if path.is_dir():
         slides = find_slides(str(path))
         if not slides:
-            raise ManifestError(f"no slide was found in {path}", "Give a folder with slides, or a CSV")
+            raise ManifestError(
+                f"no slide was found in {path}", "Give a folder with slides, or a CSV"
+            )
         rows = [(i, {"slide": str(Path(p).absolute())}) for i, p in enumerate(slides, 1)]
         base = path
     else:
@@ -235,5 +237,5 @@ def _check_cases(entries: list[Entry], problems: list[str]) -> None:
         name, row = spelt.setdefault(e.case_id.casefold(), (e.case_id, e.row))
         if name != e.case_id:
             problems.append(
-                f"rows {row} and {e.row}: case_id {name!r} and {e.case_id!r} differ in capitals only"
+                f"rows {row} and {e.row}: case_id {name!r} and {e.case_id!r} differ in capitals"
             )

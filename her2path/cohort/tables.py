@@ -101,7 +101,9 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         text = path.read_text(encoding="utf-8")
         rows = list(csv.DictReader(io.StringIO(text), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise ManifestError(f"cannot read {path} ({one_line(exc, 120)})", "Run the batch again") from exc
+        raise ManifestError(
+            f"cannot read {path} ({one_line(exc, 120)})", "Run the batch again"
+        ) from exc
     return [{k: _armed(v or "") for k, v in row.items() if k is not None} for row in rows]
 
 

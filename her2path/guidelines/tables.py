@@ -10,7 +10,15 @@ import numpy as np
 from her2path.errors import UsageError
 from her2path.schema import CELL_TYPES, PATTERNS
 
-__all__ = ["column", "column_names", "is_counts", "pattern_codes", "pattern_column", "pattern_counts", "tumour_mask"]
+__all__ = [
+    "column",
+    "column_names",
+    "is_counts",
+    "pattern_codes",
+    "pattern_column",
+    "pattern_counts",
+    "tumour_mask",
+]
 
 
 def column_names(table: Any) -> tuple[str, ...]:
@@ -65,7 +73,8 @@ def pattern_column(table: Any) -> np.ndarray:
 
 
 def _decoded(chunk: Any) -> np.ndarray:
-    if chunk.null_count:
+    # nulls, and words that no cell may use, are left to the check row by row
+    if chunk.null_count or not set(chunk.dictionary.to_pylist()) <= set(PATTERNS):
         return np.asarray(chunk.to_pylist(), dtype=object)
     codes = pattern_codes(np.asarray(chunk.dictionary.to_pylist(), dtype=object))
     return np.asarray(codes[chunk.indices.to_numpy(zero_copy_only=False)])
@@ -86,7 +95,7 @@ def tumour_mask(table: Any) -> np.ndarray | None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise UsageError(
-            f"row {row}, column cell_type: {types[row]!r} is no cell type",
+            f"row {row}, column cell_type: {types[row : row + 1].tolist()[0]!r} is no cell type",
             f"Valid: {', '.join(CELL_TYPES)}",
         )
     return np.asarray(types == CELL_TYPES[0])
@@ -111,7 +120,7 @@ def pattern_codes(values: np.ndarray) -> np.ndarray:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise UsageError(
-            f"row {row}, column pattern: {values[row]!r} is no pattern",
+            f"row {row}, column pattern: {values[row : row + 1].tolist()[0]!r} is no pattern",
             f"Valid: {', '.join(PATTERNS)}",
         )
     return codes.astype(np.int8)

@@ -129,7 +129,7 @@ def _measured(
     )
     areas = _areas(points, regions, rules)
     pattern = _pattern(points, settings)
-    pairs, variogram = _pairs(points, settings)
+    pairs, variogram = _pairs(points, pattern, settings)
     side = block_side_um(points, variogram, settings)
     blocks = cell_blocks(points, side, settings)
     verdict = None if areas is None else area_verdict(points, areas, rules, ihc)
@@ -234,7 +234,9 @@ def _spatial(facts: PatternFacts) -> dict[str, Any] | None:
     return None if facts.test is None else dict(vars(facts.test))
 
 
-def _pairs(points: Points, settings: Settings) -> tuple[PairCounts | None, Variogram | None]:
+def _pairs(
+    points: Points, pattern: PatternFacts, settings: Settings
+) -> tuple[PairCounts | None, Variogram | None]:
     k = int(points.positive.sum())
     if not points.located or points.n < 3 or k in (0, points.n):
         return None, None
@@ -242,7 +244,8 @@ def _pairs(points: Points, settings: Settings) -> tuple[PairCounts | None, Vario
     pairs = pair_counts(
         *points.at(), points.positive, rules.variogram_um, rules.variogram_lag_um, settings.seed
     )
-    return pairs, fit_variogram(pairs)
+    structured = pattern.test is None or pattern.test.p_value <= 0.05
+    return pairs, fit_variogram(pairs, structured)
 
 
 def _variogram(

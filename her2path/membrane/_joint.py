@@ -188,8 +188,8 @@ def sweep(data: tuple, state: tuple, rule: tuple, new: tuple) -> None:
         switch, the probability that staining begins or ends between two rays;
         needed, the log odds from which a cell counts as stained; relief and ease, by how much
         of themselves `needed` and `least` fall for a cell whose neighbours are all stained alike
-    new : p, a, exists, known (N, RAYS; how well the data tell stained from not), evidence (N,; log odds
-        of any staining against none), floor (N,; smallest mass of a stained line here)
+    new : p, a, exists, known (N, RAYS; how well the data tell stained from not), evidence (N,;
+        log odds of any staining against none), floor (N,; smallest mass of a stained line here)
     """
     m, weight, sd, partner, overlap, ghost, least = data
     heat, spread, switch, needed, relief, ease = rule
@@ -226,9 +226,9 @@ def sweep(data: tuple, state: tuple, rule: tuple, new: tuple) -> None:
             rest = m[i, k] - from_others[k]
             on = likeness(rest - strength, unsure[k] + own_var)
             off = likeness(max(rest, 0.0), unsure[k])
-            ratio = on / off
-            known[i, k] = weight[i, k] * abs(np.log(ratio))
-            odds[k] = ratio ** (heat * weight[i, k])
+            tells = weight[i, k] * np.log(on / off)
+            known[i, k] = abs(tells)
+            odds[k] = np.exp(heat * tells)
         evidence[i] = ring_posterior(odds, switch, new_p[i])
         new_exists[i] = 1.0 / (1.0 + np.exp(needed * (1.0 - relief * company) - evidence[i]))
 

@@ -28,7 +28,7 @@ TEXTURE_UM = 1.3
 OWN_GRAIN = 0.12
 #: a line whose red OD rises by this share of its blue one is grey (a refractile edge), not brown;
 #: darker lines than GREY_CREST saturate and are not asked
-GREY, GREY_CREST = 0.72, 0.6
+GREY, GREY_CREST = 0.85, 0.6
 LOG = -np.log10(np.maximum(np.arange(256), 1) / 255.0)
 #: places of one line's result
 R_UM, MASS, CREST, FWHM, RIDGE, INNER = 0, 1, 2, 3, 4, 5
@@ -41,8 +41,11 @@ def sample_od(rgb: U8, luts: F32, iy: int, ix: int, gy: float, gx: float) -> flo
     fy, fx = int(np.floor(gy)), int(np.floor(gx))
     gy -= fy
     gx -= fx
-    y0, y1 = min(max(iy + fy, 0), height - 1), min(max(iy + fy + 1, 0), height - 1)
-    x0, x1 = min(max(ix + fx, 0), width - 1), min(max(ix + fx + 1, 0), width - 1)
+    y0, x0 = iy + fy, ix + fx
+    y1, x1 = y0 + 1, x0 + 1
+    if x0 < 0 or y0 < 0 or x1 >= width or y1 >= height:
+        y0, y1 = min(max(y0, 0), height - 1), min(max(y1, 0), height - 1)
+        x0, x1 = min(max(x0, 0), width - 1), min(max(x1, 0), width - 1)
     a = luts[0, rgb[y0, x0, 0]] + luts[1, rgb[y0, x0, 1]] + luts[2, rgb[y0, x0, 2]]
     b = luts[0, rgb[y0, x1, 0]] + luts[1, rgb[y0, x1, 1]] + luts[2, rgb[y0, x1, 2]]
     c = luts[0, rgb[y1, x0, 0]] + luts[1, rgb[y1, x0, 1]] + luts[2, rgb[y1, x0, 2]]
@@ -325,7 +328,8 @@ def measure(
                     rgb, luts, iy, ix, fy + mid * SIN[k], fx + mid * COS[k]
                 )
                 n_inside += 1
-        drop_grey(red, blue, mass[i], crest[i])
+        if mpp < 0.4:  # subsampled chroma makes thin lines grey at coarser pixels
+            drop_grey(red, blue, mass[i], crest[i])
         # where the nucleus fills its cell, the line's inner shoulders stand in
         cytoplasm[i] = (
             _ranked(inside[:n_inside], 0.5) if n_inside >= 4 else _ranked(shoulder, 0.5)

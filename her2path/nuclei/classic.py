@@ -72,7 +72,7 @@ MARGIN_UM = 1.5
 #: rivals: farthest centres (µm), common share of area, rounds
 RIVAL_UM, RIVAL_SHARE, ROUNDS = 8.0, 0.35, 2
 #: a candidate counts above this score
-MIN_SCORE = 0.45
+MIN_SCORE = 0.4
 #: a slide's contrast: this percentile of its candidates' (inside - outside), from this many at
 #: least, within these limits, OD
 STRONG, FEWEST, CONTRAST_RANGE = 90.0, 50, (0.02, 1.0)

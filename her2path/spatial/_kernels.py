@@ -282,11 +282,51 @@ def _span(
 
 
 @njit(cache=True, nogil=True)
+def _sweep(
+    x: Float, y: Float, code: NDArray[np.int8], keys: Int, columns: int, frame: Float,
+    core: Float, ends: Float, out: Int,
+) -> None:
+    """Walk through one rectangle: find where its cells begin and end, or count them if known."""
+    x0, y0, size, length, width = frame
+    half_l, half_w = length / 2, width / 2
+    cx, cy, cos, sin = core[0], core[1], np.cos(core[2]), np.sin(core[2])
+    known = ends[0] <= ends[1]
+    low_t, high_t = np.inf, -np.inf
+    reach = abs(sin) * half_l + half_w
+    first = max(0, int(np.floor((cy - reach - y0) / size)))
+    last = min(int(keys[-1] // columns), int(np.floor((cy + reach - y0) / size)))
+    for row in range(first, last + 1):
+        low = y0 + row * size
+        a, b = _span(low, low + size, cy, cos, sin, half_l, half_w)
+        if a > b:
+            continue
+        c0 = min(max(int(np.floor((cx + a - x0) / size)), -1), columns - 2)
+        c1 = min(max(int(np.floor((cx + b - x0) / size)), -1), columns - 2)
+        lo = np.searchsorted(keys, row * columns + c0 + 1)
+        hi = np.searchsorted(keys, row * columns + c1 + 2)
+        for j in range(lo, hi):
+            dx, dy = x[j] - cx, y[j] - cy
+            t, u = dx * cos + dy * sin, dy * cos - dx * sin
+            if not (-half_l <= t < half_l and -half_w <= u < half_w):
+                continue
+            if known:
+                share = (t - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0
+                area = min(max(int(share * out.shape[0]), 0), out.shape[0] - 1)
+                out[area, code[j]] += 1
+            else:
+                low_t, high_t = min(low_t, t), max(high_t, t)
+    if not known:
+        ends[0], ends[1] = low_t, high_t
+
+
+@njit(cache=True, nogil=True)
 def count_rectangles(
     x: Float, y: Float, code: NDArray[np.int8], keys: Int, columns: int, frame: Float,
     cores: Float, shape: Int,
 ) -> Int:
     """Return counts (core, area, class) of points in rotated rectangles cut across into areas.
+
+    The areas share the stretch between a rectangle's first and last point equally.
 
     Parameters
     ----------
@@ -299,28 +339,11 @@ def count_rectangles(
     shape : (2,)
         Areas a core, and classes.
     """
-    x0, y0, size, length, width = frame
-    half_l, half_w = length / 2, width / 2
     out = np.zeros((cores.shape[0], shape[0], shape[1]), np.int64)
+    ends = np.empty(2)
     for r in range(cores.shape[0]):
-        cx, cy, angle = cores[r]
-        cos, sin = np.cos(angle), np.sin(angle)
-        reach = abs(sin) * half_l + half_w
-        first = max(0, int(np.floor((cy - reach - y0) / size)))
-        last = min(int(keys[-1] // columns), int(np.floor((cy + reach - y0) / size)))
-        for row in range(first, last + 1):
-            low = y0 + row * size
-            a, b = _span(low, low + size, cy, cos, sin, half_l, half_w)
-            if a > b:
-                continue
-            c0 = min(max(int(np.floor((cx + a - x0) / size)), -1), columns - 2)
-            c1 = min(max(int(np.floor((cx + b - x0) / size)), -1), columns - 2)
-            lo = np.searchsorted(keys, row * columns + c0 + 1)
-            hi = np.searchsorted(keys, row * columns + c1 + 2)
-            for j in range(lo, hi):
-                dx, dy = x[j] - cx, y[j] - cy
-                t, u = dx * cos + dy * sin, dy * cos - dx * sin
-                if -half_l <= t < half_l and -half_w <= u < half_w:
-                    area = min(int((t + half_l) / length * shape[0]), shape[0] - 1)
-                    out[r, area, code[j]] += 1
+        ends[0], ends[1] = 1.0, 0.0
+        _sweep(x, y, code, keys, columns, frame, cores[r], ends, out[r])
+        if ends[0] <= ends[1]:
+            _sweep(x, y, code, keys, columns, frame, cores[r], ends, out[r])
     return out

@@ -50,12 +50,19 @@ class Variogram:
     reason: str | None
 
 
-def fit_variogram(pairs: PairCounts) -> Variogram | None:
+def fit_variogram(pairs: PairCounts, structured: bool = True) -> Variogram | None:
     """Fit the model by least squares weighted with the numbers of pairs.
 
     The range is searched on a fixed geometric grid, nugget and structured part are solved with
     both held at or above 0: no starting values, no iterations that could end elsewhere. None for
     fewer than 4 lags with pairs, or without variance.
+
+    Parameters
+    ----------
+    pairs : PairCounts
+    structured : bool
+        False where a test has found no autocorrelation: all is nugget then. (Few positive cells
+        enter so many pairs each that the fit alone could mistake chance for structure.)
     """
     used = pairs.all >= 30
     if int(used.sum()) < 4:
@@ -76,7 +83,7 @@ def fit_variogram(pairs: PairCounts) -> Variogram | None:
     # in units of the variance of unlike pairs, each pair counted once
     unlike = 2 * flat
     gain *= 0.5 * float(pairs.all[used].sum()) / max(0.25 * unlike * (1 - unlike), 1e-12)
-    if gain < MIN_GAIN:
+    if gain < MIN_GAIN or not structured:
         return Variogram(flat, flat, 1.0, None, "no spatial structure")
     return _named(best[1], best[2], best[3], reach)
 

@@ -213,5 +213,3 @@ def _rounded(vector: Vector) -> Vector:
     """Round to 1e-5, so that the last bits of a median's mean do not travel."""
     r, g, b = (round(x, 5) for x in vector)
     return r, g, b
-
-

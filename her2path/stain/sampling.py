@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ def _spread(
     if len(candidates) <= count:
         return candidates
     edges = np.linspace(0, len(candidates), count + 1).astype(int)
-    picks = [a + int(np.argmin(rank[candidates[a:b]])) for a, b in zip(edges, edges[1:], strict=False)]
+    picks = [a + int(np.argmin(rank[candidates[a:b]])) for a, b in pairwise(edges)]
     return candidates[picks]
 
 
@@ -72,8 +73,11 @@ def sample_boxes(
     side = max(64, round(SAMPLE_UM / mpp / 16) * 16)
     width, height = round(mask.shape[1] * mask_mpp / mpp), round(mask.shape[0] * mask_mpp / mpp)
     rows, cols = max(1, height // side), max(1, width // side)
-    cover = _cover(mask[: round(rows * side * mpp / mask_mpp), : round(cols * side * mpp / mask_mpp)],
-                   rows, cols)
+    cover = _cover(
+        mask[: round(rows * side * mpp / mask_mpp), : round(cols * side * mpp / mask_mpp)],
+        rows,
+        cols,
+    )
     inner = cover >= min(0.6, float(cover.max()) * 0.8)
     inner &= cover > 0
     border = (cover > 0.05) & (cover < 0.5) & ~inner
@@ -81,7 +85,12 @@ def sample_boxes(
     edge = _choose(border, "border", max(1, round(count * BORDER_SHARE)), settings.seed)
     body = _choose(inner, "tissue", count - len(edge), settings.seed)
     boxes = [
-        Box(c * side, r * side, min((c + 1) * side, max(width, 1)), min((r + 1) * side, max(height, 1)))
+        Box(
+            c * side,
+            r * side,
+            min((c + 1) * side, max(width, 1)),
+            min((r + 1) * side, max(height, 1)),
+        )
         for r, c in body + edge
     ]
     return sorted(boxes, key=lambda b: (b.y0, b.x0))

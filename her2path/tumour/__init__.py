@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from her2path.tumour.selection import REACH_UM, classify
+from her2path.tumour.surroundings import RING_COLUMNS, surroundings
 
-__all__ = ["REACH_UM", "classify"]
+__all__ = ["REACH_UM", "RING_COLUMNS", "classify", "surroundings"]

@@ -41,9 +41,7 @@ def _means(x, y, start, stop, values, radius, means, weight):  # type: ignore[no
                 means[i, k] /= total
 
 
-def neighbour_means(
-    x: F64, y: F64, cell_id: I64, values: F64, radius: float
-) -> tuple[F64, F64]:
+def neighbour_means(x: F64, y: F64, cell_id: I64, values: F64, radius: float) -> tuple[F64, F64]:
     """Return weighted means over the neighbours of every cell, itself left out.
 
     A neighbour at distance d weighs ``(1 - d² / radius²)²``. Neighbours are visited by buckets of

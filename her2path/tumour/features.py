@@ -37,7 +37,15 @@ NAMES: tuple[str, ...] = (
 #: features that tell a nucleus from what is none
 NUCLEUS: tuple[int, ...] = tuple(
     NAMES.index(n)
-    for n in ("contrast", "irregularity", "texture", "confidence", "ring_h_low", "ring_h", "against_h")
+    for n in (
+        "contrast",
+        "irregularity",
+        "texture",
+        "confidence",
+        "ring_h_low",
+        "ring_h",
+        "against_h",
+    )
 )
 
 

@@ -1,25 +1,64 @@
-"""The selection itself."""
+"""The selection: two logistic models on the features of a cell and its neighbourhood.
+
+Lymphocytes (small, round, dark, dense, without cytoplasm) and spindle stromal nuclei (elongated,
+in pale fibres) are left out, and so is what looks like no nucleus. Invasive tumour cannot be told
+from carcinoma in situ or from normal glands: results carry the flag ``IN_SITU_NOT_EXCLUDED``.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from her2path.settings import TumourSettings
+from her2path.tumour.features import NAMES, WIDE_UM, Columns, features
+from her2path.tumour.weights import NUCLEUS, NUCLEUS_SHIFT, TUMOUR, TUMOUR_SHIFT
 
 __all__ = ["REACH_UM", "classify"]
 
 #: a cell's probability depends on cells no farther than this, µm
-REACH_UM = 80.0
+REACH_UM = WIDE_UM
+
+F64 = npt.NDArray[np.float64]
 
 
 def classify(
-    columns: Mapping[str, npt.NDArray], core: npt.NDArray[np.bool_], settings: TumourSettings
+    columns: Columns, core: npt.NDArray[np.bool_], settings: TumourSettings
 ) -> npt.NDArray[np.float32]:
-    """First version: size and roundness alone."""
-    area = columns["nucleus_area_um2"][core].astype(np.float64)
-    long = columns["nucleus_elongation"][core].astype(np.float64)
-    z = 0.12 * (area - 36.0) - 3.0 * (long - 1.9)
-    return (1.0 / (1.0 + np.exp(-z))).astype(np.float32)
+    """Return how tumour-like the cells of the core read.
+
+    Parameters
+    ----------
+    columns : mapping of arrays (n,)
+        Raw cells of the core and of its surroundings within `REACH_UM`, once each, in any order:
+        ``cell_id``, ``x_um, y_um`` (absolute: the same in every cut), ``nucleus_area_um2``,
+        ``nucleus_hematoxylin_od, nucleus_elongation, nucleus_contrast, nucleus_irregularity,
+        nucleus_texture, nucleus_confidence`` and the columns of `surroundings`.
+    core : bool (n,)
+        The cells that are asked for.
+    settings : TumourSettings
+        With ``method: all`` every cell is tumour.
+
+    Returns
+    -------
+    float32 (core.sum(),)
+        Probability, 0..1, in the order of the columns; from 0.5 a cell counts as tumour. The same
+        for every cut of the slide.
+    """
+    if settings.method == "all" or not core.any():
+        return np.ones(int(core.sum()), np.float32)
+    table = features(columns)[core]
+    tumour = _log_odds(table, TUMOUR) + TUMOUR_SHIFT
+    nucleus = _log_odds(table, NUCLEUS) + NUCLEUS_SHIFT
+    # both must hold: the weaker one decides
+    odds = np.clip(np.minimum(tumour, nucleus), -30.0, 30.0)
+    return (1.0 / (1.0 + np.exp(-odds))).astype(np.float32)
+
+
+def _log_odds(table: F64, weights: dict[str, float]) -> F64:
+    """Return a linear model's log odds, summed feature by feature in a fixed order."""
+    odds = np.full(len(table), weights["bias"])
+    for i, name in enumerate(NAMES):
+        if name in weights:
+            odds += weights[name] * table[:, i]
+    return odds

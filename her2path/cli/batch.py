@@ -1,0 +1,137 @@
+"""Commands on many slides: batch and collect."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from her2path.cli import options as o
+
+if TYPE_CHECKING:
+    from her2path.cohort import BatchResult, Faces
+
+__all__ = ["add_to"]
+
+Source = Annotated[
+    Path, typer.Argument(help="MANIFEST.csv, or a folder of slides.", metavar="MANIFEST_OR_FOLDER")
+]
+AnnotationFolder = Annotated[
+    Path | None,
+    typer.Option("--annotations", help="Folder of <slide_id>.geojson or .xml; a manifest's "
+                 "column wins."),
+]  # fmt: skip
+Sources = Annotated[
+    list[Path],
+    typer.Argument(help="Results of `score`, folders of them, or batches.", metavar="DIR..."),
+]
+ManifestFile = Annotated[
+    Path | None, typer.Option("--manifest", help="MANIFEST.csv: which slide is of which case.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("batch")(batch)
+    app.command("collect")(collect)
+
+
+def batch(
+    source: Source,
+    out: o.Out,
+    config: o.Config = None,
+    changes: o.Set = None,
+    annotations: AnnotationFolder = None,
+    mpp: o.Mpp = None,
+    force_mpp: o.ForceMpp = False,
+    guideline: o.Guideline = None,
+    workers: o.Workers = None,
+    scheduler: o.Scheduler = None,
+    cnn: o.Cnn = None,
+    device: o.Device = "auto",
+    resume: o.Resume = False,  # noqa: ARG001 - resuming is what happens anyway
+    overwrite: o.Overwrite = False,
+    no_report: o.NoReport = False,
+    pseudonymise: o.Pseudonymise = False,
+    qupath_crop: o.QupathCrop = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> int:
+    """Score many slides and their cases; run again, it does only what is missing or changed."""
+    settings = o.settings_of(
+        config, changes, slide__mpp=mpp, slide__force_mpp=force_mpp or None,
+        score__guideline=guideline, stream__workers=workers, cnn__model=cnn,
+        cnn__device=device if device != "auto" else None,
+    )  # fmt: skip
+    from her2path.cohort import BatchOptions, Board, run_batch
+
+    how = BatchOptions(
+        overwrite=overwrite, pseudonymise=pseudonymise, qupath_crop=qupath_crop,
+        scheduler=scheduler, annotations=annotations, faces=_faces(no_report), debug=debug,
+    )  # fmt: skip
+    with _live(json or quiet) as changed:
+        result = run_batch(source, out, settings, how, Board(changed))
+    return _tell(result, json, quiet)
+
+
+def collect(
+    sources: Sources,
+    out: o.Out,
+    manifest: ManifestFile = None,
+    overwrite: o.Overwrite = False,
+    no_report: o.NoReport = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,  # noqa: ARG001 - read by `main`
+) -> int:
+    """Build cases, tables and index from slides that were scored elsewhere."""
+    from her2path.cohort import Board
+    from her2path.cohort import collect as join
+
+    with _live(json or quiet) as changed:
+        result = join(sources, out, manifest, _faces(no_report), overwrite, Board(changed))
+    return _tell(result, json, quiet)
+
+
+def _faces(no_report: bool) -> Faces:
+    """Return what people see of a batch; without reports the regions and the index stay."""
+    from her2path import api, report
+    from her2path.cohort import Faces
+
+    if no_report:
+        return Faces(slide=api.faces_without_report, index=report.build_index)
+    return Faces(slide=api.faces, case=report.build_case, index=report.build_index)
+
+
+def _live(silent: bool) -> AbstractContextManager[Any]:
+    import sys
+
+    if silent or not sys.stderr.isatty():
+        return nullcontext()
+    from her2path.cli.board import live_table
+
+    return live_table()
+
+
+def _tell(result: BatchResult, json: bool, quiet: bool) -> int:
+    """Say how it ended; 3 where a slide failed."""
+    from her2path.cli.app import echo_json
+
+    counts = result.run["counts"]
+    if json:
+        echo_json(result.run)
+    elif not quiet:
+        words = f"{counts['done']} of {counts['slides']} slides"
+        silent = counts["not_evaluable"]
+        words += f", {silent} of them not evaluable" * bool(silent)
+        typer.echo(f"{words}; {counts['cases']} cases. Result in {result.out}. Research use only.")
+    if result.failed:
+        typer.echo(
+            f"error: {counts['failed']} slides and {counts['failed_cases']} cases failed. "
+            f"See {result.out / 'failures.csv'}; run the same command again to retry.",
+            err=True,
+        )
+    return result.exit_code

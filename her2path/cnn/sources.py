@@ -1,0 +1,364 @@
+"""Where labelled patches come from: images, results, phantoms, folders of them, a manifest."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from her2path import stain
+from her2path.cnn.labels import TumourCells, label_patches, whole_label
+from her2path.cnn.patches import Patches, Window, cut, join, shrink
+from her2path.cnn.sample import hashed_order
+from her2path.errors import InputError, ManifestError, OutputError
+from her2path.schema import PATTERNS, SCORES
+from her2path.settings import Settings, StainSettings
+from her2path.slide import SlideRef, open_slide
+from her2path.stain import StainModel
+from her2path.store import RunStore
+
+__all__ = ["Recipe", "from_phantom_pixels", "read_source"]
+
+Progress = Callable[[str, int, int, float], None]
+MAX_MANIFEST_BYTES = 64 << 20
+IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+#: a class, as manifests and folders may write it
+CLASS_WORDS = {w: k for k, s in enumerate(SCORES) for w in (s, s.rstrip("+"), f"score_{s[0]}")}
+#: an image larger than a patch gives at most this many, laid side by side
+TILES_PER_IMAGE = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How patches are made: what they show, the labels' rule set, how many a slide gives."""
+
+    window: Window = Window()
+    guideline: str = "asco_cap_2018"
+    per_slide: int = 64
+    mpp: float | None = None
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a manifest, checked."""
+
+    number: int
+    path: Path
+    is_image: bool
+    label: int | None
+    case: str
+    scanner: str
+    mpp: float | None
+
+
+def read_source(source: str | Path, recipe: Recipe, progress: Progress | None = None) -> Patches:
+    """Read labelled patches.
+
+    Parameters
+    ----------
+    source : path
+        A manifest (CSV: ``image`` or ``results``, ``label``, ``case_id``, ``scanner``, ``mpp``); a
+        folder with one folder a class (``0 1+ 2+ 3+``); the OUT of a slide or of a batch; a folder
+        written by ``her2path phantom``, or a folder of those.
+    recipe : Recipe
+        How patches are made.
+    progress : callable, optional
+        Called with (stage, done, total, 0).
+
+    Raises
+    ------
+    ManifestError
+        Naming the row and the column that are wrong.
+    InputError
+        Where an image or slide cannot be read, or is too coarse.
+    """
+    rows = list(_rows(Path(source), recipe))
+    if not rows:
+        raise ManifestError(f"{source} holds nothing to train on", "See docs/cnn.md")
+    parts, images = [], [r for r in rows if r.is_image]
+    jobs: list[Callable[[], Patches]] = [
+        partial(_from_folder, r, recipe) for r in rows if not r.is_image
+    ]
+    for key in sorted({(r.case, r.scanner) for r in images}):
+        jobs.append(partial(_from_images, [r for r in images if (r.case, r.scanner) == key], recipe))
+    for done, job in enumerate(jobs):
+        if progress is not None:
+            progress("reading patches", done, len(jobs), 0.0)
+        parts.append(job())
+    return join(parts)
+
+
+# -- finding ---------------------------------------------------------------------------------------
+
+
+def _rows(source: Path, recipe: Recipe) -> Iterator[_Row]:
+    if source.is_file():
+        yield from _manifest_rows(source, recipe)
+    elif not source.is_dir():
+        raise ManifestError(f"there is no {source}", "Give a CSV manifest or a folder")
+    elif any((source / w).is_dir() for w in CLASS_WORDS):
+        yield from _class_rows(source, recipe)
+    else:
+        folders = [source, *sorted(source.glob("*")), *sorted(source.glob("slides/*"))]
+        for number, folder in enumerate(f for f in folders if _is_scored(f)):
+            yield _Row(number, folder, False, None, "", "", recipe.mpp)
+
+
+def _is_scored(folder: Path) -> bool:
+    return (folder / "result.json").is_file() or (folder / "truth.parquet").is_file()
+
+
+def _class_rows(source: Path, recipe: Recipe) -> Iterator[_Row]:
+    """Yield images of ``CLASS/CASE/name.png`` or ``CLASS/CASE__name.png``."""
+    folders = [f for f in sorted(source.iterdir()) if f.is_dir() and f.name in CLASS_WORDS]
+    paths = [(f, p) for f in folders for p in sorted(f.rglob("*")) if p.suffix.lower() in IMAGES]
+    for number, (folder, path) in enumerate(paths):
+        inside = path.relative_to(folder)
+        case = inside.parts[0] if len(inside.parts) > 1 else path.stem.partition("__")[0]
+        if len(inside.parts) == 1 and "__" not in path.stem:
+            raise ManifestError(
+                f"{path} does not say whose it is: patches are parted by case",
+                "Name images CLASS/CASE/name.png or CLASS/CASE__name.png, or write a manifest",
+            )
+        yield _Row(number, path, True, CLASS_WORDS[folder.name], case, "", recipe.mpp)
+
+
+def _manifest_rows(path: Path, recipe: Recipe) -> Iterator[_Row]:
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ManifestError(f"{path} is over 64 MiB", "Give a training manifest")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ManifestError(f"{path} cannot be read as text", "Save it as UTF-8 CSV") from exc
+    reader = csv.DictReader(io.StringIO(text))
+    names = reader.fieldnames or []
+    if not {"image", "results"} & set(names):
+        raise ManifestError(
+            f"{path} has neither a column image nor results",
+            "Columns: image or results, label, case_id, scanner, mpp",
+        )
+    try:
+        table = [{k: (v or "").strip() for k, v in r.items() if k is not None} for r in reader]
+    except (csv.Error, AttributeError) as exc:
+        raise ManifestError(f"{path} is not valid CSV ({exc})", "Correct it") from exc
+    for number, values in enumerate(table, start=2):
+        yield _manifest_row(path, number, values, recipe)
+
+
+def _manifest_row(path: Path, number: int, values: dict[str, str], recipe: Recipe) -> _Row:
+    at = f"{path.name} row {number}"
+    image, results = values.get("image", ""), values.get("results", "")
+    if bool(image) == bool(results):
+        raise ManifestError(f"{at}: give one of image and results", "Correct the row")
+    target = path.parent / (image or results)
+    if not target.exists():
+        raise ManifestError(f"{at}: there is no {target}", "Paths are relative to the manifest")
+    word = values.get("label", "")
+    if (image and not word) or (word and word not in CLASS_WORDS):
+        raise ManifestError(f"{at}: label {word!r} is no score", f"Valid: {', '.join(SCORES)}")
+    if image and not values.get("case_id"):
+        raise ManifestError(f"{at}: case_id is empty", "Patches are parted by case: name it")
+    try:
+        mpp = float(values["mpp"]) if values.get("mpp") else recipe.mpp
+    except ValueError as exc:
+        raise ManifestError(f"{at}: mpp {values['mpp']!r} is no number", "Give µm per pixel") from exc
+    return _Row(
+        number, target, bool(image), CLASS_WORDS[word] if word else None,
+        values.get("case_id", ""), values.get("scanner", ""), mpp,
+    )
+
+
+# -- images ----------------------------------------------------------------------------------------
+
+
+def _from_images(rows: list[_Row], recipe: Recipe) -> Patches:
+    """Return the patches of one case's images; their stains are estimated together."""
+    pixels = [_image(r) for r in rows]
+    mpps = [_image_mpp(r) for r in rows]
+    model = stain.estimate(pixels, float(np.median(mpps)), StainSettings())
+    cuts = [_tiles(p, m, recipe.window, r) for p, m, r in zip(pixels, mpps, rows, strict=True)]
+    rgb = np.concatenate(cuts)
+    label = np.concatenate([np.full(len(c), r.label) for c, r in zip(cuts, rows, strict=True)])
+    return _patches(rgb, label, (rows[0].case, rows[0].scanner), model, recipe, {}, "images")
+
+
+def _image(row: _Row) -> NDArray[np.uint8]:
+    found = cv2.imread(str(row.path), cv2.IMREAD_COLOR)
+    if found is None:
+        raise InputError(f"the image {row.path} cannot be read", "Give PNG, JPEG or TIFF")
+    return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _image_mpp(row: _Row) -> float:
+    if row.mpp is None or not 0.05 <= row.mpp <= 2.0:
+        raise ManifestError(
+            f"the pixel size of {row.path} is not known", "Give the column mpp, or --mpp"
+        )
+    return row.mpp
+
+
+def _tiles(
+    rgb: NDArray[np.uint8], mpp: float, window: Window, row: _Row
+) -> NDArray[np.uint8]:
+    side = window.source_px(mpp)
+    ny, nx = rgb.shape[0] // side, rgb.shape[1] // side
+    if not ny * nx:
+        raise InputError(
+            f"the image {row.path} shows less than {window.side_um:g} µm", "Cut larger images"
+        )
+    oy, ox = (rgb.shape[0] - ny * side) // 2, (rgb.shape[1] - nx * side) // 2
+    corners = [(oy + j * side, ox + i * side) for j in range(ny) for i in range(nx)]
+    kept = corners[:: -(-len(corners) // TILES_PER_IMAGE)]
+    return np.stack([shrink(rgb[y : y + side, x : x + side], window.patch_px) for y, x in kept])
+
+
+# -- results and phantoms --------------------------------------------------------------------------
+
+
+def _from_folder(row: _Row, recipe: Recipe) -> Patches:
+    return (_from_phantom if (row.path / "truth.parquet").is_file() else _from_result)(row, recipe)
+
+
+def _from_result(row: _Row, recipe: Recipe) -> Patches:
+    """Cut patches around tumour cells of a scored slide; corrected patterns are what is stored."""
+    store = RunStore(row.path)
+    result = store.result()
+    if result.stain is None or result.slide.path is None or not Path(result.slide.path).exists():
+        raise OutputError(
+            f"{row.path} does not lead to its slide", "Score the slide again, not pseudonymised"
+        )
+    s = store.settings().slide
+    ref = SlideRef(result.slide.path, mpp=row.mpp or s.mpp, force_mpp=s.force_mpp, icc=s.icc)
+    table = store.cells(["cell_id", "x_um", "y_um", "cell_type", "pattern"])
+    facts = result.stain
+    model = StainModel(facts.white_point, facts.hematoxylin, facts.dab, facts.method)
+    names = (row.case or result.slide.id, row.scanner)
+    return _from_cells(ref, table, model, names, row.label, recipe)
+
+
+def _from_phantom(row: _Row, recipe: Recipe) -> Patches:
+    slides = sorted(row.path.glob("*.svs"))
+    if not slides:
+        raise InputError(f"{row.path} holds truth and no slide", "Run `her2path phantom` again")
+    table = pq.read_table(row.path / "truth.parquet")
+    table = table.rename_columns(["cell_id" if n == "cell_index" else n for n in table.column_names])
+    ref = SlideRef(str(slides[0]), mpp=row.mpp)
+    with open_slide(ref) as slide:
+        small = _sample(slide.read, slide.info.width_px, slide.info.height_px, slide.info.mpp)
+        model = stain.estimate(small, slide.info.mpp, StainSettings())
+    names = (row.case or row.path.name, row.scanner or row.path.name)
+    return _from_cells(ref, table, model, names, row.label, recipe)
+
+
+def _sample(read: Callable[..., NDArray[np.uint8]], width: int, height: int, mpp: float
+            ) -> list[NDArray[np.uint8]]:
+    """Read the boxes that the stain is estimated from, everything taken to be tissue."""
+    from her2path.geometry import Box
+
+    mask = np.ones((max(1, height // 32), max(1, width // 32)), bool)
+    boxes = stain.sample_boxes(mask, mpp * 32, mpp, Settings().stain)
+    whole = Box(0, 0, width, height)
+    return [read(b.clip(whole)) for b in boxes if not b.clip(whole).empty]
+
+
+def _from_cells(
+    ref: SlideRef,
+    table: pa.Table,
+    model: StainModel,
+    names: tuple[str, str],
+    label: int | None,
+    recipe: Recipe,
+) -> Patches:
+    with open_slide(ref) as slide:
+        scanner = names[1] or slide.info.vendor
+        return _around_cells(
+            slide.read, slide.info.mpp, table, model, (names[0], scanner), label, recipe
+        )
+
+
+def from_phantom_pixels(
+    rgb: NDArray[np.uint8], mpp: float, truth: pa.Table, names: tuple[str, str], recipe: Recipe
+) -> Patches:
+    """Cut patches from a phantom in memory.
+
+    Parameters
+    ----------
+    rgb : uint8 (H, W, 3)
+        The whole phantom.
+    mpp : float
+        µm per pixel.
+    truth : pyarrow.Table
+        Its truth table.
+    names : (case, scanner)
+    recipe : Recipe
+    """
+    from her2path.geometry import Box
+
+    height, width = rgb.shape[:2]
+
+    def read(box: Box) -> NDArray[np.uint8]:
+        ys = np.clip(np.arange(box.y0, box.y1), 0, height - 1)
+        xs = np.clip(np.arange(box.x0, box.x1), 0, width - 1)
+        return rgb[ys[:, None], xs]
+
+    model = stain.estimate(_sample(read, width, height, mpp), mpp, StainSettings())
+    table = truth.rename_columns(["cell_id" if n == "cell_index" else n for n in truth.column_names])
+    return _around_cells(read, mpp, table, model, names, None, recipe)
+
+
+def _around_cells(
+    read: Callable[..., NDArray[np.uint8]],
+    mpp: float,
+    table: pa.Table,
+    model: StainModel,
+    names: tuple[str, str],
+    label: int | None,
+    recipe: Recipe,
+) -> Patches:
+    """Cut patches around a sample of the tumour cells, each labelled by the cells inside."""
+    mine = np.array(table.column("cell_type").to_pylist(), object) == "tumour"
+    table = table.filter(pa.array(mine))
+    codes = {p: k for k, p in enumerate(PATTERNS)}
+    cells = TumourCells(
+        table.column("x_um").to_numpy().astype(np.float64),
+        table.column("y_um").to_numpy().astype(np.float64),
+        np.array([codes[p] for p in table.column("pattern").to_pylist()], np.int64),
+    )
+    rows = hashed_order(table.column("cell_id").to_numpy())[: recipe.per_slide]
+    centres = np.stack([cells.x_um[rows], cells.y_um[rows]], axis=1)
+    labels = label_patches(cells, centres, recipe.window.side_um, recipe.guideline)
+    kept = labels >= 0
+    centres, labels = centres[kept], labels[kept]
+    if label is not None:
+        labels[:] = label
+    size = recipe.window.patch_px
+    rgb = np.empty((len(labels), size, size, 3), np.uint8)
+    for at, pixels in cut(read, centres / mpp, mpp, recipe.window):
+        rgb[at] = pixels
+    whole = {names[0]: whole_label(cells, recipe.guideline)} if len(cells) and label is None else {}
+    return _patches(rgb, labels, names, model, recipe, whole, "scored cells")
+
+
+def _patches(
+    rgb: NDArray[np.uint8],
+    label: NDArray[np.int64],
+    names: tuple[str, str],
+    model: StainModel,
+    recipe: Recipe,
+    case_score: dict[str, int],
+    source: str,
+) -> Patches:
+    n = len(rgb)
+    return Patches(
+        rgb, label.astype(np.int64), np.full(n, names[0]), np.full(n, names[1] or "unknown"),
+        np.zeros(n, np.int64), (model,), recipe.window, case_score, source,
+    )
