@@ -55,9 +55,9 @@ def classify(
         raise ValueError("completeness and strength must be finite")
     # limits are compared in the columns' own float32, so that "exactly at" means what it says
     cutoffs = np.asarray(settings.cutoffs, np.float32)
-    intensity = np.searchsorted(cutoffs, strength.astype(np.float32), side="right")
+    above = np.searchsorted(cutoffs, strength.astype(np.float32), side="right")
     stained = completeness >= np.float32(settings.stained_at)
-    intensity = np.where(stained, intensity, 0).astype(np.int8)
+    intensity: I8 = np.where(stained, above, 0).astype(np.int8)
     complete = completeness >= np.float32(settings.complete_at)
     codes = np.array(
         [

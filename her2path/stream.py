@@ -170,7 +170,7 @@ class Stream:
                 new.append(future)
             return new
 
-        pool = distributed.as_completed(submit(self.workers * WINDOW))
+        pool = distributed.as_completed(submit(self.workers * WINDOW), loop=client.loop)
         for future in pool:
             index = place.pop(future.key)
             results[index] = _outcome(future)

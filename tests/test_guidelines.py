@@ -275,7 +275,7 @@ def test_no_cells_are_not_evaluable(table):
 
 
 def test_unknown_guideline_lists_the_valid_ones():
-    with pytest.raises(SettingsError, match="Did you mean asco_cap_2018.*endometrial_serous"):
+    with pytest.raises(SettingsError, match=r"Did you mean asco_cap_2018.*endometrial_serous"):
         guidelines.score({"none": 1}, "asco_cap_2081")
 
 
@@ -389,8 +389,11 @@ def test_a_users_rule_set(tmp_path):
     both = {"moderate_complete": 20, "faint_complete": 20, "none": 60}
     assert guidelines.score(both, path).ihc == "2+"
     pale = guidelines.score({"faint_complete": 60, "none": 40}, path)
-    assert (pale.ihc, pale.flags) == ("1+", ("PALE", "FEW_CELLS"))
-    assert guidelines.score(both, path).guideline == "my_lab"
+    assert (pale.ihc, pale.flags) == ("1+", ("PALE",))
+    stored = guidelines.score(both, path)
+    assert stored.guideline == "my_lab"
+    # its report needs no rule set file
+    assert guidelines.report_text(stored)[0].startswith("HER2 IHC score: 2+ (My laboratory; ")
 
 
 def test_a_rule_set_that_extends(tmp_path):

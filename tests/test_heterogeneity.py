@@ -13,10 +13,13 @@ import her2path as h2
 from her2path.errors import ManifestError, SettingsError
 from her2path.heterogeneity import diversity as dv
 from her2path.heterogeneity import measure
+from her2path.heterogeneity.bands import block_side_um, cell_blocks, cell_intervals
 from her2path.heterogeneity.bystander import RADII_UM, nearest_positive
+from her2path.heterogeneity.table import read_points
 from her2path.regions import make_regions
 from her2path.results import Heterogeneity
 from her2path.settings import Settings
+from her2path.spatial import fit_variogram, pair_counts
 from tests.point_patterns import drawn, smooth_field
 
 FAST = Settings().replace({
@@ -308,7 +311,31 @@ def test_errors_name_column_and_row(cells, message):
         measure(cells, settings=FAST)
 
 
-def test_unknown_patterns_are_refused():
+@pytest.mark.slow
+@pytest.mark.parametrize("length_um", [50, 120, 220])
+def test_intervals_hold_the_generating_fraction(length_um):
+    """In 86-100 % of draws, where the binomial interval fails in a quarter to four fifths."""
+    how = Settings().replace({"heterogeneity.interval_draws": 200})
+    held = naive = 0
+    for seed in range(50):
+        rng = np.random.default_rng([length_um, seed])
+        x, y = rng.uniform(0, 4000, (2, 6000))
+        positive = smooth_field(rng, x, y, length_um) > 0.5
+        cells = {"x_um": x, "y_um": y, "positive": positive}
+        points = read_points(cells, ["intense_complete"], how)
+        fit = fit_variogram(pair_counts(*points.at(), points.positive, 400.0, 10.0))
+        blocks = cell_blocks(points, *block_side_um(points, fit, how), how)
+        low, high = cell_intervals(points, blocks)["positive_cell_fraction"]
+        held += low <= 0.3085 <= high  # P(Z > 0.5)
+        p = positive.mean()
+        naive += abs(p - 0.3085) <= 1.96 * math.sqrt(p * (1 - p) / 6000)
+    assert held >= 43
+    assert naive <= 40
+
+
+def test_scores_and_unknown_patterns_are_refused():
+    with pytest.raises(SettingsError, match="no IHC score"):
+        measure({"pattern": ["none"]}, score="4+", settings=FAST)
     with pytest.raises(SettingsError, match="Valid: none"):
         measure({"pattern": ["none"]}, positive=["brown"], settings=FAST)
 

@@ -107,3 +107,20 @@ def test_error_explains():
     assert error_explains(2, 100, 0.01)[0]
     assert not error_explains(20, 100, 0.01)[0]
     assert error_explains(3, 100, 0.0)[0] is False
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_phantom_truth_is_typed_as_it_was_made(layout):
+    from her2path.phantom import PhantomSpec, make_phantom
+
+    share = {"homogeneous": 0.0, "clustered": 0.35, "mosaic": 0.4, "scattered": 0.06}[layout]
+    spec = PhantomSpec(
+        seed=3, layout=layout, width_um=800, height_um=700, mpp=1.0, second_fraction=share,
+        mixture={"faint_incomplete": 0.7, "none": 0.3},
+        second={"intense_complete": 1.0} if share else {},
+    )  # fmt: skip
+    truth = make_phantom(spec).truth
+    tumour = np.array(truth["cell_type"]) == "tumour"
+    positive = (np.array(truth["pattern"]) == "intense_complete")[tumour]
+    x, y = (np.array(truth[c], float)[tumour] for c in ("x_um", "y_um"))
+    assert typed(x, y, positive).type == layout

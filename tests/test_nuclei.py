@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 
 from her2path.errors import SettingsError
-from her2path.nuclei import DETECTORS, HALO_UM, RAYS, Nuclei, find_nuclei, typical_contrast
-from her2path.nuclei import _contours, _hash, _planes, _rivals, _score, classic
+from her2path.nuclei import (
+    DETECTORS,
+    HALO_UM,
+    RAYS,
+    Nuclei,
+    _contours,
+    _hash,
+    _planes,
+    _rivals,
+    _score,
+    classic,
+    find_nuclei,
+    typical_contrast,
+)
 from her2path.settings import NucleiSettings
 
 MPP = 0.5
@@ -16,7 +28,7 @@ MPP = 0.5
 def draw(seed, size=480, count=110, h_od=0.25, brown=0.0, mpp=MPP):
     """Elliptic nuclei in a tinted ground, some touching, some vesicular; return h, d, centres."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float64) * mpp
+    grid = np.mgrid[0:size, 0:size].astype(np.float64) * mpp
     h = 0.05 + 0.006 * rng.standard_normal((size, size))
     d = 0.01 + 0.004 * rng.standard_normal((size, size))
     centres = []
@@ -27,14 +39,17 @@ def draw(seed, size=480, count=110, h_od=0.25, brown=0.0, mpp=MPP):
         if centres and np.min(np.hypot(*(np.array(centres) - at).T)) < 11:
             continue
         centres.append(at)
+        low = np.maximum(np.rint((at - 9) / mpp).astype(int), 0)
+        cut = tuple(slice(v, v + round(18 / mpp)) for v in low)
+        y, x = grid[0][cut], grid[1][cut]
         a, b, turn = rng.uniform(3.4, 4.8), rng.uniform(3.0, 4.0), rng.uniform(0, np.pi)
         u = (x - at[1]) * np.cos(turn) + (y - at[0]) * np.sin(turn)
         v = (y - at[0]) * np.cos(turn) - (x - at[1]) * np.sin(turn)
         r = np.sqrt((u / a) ** 2 + (v / b) ** 2)
         rim = 0.75 + 0.25 * np.clip(r, 0, 1) ** 2
-        h += h_od * rng.uniform(0.7, 1.3) * rim * np.clip((1.12 - r) / 0.24, 0, 1)
+        h[cut] += h_od * rng.uniform(0.7, 1.3) * rim * np.clip((1.12 - r) / 0.24, 0, 1)
         ring = np.abs(np.hypot(x - at[1], y - at[0]) - 6.2)
-        d = np.maximum(d, brown * np.clip(1.2 - ring, 0, 1))
+        d[cut] = np.maximum(d[cut], brown * np.clip(1.2 - ring, 0, 1))
     return h.astype(np.float32), d.astype(np.float32), np.array(centres)
 
 
@@ -135,13 +150,14 @@ def table(found, oy, ox, keep):
 @pytest.mark.parametrize("contrast", [None, 0.15])
 def test_the_same_nuclei_bit_for_bit_from_any_block(contrast):
     settings = NucleiSettings(contrast_od=contrast)
-    h, d, _ = draw(11, 900, 420, brown=0.4)
+    h, d, _ = draw(11, 900, 900, brown=0.4)
     whole = find_nuclei(h, d, MPP, settings)
+    compared = 0
     halo = round(HALO_UM / MPP)
     rng = np.random.default_rng(1)
     for _ in range(5):
         oy, ox = (int(v) for v in rng.integers(0, 350, 2))
-        height, width = (int(v) for v in rng.integers(400, 550, 2))
+        height, width = (int(v) for v in rng.integers(460, 550, 2))
         cut = (slice(oy, oy + height), slice(ox, ox + width))
         part = find_nuclei(h[cut], d[cut], MPP, settings, (oy, ox))
 
@@ -150,12 +166,13 @@ def test_the_same_nuclei_bit_for_bit_from_any_block(contrast):
             return (y >= halo) & (y < height - halo) & (x >= halo) & (x < width - halo)
 
         expected = table(whole, 0, 0, core(whole, 0, 0))
-        assert len(expected) > 10
+        compared += len(expected)
         np.testing.assert_array_equal(table(part, oy, ox, core(part, oy, ox)), expected)
+    assert compared > 50
 
 
 def test_two_runs_are_identical_and_sensitivity_finds_more():
-    h, d, _ = draw(2, h_od=0.05)
+    h, d, _ = draw(2, h_od=0.035)
     first, second = find_nuclei(h, d, MPP), find_nuclei(h, d, MPP)
     for name in first.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
@@ -311,8 +328,8 @@ def test_ray_measures_against_the_mean_over_pixels():
     _contours.measure_rays(seen[0], seen[1], np.full(24, 10, np.float32), 3, out)
     inside = np.hypot(y, x) <= 10.5
     ring = (np.hypot(y, x) > 10.5) & (np.hypot(y, x) <= 13.5)
-    assert out[1] == pytest.approx(h[inside].mean(), abs=0.004)
-    assert out[2] == pytest.approx(h[inside].std(), abs=0.006)
+    assert out[1] == pytest.approx(h[inside].mean(), abs=0.006)
+    assert out[2] == pytest.approx(h[inside].std(), abs=0.008)
     assert out[3] == pytest.approx(d[inside].mean(), abs=0.003)
     assert out[4] == pytest.approx(h[ring].mean(), abs=0.004)
     assert out[5] == pytest.approx(d[ring].mean(), abs=0.003)
@@ -370,7 +387,9 @@ def test_score_is_a_logistic_function_of_the_named_features():
     out = np.empty(6, np.float32)
     _score.probability(features, classic.WEIGHTS, classic.BIAS, out)
     z = features.astype(np.float64) @ classic.WEIGHTS + classic.BIAS
-    np.testing.assert_allclose(out, 1 / (1 + np.exp(-z)), rtol=1e-5)
+    gated = (features[:, 0] < _score.LEAST_EDGE) | (features[:, 6] < _score.LEAST_CONTRAST)
+    np.testing.assert_allclose(out, np.where(gated, 0, 1 / (1 + np.exp(-z))), rtol=1e-5)
+    assert (out > 0).any()
     assert len(classic.WEIGHTS_WITH_CONTRAST) == len(_score.FEATURES + _score.SLIDE_FEATURES)
 
 

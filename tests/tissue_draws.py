@@ -18,9 +18,7 @@ def smooth_field(shape: tuple[int, int], reach_um: float, rng: np.random.Generat
     field = ndimage.gaussian_filter(white, sigma, mode="constant")[
         pad : pad + shape[0], pad : pad + shape[1]
     ]
-    kernel = ndimage.gaussian_filter(
-        np.pad(np.ones((1, 1)), pad), sigma, mode="constant"
-    )
+    kernel = ndimage.gaussian_filter(np.pad(np.ones((1, 1)), pad), sigma, mode="constant")
     return field / np.sqrt((kernel**2).sum())
 
 
@@ -48,7 +46,10 @@ def latent(
 
 
 def neyman_scott(
-    size_um: tuple[float, float], parents_per_mm2: float, spread_um: float, mean_children: float,
+    size_um: tuple[float, float],
+    parents_per_mm2: float,
+    spread_um: float,
+    mean_children: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A Thomas process: children scattered normally about random parents, no edge effects."""

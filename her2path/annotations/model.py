@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.affinity import scale
 from shapely.geometry.base import BaseGeometry
 
 from her2path.settings import TumourSettings
 
 __all__ = ["Annotation", "Annotations"]
+
+#: points over all areas together that tell how much of them is tissue
+LATTICE_POINTS = 200_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,36 @@ class Annotations:
         """The union of what is to be left out; None where nothing is."""
         return _union(self.items, "excluded")
 
+    def share_outside(
+        self,
+        in_tissue: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]],
+        width_px: int,
+        height_px: int,
+    ) -> float:
+        """Return the share of the annotated area that lies outside tissue, or off the slide.
+
+        What is tumour counts; where nothing is marked so, every area. Measured on a lattice over
+        each area, the same for the same file.
+
+        Parameters
+        ----------
+        in_tissue : callable
+            Takes x and y (level-0 px) of points on the slide; tells which lie in tissue.
+        width_px, height_px : int
+            Of the slide, level-0 px.
+        """
+        chosen = [a.polygon for a in self.items if a.role == "tumour"]
+        chosen = chosen or [a.polygon for a in self.items]
+        side = int(np.clip(np.sqrt(LATTICE_POINTS / len(chosen)), 3, 256))
+        inside = total = 0.0
+        for polygon in chosen:
+            x, y = _lattice(polygon, side)
+            on = (x >= 0) & (y >= 0) & (x < width_px) & (y < height_px)
+            hit = int(in_tissue(x[on], y[on]).sum())
+            inside += polygon.area * hit / x.size
+            total += polygon.area
+        return 1.0 - inside / total
+
     def named_um(self, mpp: float) -> list[tuple[str, BaseGeometry, str]]:
         """Return (name, polygon in µm, class) of every area that is not left out."""
         return [
@@ -79,6 +115,20 @@ class Annotations:
         return json.dumps({"type": "FeatureCollection", "features": features})
 
 
+def _lattice(
+    polygon: BaseGeometry, side: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return points of a lattice over the bounds that lie inside; one point at the least."""
+    x0, y0, x1, y1 = polygon.bounds
+    steps = (np.arange(side) + 0.5) / side
+    x, y = (v.ravel() for v in np.meshgrid(x0 + steps * (x1 - x0), y0 + steps * (y1 - y0)))
+    keep = shapely.contains_xy(polygon, x, y)
+    if not keep.any():
+        point = polygon.representative_point()
+        return np.array([point.x]), np.array([point.y])
+    return x[keep], y[keep]
+
+
 def _union(items: tuple[Annotation, ...], role: str) -> BaseGeometry | None:
     chosen = [a.polygon for a in items if a.role == role]
     return shapely.union_all(chosen) if chosen else None
@@ -87,11 +137,17 @@ def _union(items: tuple[Annotation, ...], role: str) -> BaseGeometry | None:
 def role_of(classification: str, settings: TumourSettings) -> str:
     """Tell what a class means: an exact, case-insensitive match of the settings' lists.
 
-    An area without a class is tumour: whoever draws one outline and names nothing means that.
+    An area without a class is tumour: whoever draws one outline and names nothing means that. A
+    derived class ("Tumor: Positive") that is in neither list counts as what it is derived from.
     """
-    word = classification.strip().casefold()
-    if not word or word in {c.casefold() for c in settings.classes}:
+    whole = classification.strip().casefold()
+    if not whole:
         return "tumour"
-    if word in {c.casefold() for c in settings.exclude}:
-        return "excluded"
+    tumour = {c.casefold() for c in settings.classes}
+    excluded = {c.casefold() for c in settings.exclude}
+    for word in (whole, whole.split(":")[0].strip()):
+        if word in excluded:
+            return "excluded"
+        if word in tumour:
+            return "tumour"
     return "other"

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
@@ -26,6 +27,8 @@ MAX_BYTES = 200 << 20
 MAX_POINTS = 20_000_000
 #: nesting of a GeoJSON that is still read
 MAX_DEPTH = 64
+#: what QuPath exports beside annotations
+NOT_AREAS = ("detection", "cell", "tile", "tma_core", "root")
 #: coordinates beyond this are not level-0 pixels
 FARTHEST_PX = 1e8
 
@@ -90,7 +93,7 @@ def _guarded(
 ) -> Iterator[Raw]:
     try:
         yield from parse(data)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError,
             ParseError, shapely.errors.ShapelyError) as exc:
         raise AnnotationError(
             f"{path} is not valid annotations ({one_line(exc, 120)})",
@@ -106,15 +109,17 @@ def _parse_geojson(data: bytes) -> Iterator[Raw]:
         raise ValueError("too many points")
     tree = json.loads(data.decode("utf-8-sig"))
     for feature in _features(tree, 0):
-        geometry = feature.get("geometry") if feature.get("type") == "Feature" else feature
-        if not geometry or geometry.get("type") not in ("Polygon", "MultiPolygon"):
-            continue
+        whole = feature.get("geometry") if feature.get("type") == "Feature" else feature
         properties = feature.get("properties") or {}
-        yield (
-            one_line(properties.get("name") or "", 100),
-            one_line(_class_name(properties), 100),
-            _polygons(geometry),
-        )
+        if properties.get("objectType") in NOT_AREAS:
+            continue
+        for geometry in _features(whole or [], 0):
+            if geometry.get("type") in ("Polygon", "MultiPolygon"):
+                yield (
+                    one_line(properties.get("name") or "", 100),
+                    one_line(_class_name(properties), 100),
+                    _polygons(geometry),
+                )
 
 
 def _features(node: Any, depth: int) -> Iterator[dict[str, Any]]:
@@ -152,10 +157,10 @@ def _polygons(geometry: dict[str, Any]) -> BaseGeometry:
 
 def _polygon(rings: list[Any]) -> BaseGeometry:
     points = [_points(ring) for ring in rings]
-    return shapely.polygons(points[0], holes=[h for h in points[1:] if len(h) >= 4])
+    return shapely.Polygon(points[0], [hole for hole in points[1:] if len(hole) >= 4])
 
 
-def _points(ring: Any) -> np.ndarray:
+def _points(ring: Any) -> NDArray[np.float64]:
     array = np.asarray([(p[0], p[1]) for p in ring], dtype=np.float64)
     if array.ndim != 2 or len(array) < 3:
         raise ValueError("a ring has fewer than three points")
@@ -192,26 +197,31 @@ def _asap(root: Element) -> Iterator[Raw]:
         corners = sorted(node.iter("Coordinate"), key=lambda c: int(float(c.get("Order", "0"))))
         ring = [(float(c.attrib["X"]), float(c.attrib["Y"])) for c in corners]
         group = node.get("PartOfGroup") or ""
-        yield one_line(node.get("Name") or "", 100), "" if group == "None" else group, _polygon([ring])
+        classification = "" if group == "None" else one_line(group, 100)
+        yield one_line(node.get("Name") or "", 100), classification, _polygon([ring])
 
 
 def _imagescope(root: Element) -> Iterator[Raw]:
     for layer in root.iter("Annotation"):
         classification = one_line(layer.get("Name") or "", 100)
-        outlines, holes = [], []
+        outlines: list[tuple[str, BaseGeometry]] = []
+        holes: list[BaseGeometry] = []
         for region in layer.iter("Region"):
             ring = [(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]
             if len(ring) < 3:
                 continue
-            negative = region.get("NegativeROA") == "1"
-            (holes if negative else outlines).append((region.get("Text") or "", _polygon([ring])))
-        cut = shapely.union_all([shapely.make_valid(h) for _, h in holes]) if holes else None
+            if region.get("NegativeROA") == "1":
+                holes.append(shapely.make_valid(_polygon([ring])))
+            else:
+                outlines.append((region.get("Text") or "", _polygon([ring])))
+        cut = shapely.union_all(holes) if holes else None
         for text, outline in outlines:
-            solid = shapely.make_valid(outline)
-            yield one_line(text, 100), classification, solid if cut is None else solid.difference(cut)
+            # without holes it stays as drawn, so that mending it is noticed
+            whole = outline if cut is None else shapely.make_valid(outline).difference(cut)
+            yield one_line(text, 100), classification, whole
 
 
-# -- soundness ---------------------------------------------------------------------------------------
+# -- soundness -------------------------------------------------------------------------------------
 
 
 def _sound(geometry: BaseGeometry) -> tuple[BaseGeometry | None, bool]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from her2path import guidelines, heterogeneity, regions, uncertainty
+from her2path import guidelines, heterogeneity, qc, regions, uncertainty
 from her2path.analysis import MAP_PX
 from her2path.annotations import Annotations
 from her2path.case.passes import cells_path, maps_path
@@ -53,6 +53,8 @@ LIGHT = (
     "completeness",
     "uncertain",
     "cell_area_um2",
+    "nucleus_hematoxylin_od",
+    "cytoplasm_od",
 )
 
 
@@ -185,15 +187,8 @@ def write_maps(plan: Plan, store: RunStore, cells: pa.Table) -> None:
         "score_density": _mean_score(cells, rows, cols, side),
         "tissue": _mask_on(plan, rows, cols, side),
     }
-    arrays["qc"] = (arrays["tissue"] & (maps["focus"] < focus_limit())).astype(np.uint8)
+    arrays["qc"] = (arrays["tissue"] & (maps["focus"] < qc.FOCUS_LIMIT)).astype(np.uint8)
     save_maps(store.maps_path, arrays, plan.optics.mpp * side)
-
-
-def focus_limit() -> float:
-    """Return the focus measure below which a map cell is out of focus."""
-    from her2path import qc
-
-    return qc.FOCUS_LIMIT
 
 
 def focus_grid(plan: Plan) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path import __version__, stain, tissue
+from her2path import __version__, guidelines, nuclei, stain, tissue
 from her2path.analysis import HALO_UM, MAP_PX, REACH_UM, Optics
 from her2path.errors import NotEvaluable
 from her2path.geometry import Box, Grid, analysis_factor
@@ -24,10 +24,8 @@ __all__ = ["Plan", "Prepared", "area_mm2", "fingerprint", "look", "make_plan", "
 
 #: the overview is read at no more than this, and kept for the thumbnail
 OVERVIEW_PX = 2400
-#: a small specimen's mask is finer than `tissue.mpp`, so that it still has about this many pixels
-MASK_PX = 512
-#: but never finer than this, µm/px
-FINEST_MASK_MPP = 2.0
+#: every so many of the stain samples measure the nuclear contrast
+CONTRAST_EVERY = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ class Prepared:
     tissue: tissue.Tissue
     mask_downsample: float
     optics: Optics
+    nuclear_contrast_od: float | None
     flags: tuple[QcFlag, ...]
 
 
@@ -103,14 +102,32 @@ def look(slide: Slide, settings: Settings) -> Prepared:
     if not found.mask.any():
         raise NotEvaluable("no tissue was found", "Check the slide", code="NO_TISSUE")
     optics = Optics(info.mpp, analysis_factor(info.mpp), model)
-    return Prepared(info, overview, found, downsample, optics, (*found.flags, *model.flags))
+    contrast = _nuclear_contrast(samples, optics, settings)
+    flags = (*found.flags, *model.flags)
+    return Prepared(info, overview, found, downsample, optics, contrast, flags)
+
+
+def _nuclear_contrast(
+    samples: list[NDArray[np.uint8]], optics: Optics, settings: Settings
+) -> float | None:
+    """Return how strongly this slide's nuclei stand out: measured once, used by every block."""
+    if settings.nuclei.contrast_od is not None:
+        return settings.nuclei.contrast_od
+    f = optics.factor
+    planes = (
+        stain.reduce_unmix(s[: s.shape[0] // f * f, : s.shape[1] // f * f], f, optics.stain)
+        for s in samples[::CONTRAST_EVERY]
+    )
+    return nuclei.typical_contrast(planes, optics.mpp_a, settings.nuclei)
 
 
 def _for_mask(slide: Slide, settings: Settings) -> tuple[NDArray[np.uint8], float]:
     """Return the slide reduced to the mask's pixel size, and its reduction from level 0."""
     info = slide.info
     longest_px = max(info.width_px, info.height_px)
-    mpp = min(settings.tissue.mpp, max(FINEST_MASK_MPP, longest_px * info.mpp / MASK_PX))
+    mpp = tissue.overview_mpp(
+        info.width_px * info.mpp, info.height_px * info.mpp, settings.tissue
+    )
     side = max(16, round(longest_px * info.mpp / mpp))
     rgb, _ = slide.overview(2 * side)
     scale = max(1.0, max(rgb.shape[:2]) / side)
@@ -134,6 +151,8 @@ def make_plan(
     """Lay the blocks over the tissue; blocks without tissue are never read."""
     optics = seen.optics
     info = seen.info
+    found = settings.nuclei.model_copy(update={"contrast_od": seen.nuclear_contrast_od})
+    settings = settings.model_copy(update={"nuclei": found})
     grid = Grid(
         info.width_px,
         info.height_px,
@@ -163,6 +182,8 @@ def fingerprint(info: SlideInfo, settings: Settings, annotations_sha256: str | N
         "slide": info.sha256_quick,
         "mpp": [info.mpp_x, info.mpp_y],
         "settings": settings.sha256(),
+        # one's own rule set is a file: what it says counts, not only where it lies
+        "rules": guidelines.rule_set(settings.score.guideline).model_dump(mode="json"),
         "annotations": annotations_sha256,
         "version": __version__,
     }

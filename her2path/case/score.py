@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from her2path import __version__, guidelines, qc
@@ -38,6 +39,9 @@ from her2path.stream import Stream
 __all__ = ["Progress", "RunOptions", "SlideResult", "score_slide"]
 
 log = logging.getLogger(__name__)
+
+#: annotations of which more lies outside the tissue are refused
+MAX_OUTSIDE = 0.5
 
 #: called with (stage, done, total, megapixels done)
 Progress = Callable[[str, int, int, float], None]
@@ -66,6 +70,8 @@ class RunOptions:
     qupath_crop: bool = False
     scheduler: str | None = None
     slide_id: str | None = None
+    #: threads in place of `stream.workers`, where a batch shares them out; 0 leaves it
+    threads: int = 0
     #: called with the folder of a staged result before it is published: report and exports
     faces: Callable[[Path], None] | None = None
 
@@ -137,7 +143,8 @@ def score_slide(
     guidelines.rule_set(chosen.score.guideline)
     how = options or RunOptions()
     store = RunStore(Path(out)).create()
-    with RunLock(store.out), Stream(chosen.stream.workers, how.scheduler) as stream:
+    threads = how.threads or chosen.stream.workers
+    with RunLock(store.out), Stream(threads, how.scheduler) as stream:
         run = _Run(Path(slide), store, chosen, how, progress or _quiet, annotations)
         return run.result(stream)
 
@@ -302,12 +309,15 @@ class _Run:
     def _evaluate(self, slide: Slide, ref: SlideRef, seen: Prepared, stream: Stream) -> None:
         incomplete = guidelines.pattern_score("intense_incomplete", self.settings.score.guideline)
         plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
+        self._annotations_fit(plan)
         stream.prove_paths([self.path.absolute()], self.store.out)
         done = self._measure(plan, stream)
-        flags = [*seen.flags, *self._qc(plan, seen, done)]
+        bad = self._unreadable(done)
+        self._sharp(plan)
         self._resolve(plan, stream)
         cells = conclude.assign(conclude.light_cells(plan), self.annotations, self.settings)
         self._enough(cells)
+        flags = [*seen.flags, *self._qc(plan, seen, bad, cells)]
         region_table, region_id = conclude.make_regions(
             cells, conclude.tissue_grid(plan), self.annotations, plan.optics.mpp, self.settings
         )
@@ -323,6 +333,24 @@ class _Run:
         staged.write_regions(region_table)
         self._pictures(slide, tumour, staged)
         self._finish(self._complete(plan, seen, tuple(flags), done, verdict))
+
+    def _annotations_fit(self, plan: Plan) -> None:
+        """Refuse annotations that lie beside the tissue: they belong to another slide or crop.
+
+        Raises
+        ------
+        AnnotationError
+        """
+        if self.annotations is None:
+            return
+        outside = self.annotations.share_outside(plan.in_tissue, self.info.width_px,
+                                                 self.info.height_px)  # fmt: skip
+        if outside > MAX_OUTSIDE:
+            raise AnnotationError(
+                f"{outside:.0%} of the annotated area lies outside the tissue",
+                "Give this slide's annotations; where QuPath drew them on a cropped slide "
+                "(MRXS and others), add --qupath-crop",
+            )
 
     def _measure(self, plan: Plan, stream: Stream) -> list[passes.BlockDone]:
         total, finished, pixels = len(plan.blocks), 0, 0
@@ -345,19 +373,39 @@ class _Run:
 
         stream.each(passes.resolve_block, plan.blocks, (plan,), tick)
 
-    def _qc(self, plan: Plan, seen: Prepared, done: list[passes.BlockDone]) -> list[QcFlag]:
-        tissue_px = sum(d.tissue_px for d in done)
-        bad = sum(d.bad_px for d in done) / max(1, tissue_px)
+    def _unreadable(self, done: list[passes.BlockDone]) -> float:
+        """Return the share of the tissue that could not be read.
+
+        Raises
+        ------
+        SlideUnreadable
+            When it is above ``slide.max_bad_tissue``.
+        """
+        bad = sum(d.bad_px for d in done) / max(1, sum(d.tissue_px for d in done))
         if bad > self.settings.slide.max_bad_tissue:
             raise SlideUnreadable(
                 f"{bad:.1%} of the tissue cannot be read: tiles are damaged",
                 "Copy or scan the slide again, or raise slide.max_bad_tissue",
             )
+        return bad
+
+    def _sharp(self, plan: Plan) -> None:
+        """Refuse a slide that is out of focus before its membranes are resolved."""
+        for found in qc.assess(self.settings.qc, focus=conclude.focus_grid(plan)):
+            if found.severity == "fail":
+                raise NotEvaluable(found.message, "Scan the slide again", code=found.code)
+
+    def _qc(self, plan: Plan, seen: Prepared, bad: float, cells: pa.Table) -> list[QcFlag]:
+        other = ~conclude.is_tumour(cells)
+        nuclei = cells.column("nucleus_hematoxylin_od").to_numpy()
+        background = cells.column("cytoplasm_od").to_numpy()[other]
         return qc.assess(
+            self.settings.qc,
             focus=conclude.focus_grid(plan),
             bad_fraction=bad,
             tissue_area_mm2=self._tissue_mm2(seen),
-            settings=self.settings.qc,
+            nucleus_h_od=float(np.median(nuclei)),
+            background_dab_od=float(np.median(background)) if len(background) else None,
         )
 
     def _tissue_mm2(self, seen: Prepared) -> float:
@@ -394,6 +442,8 @@ class _Run:
         extra = []
         if selection == "morphology":
             extra.append(flag("IN_SITU_NOT_EXCLUDED"))
+        if self.annotations is not None and self.annotations.mended:
+            extra.append(flag("ANNOTATIONS_MENDED", f"Mended: {self.annotations.mended}."))
         if self.settings.membrane.calibration == "uncalibrated":
             extra.append(flag("UNCALIBRATED_CUTOFFS"))
         px_mm2 = (plan.optics.mpp * 1e-3) ** 2

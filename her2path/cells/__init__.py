@@ -64,7 +64,12 @@ def halo_um(settings: CellSettings) -> float:
 
 
 def grow_cells(
-    nuclei: Contours, d: F32, h: F32, mpp_a: float, settings: CellSettings
+    nuclei: Contours,
+    d: F32,
+    h: F32,
+    mpp_a: float,
+    settings: CellSettings,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> Borders:
     """Return the cells' borders.
 
@@ -78,6 +83,9 @@ def grow_cells(
         µm per analysis pixel.
     settings : CellSettings
         `max_radius_um` and `expansion_um`.
+    wanted : (N,) bool, optional
+        Cells to be grown (all by default); the others only stand in their way and keep their
+        nucleus as border.
 
     Returns
     -------
@@ -99,9 +107,12 @@ def grow_cells(
         return Borders(np.asarray(nuclei.radii, np.float32), empty, empty)
     radii, kind, behind = _kernels.grow(
         np.ascontiguousarray(d, np.float32),
-        nuclei.x.astype(np.float64),
-        nuclei.y.astype(np.float64),
-        np.ascontiguousarray(nuclei.radii, np.float32),
+        (
+            nuclei.x.astype(np.float64),
+            nuclei.y.astype(np.float64),
+            np.ascontiguousarray(nuclei.radii, np.float32),
+        ),
+        np.ones(nuclei.x.size, np.bool_) if wanted is None else wanted,
         float(mpp_a),
         float(settings.max_radius_um),
         float(settings.expansion_um),

@@ -14,6 +14,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
+BOOL = NDArray[np.bool_]
 
 RAYS = 48
 COS = np.cos(np.arange(RAYS) * (2 * np.pi / RAYS))
@@ -166,9 +167,13 @@ def best_ring(cost: F64, bend: float, path: I64, work: F64, back: I64) -> None:
 
 @njit(cache=True, nogil=True)
 def grow(
-    d: F32, x: F64, y: F64, nucleus: F32, um: float, max_um: float, expansion_um: float
+    d: F32, nuclei: tuple, wanted: BOOL, um: float, max_um: float, expansion_um: float
 ) -> tuple[F32, U8, U8]:
-    """Return border radii, kinds and whether another line follows behind, (N, RAYS) each."""
+    """Return border radii, kinds and whether another line follows behind, (N, RAYS) each.
+
+    `nuclei` = (x, y, radii); cells not `wanted` keep their nucleus as border.
+    """
+    x, y, nucleus = nuclei
     n_cells = x.size
     step = 0.35 / um
     n = int(max_um / 0.35) + 1
@@ -192,6 +197,9 @@ def grow(
     work, back = np.empty((2 * RAYS, n)), np.zeros((2 * RAYS, n), np.int64)
     path, seen = np.zeros(RAYS, np.int64), np.zeros(RAYS, np.int64)
     for i in range(n_cells):
+        if not wanted[i]:
+            radii[i] = nucleus[i]
+            continue
         neighbour_limits(i, x, y, size, bins, soft, hard)
         used = 0
         for k in range(RAYS):

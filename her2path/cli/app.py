@@ -38,9 +38,9 @@ def _top(
 
 
 def _register() -> None:
-    from her2path.cli import batch, faces, slides, tables, tools
+    from her2path.cli import batch, faces, slides, tables, tools, train
 
-    for module in (slides, batch, tables, faces, tools):
+    for module in (slides, batch, tables, faces, train, tools):
         module.add_to(app)
 
 

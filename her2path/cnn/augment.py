@@ -15,7 +15,7 @@ __all__ = ["batch_planes", "spoil", "turn"]
 Rng = np.random.Generator
 #: how often each spoiler is used
 OFTEN = 0.3
-#: spread of the natural log of the hematoxylin's and DAB's strength; DAB's is small: it is the class
+#: spread of the natural log of the two stains' strength; DAB's is small: it is the class
 GAIN_H, GAIN_D = 0.20, 0.05
 #: spread of the share of one stain that is read as the other, and of a plane's offset (OD)
 CROSS_TALK, OFFSET = 0.04, 0.008

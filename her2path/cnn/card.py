@@ -34,11 +34,11 @@ class Card(BaseModel):
     channels: Literal["h_dab", "od"] = Field(description="planes that it sees")
     mpp: float = Field(gt=0.1, le=2.0, description="µm per pixel of its patches")
     patch_px: int = Field(ge=16, le=2048, description="side of a patch, pixels")
-    classes: tuple[str, ...] = Field(SCORES, description="what it tells apart, in order")
+    classes: tuple[str, ...] = Field(default=SCORES, description="what it tells apart, in order")
     normalisation: dict[str, Any] = Field(description="how pixels become its input")
     temperature: float = Field(gt=0, description="its logits are divided by this")
     share: float = Field(
-        0.5, gt=0, le=0.5,
+        default=0.5, gt=0, le=0.5,
         description="a slide or region has the highest score that at least this share of it "
         "reaches, in expectation",
     )

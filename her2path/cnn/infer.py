@@ -14,7 +14,7 @@ from her2path.cnn.ordinal import LOGITS, probabilities
 from her2path.cnn.patches import CHANNELS, Read, Window, cut, planes
 from her2path.cnn.weights import check_model, load_arrays
 from her2path.errors import InputError, ProgramFault
-from her2path.settings import StainSettings
+from her2path.settings import Settings
 from her2path.stain import StainModel
 from her2path.stain.model import unit
 
@@ -193,7 +193,7 @@ class Scorer:
 
 def usual_stain() -> StainModel:
     """Return the usual H-DAB vectors on a nearly white glass."""
-    s = StainSettings()
+    s = Settings().stain
     return StainModel((243.0, 243.0, 242.0), unit(s.hematoxylin), unit(s.dab), "fallback")
 
 

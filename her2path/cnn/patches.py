@@ -78,11 +78,6 @@ class Patches:
     def __len__(self) -> int:
         return len(self.rgb)
 
-    def take(self, rows: NDArray[Any]) -> Patches:
-        """Return some of them."""
-        picked = [getattr(self, n)[rows] for n in ("rgb", "label", "case", "scanner", "stain")]
-        return Patches(*picked, self.stains, self.window, self.case_score, self.source)
-
 
 def join(parts: Sequence[Patches]) -> Patches:
     """Put patches of several slides together.

@@ -67,4 +67,6 @@ def build(name: str, channels: int, outputs: int, arguments: dict[str, Any] | No
     try:
         return _CONSTRUCTORS[name](channels, outputs, **(arguments or {}))
     except TypeError as exc:
-        raise UsageError(f"the network {name!r} cannot be built ({exc})", "Check its arguments") from exc
+        raise UsageError(
+            f"the network {name!r} cannot be built ({exc})", "Check its arguments"
+        ) from exc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from her2path import stain
 from her2path.cnn.labels import TumourCells, label_patches, whole_label
-from her2path.cnn.patches import Patches, Window, cut, join, shrink
+from her2path.cnn.patches import Patches, Read, Window, cut, join, shrink
 from her2path.cnn.sample import hashed_order
 from her2path.errors import InputError, ManifestError, OutputError
+from her2path.geometry import Box
 from her2path.schema import PATTERNS, SCORES
-from her2path.settings import Settings, StainSettings
+from her2path.settings import Settings
 from her2path.slide import SlideRef, open_slide
 from her2path.stain import StainModel
 from her2path.store import RunStore
@@ -41,7 +42,7 @@ TILES_PER_IMAGE = 64
 class Recipe:
     """How patches are made: what they show, the labels' rule set, how many a slide gives."""
 
-    window: Window = Window()
+    window: Window = field(default_factory=Window)
     guideline: str = "asco_cap_2018"
     per_slide: int = 64
     mpp: float | None = None
@@ -89,7 +90,8 @@ def read_source(source: str | Path, recipe: Recipe, progress: Progress | None = 
         partial(_from_folder, r, recipe) for r in rows if not r.is_image
     ]
     for key in sorted({(r.case, r.scanner) for r in images}):
-        jobs.append(partial(_from_images, [r for r in images if (r.case, r.scanner) == key], recipe))
+        mine = [r for r in images if (r.case, r.scanner) == key]
+        jobs.append(partial(_from_images, mine, recipe))
     for done, job in enumerate(jobs):
         if progress is not None:
             progress("reading patches", done, len(jobs), 0.0)
@@ -170,7 +172,9 @@ def _manifest_row(path: Path, number: int, values: dict[str, str], recipe: Recip
     try:
         mpp = float(values["mpp"]) if values.get("mpp") else recipe.mpp
     except ValueError as exc:
-        raise ManifestError(f"{at}: mpp {values['mpp']!r} is no number", "Give µm per pixel") from exc
+        raise ManifestError(
+            f"{at}: mpp {values['mpp']!r} is no number", "Give µm per pixel"
+        ) from exc
     return _Row(
         number, target, bool(image), CLASS_WORDS[word] if word else None,
         values.get("case_id", ""), values.get("scanner", ""), mpp,
@@ -184,7 +188,7 @@ def _from_images(rows: list[_Row], recipe: Recipe) -> Patches:
     """Return the patches of one case's images; their stains are estimated together."""
     pixels = [_image(r) for r in rows]
     mpps = [_image_mpp(r) for r in rows]
-    model = stain.estimate(pixels, float(np.median(mpps)), StainSettings())
+    model = stain.estimate(pixels, float(np.median(mpps)), Settings().stain)
     cuts = [_tiles(p, m, recipe.window, r) for p, m, r in zip(pixels, mpps, rows, strict=True)]
     rgb = np.concatenate(cuts)
     label = np.concatenate([np.full(len(c), r.label) for c, r in zip(cuts, rows, strict=True)])
@@ -249,21 +253,22 @@ def _from_phantom(row: _Row, recipe: Recipe) -> Patches:
     slides = sorted(row.path.glob("*.svs"))
     if not slides:
         raise InputError(f"{row.path} holds truth and no slide", "Run `her2path phantom` again")
-    table = pq.read_table(row.path / "truth.parquet")
-    table = table.rename_columns(["cell_id" if n == "cell_index" else n for n in table.column_names])
+    table = _with_ids(pq.read_table(row.path / "truth.parquet"))
     ref = SlideRef(str(slides[0]), mpp=row.mpp)
     with open_slide(ref) as slide:
         small = _sample(slide.read, slide.info.width_px, slide.info.height_px, slide.info.mpp)
-        model = stain.estimate(small, slide.info.mpp, StainSettings())
+        model = stain.estimate(small, slide.info.mpp, Settings().stain)
     names = (row.case or row.path.name, row.scanner or row.path.name)
     return _from_cells(ref, table, model, names, row.label, recipe)
 
 
-def _sample(read: Callable[..., NDArray[np.uint8]], width: int, height: int, mpp: float
-            ) -> list[NDArray[np.uint8]]:
-    """Read the boxes that the stain is estimated from, everything taken to be tissue."""
-    from her2path.geometry import Box
+def _with_ids(truth: pa.Table) -> pa.Table:
+    names = {"cell_index": "cell_id"}
+    return truth.rename_columns([names.get(n, n) for n in truth.column_names])
 
+
+def _sample(read: Read, width: int, height: int, mpp: float) -> list[NDArray[np.uint8]]:
+    """Read the boxes that the stain is estimated from, everything taken to be tissue."""
     mask = np.ones((max(1, height // 32), max(1, width // 32)), bool)
     boxes = stain.sample_boxes(mask, mpp * 32, mpp, Settings().stain)
     whole = Box(0, 0, width, height)
@@ -301,8 +306,6 @@ def from_phantom_pixels(
     names : (case, scanner)
     recipe : Recipe
     """
-    from her2path.geometry import Box
-
     height, width = rgb.shape[:2]
 
     def read(box: Box) -> NDArray[np.uint8]:
@@ -310,13 +313,12 @@ def from_phantom_pixels(
         xs = np.clip(np.arange(box.x0, box.x1), 0, width - 1)
         return rgb[ys[:, None], xs]
 
-    model = stain.estimate(_sample(read, width, height, mpp), mpp, StainSettings())
-    table = truth.rename_columns(["cell_id" if n == "cell_index" else n for n in truth.column_names])
-    return _around_cells(read, mpp, table, model, names, None, recipe)
+    model = stain.estimate(_sample(read, width, height, mpp), mpp, Settings().stain)
+    return _around_cells(read, mpp, _with_ids(truth), model, names, None, recipe)
 
 
 def _around_cells(
-    read: Callable[..., NDArray[np.uint8]],
+    read: Read,
     mpp: float,
     table: pa.Table,
     model: StainModel,

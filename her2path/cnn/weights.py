@@ -46,7 +46,9 @@ def weights_path(model: str | Path) -> Path:
         raise UsageError(f"{path} is no safetensors file", _NO_PICKLES)
     if path.suffix == ".safetensors":
         return path
-    return path.with_suffix(".safetensors") if path.suffix == ".json" else Path(f"{path}.safetensors")
+    if path.suffix == ".json":
+        return path.with_suffix(".safetensors")
+    return Path(f"{path}.safetensors")
 
 
 def check_model(model: str | Path) -> tuple[Path, Card]:
@@ -121,6 +123,6 @@ def load_arrays(path: Path) -> Arrays:
     _check_header(path)
     try:
         found: Arrays = safetensors_numpy.load(path.read_bytes())
-    except Exception as exc:  # noqa: BLE001 - the library has its own error class, and raises others
+    except Exception as exc:  # the library raises its own class and others
         raise InputError(f"{path} is damaged ({exc})", "Get the model again") from exc
     return found

@@ -371,7 +371,7 @@ class _Night:
             out=self.store.slide(e.folder).out.absolute(), settings=settings_for(e, self.settings),
             annotations=e.annotations, ish=e.ish, pseudonymise=how.pseudonymise,
             qupath_crop=how.qupath_crop, overwrite=how.overwrite, scheduler=how.scheduler,
-            faces=how.faces.slide,
+            faces=how.faces.slide, report=how.faces.case is not None,
         )  # fmt: skip
 
     def _prove(self, scheduler: str) -> None:

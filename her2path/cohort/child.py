@@ -118,6 +118,7 @@ def _answer(job: Job, pipe: Connection) -> tuple[Any, ...]:
         stage = name
         pipe.send(("progress", job.index, name, done, total, megapixels))
 
+    tick(stage, 0, 1, 0.0)
     try:
         return ("done", job.index, job.task.run(tick))
     except Exception as exc:  # noqa: BLE001 - one slide's fault must not cost the others

@@ -57,7 +57,9 @@ def safe_name(name: str) -> str:
     """
     clean = _UNSAFE.sub("_", name).strip("._-")
     tame = clean[:MAX_NAME] or "slide"
-    if tame == name and tame.split(".")[0].casefold() not in _RESERVED:
+    if tame.split(".")[0].casefold() in _RESERVED:
+        tame = f"x-{tame}"
+    if tame == name:
         return tame
     # file names need not be Unicode: what is not stays distinct all the same
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
@@ -168,7 +170,7 @@ def _entry(row: int, values: dict[str, str], base: Path, problems: list[str]) ->
         except (OSError, ValueError):  # a name that is too long, or holds what no name may
             there = False
         if not there:
-            complain(f"{column} {text!r} does not exist")
+            complain(f"{column} {one_line(text, 100)!r} does not exist")
             return None
         return path.absolute()
 

@@ -32,6 +32,9 @@ THREAD_MB = 800
 LOOK_S = 0.25
 #: longest wait for a child that was told to end
 FAREWELL_S = 5.0
+#: longest wait for a process to start, seconds
+STARTING_S = 120.0
+STARTING = "starting"
 
 Tell = Callable[[int, str, int, int, float], None]
 
@@ -94,11 +97,11 @@ class _Child:
         theirs.close()
         self.job: Job | None = None
         self.alone = False
-        self.stage = "starting"
+        self.stage = STARTING
         self.since = 0.0
 
     def give(self, job: Job, alone: bool) -> None:
-        self.job, self.alone, self.stage = job, alone, "starting"
+        self.job, self.alone, self.stage = job, alone, STARTING
         self.since = time.monotonic()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             # a child that has died is found by its watcher
@@ -111,6 +114,11 @@ class _Child:
         except psutil.Error:
             return 0.0
         return float(found.rss - getattr(found, "shared", 0)) / (1 << 20)
+
+    def late(self, limit_s: float) -> bool:
+        """Tell whether the job takes too long; the process itself may take its time to start."""
+        allowed = limit_s + (STARTING_S if self.stage == STARTING else 0.0)
+        return self.job is not None and time.monotonic() - self.since > allowed
 
     def bury(self) -> None:
         self.process.kill()
@@ -190,8 +198,7 @@ class Pool:
                 yield from self._hear(child)
             if child.job is not None and gone:
                 yield self._lost(child, _how_it_died(child.process.exitcode))
-            late = time.monotonic() - child.since > self.budget.timeout_s
-            if child.job is not None and late:
+            if child.job is not None and child.late(self.budget.timeout_s):
                 limit = f"{self.budget.timeout_s:g} s"
                 yield self._lost(child, f"took longer than {limit} (stream.timeout_s)")
 
@@ -202,6 +209,8 @@ class Pool:
             except (EOFError, OSError):
                 return
             if word == "progress":
+                if child.stage == STARTING:
+                    child.since = time.monotonic()
                 child.stage = rest[0]
                 self.tell(index, *rest)
                 continue

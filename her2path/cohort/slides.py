@@ -53,12 +53,14 @@ class SlideTask:
     qupath_crop: bool = False
     overwrite: bool = False
     scheduler: str | None = None
+    threads: int = 0
     faces: Callable[[Path], None] | None = None
+    #: whether `faces` makes a report, which an earlier run may have left out
+    report: bool = False
 
     def with_threads(self, threads: int) -> Task:
         """Return the same task for so many threads."""
-        stream = self.settings.stream.model_copy(update={"workers": threads})
-        return replace(self, settings=self.settings.model_copy(update={"stream": stream}))
+        return replace(self, threads=threads)
 
     def run(self, tick: Tick) -> dict[str, Any]:
         """Score the slide; return ``fresh`` and the figures of its row."""
@@ -71,15 +73,20 @@ class SlideTask:
             qupath_crop=self.qupath_crop,
             scheduler=self.scheduler,
             slide_id=self.slide_id,
+            threads=self.threads,
             # with counts the report waits for them
             faces=None if self.ish is not None else self.faces,
         )
         bring_back(RunStore(self.out))
         done = score_slide(self.slide, self.out, self.settings, self.annotations, options, tick)
         tick("adding ISH", 0, 1, 0.0)
-        added = add_ish(RunStore(self.out), self.ish, self.case_id, self.settings, self.faces)
+        store = RunStore(self.out)
+        added = add_ish(store, self.ish, self.case_id, self.settings, self.faces)
+        if self.report and self.faces is not None and not store.report_path.is_file():
+            tick("reporting", 0, 1, 0.0)
+            self.faces(self.out)
         (self.out / STALE).unlink(missing_ok=True)
-        result = RunStore(self.out).result()
+        result = store.result()
         return {"status": result.status, "fresh": done.fresh or added, "figures": figures(result)}
 
 

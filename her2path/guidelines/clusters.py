@@ -74,14 +74,18 @@ def _sorted_grid(x: np.ndarray, y: np.ndarray, link: float) -> tuple[np.ndarray,
     side = link * (1 + 1e-9)
     col = np.floor((x - x.min()) / side).astype(np.int64) + 1
     row = np.floor((y - y.min()) / side).astype(np.int64) + 1
-    width = int(col.max()) + 3
-    key = row * width + col
-    order = np.lexsort((y, x, key))
+    width, height = int(col.max()) + 3, int(row.max()) + 3
+    key = (row + 1) * width + col
+    order = np.argsort(key, kind="stable")
     key = key[order]
     spans = np.empty((len(x), 6), dtype=np.int64)
+    # a table of every square's first cell, unless the cells are far too sparse for one
+    dense = width * height <= 16 * len(x) + 1_000_000
+    first = np.searchsorted(key, np.arange(width * height + 1)) if dense else None
     for s, dy in enumerate((-1, 0, 1)):
-        spans[:, 2 * s] = np.searchsorted(key, key + dy * width - 1, "left")
-        spans[:, 2 * s + 1] = np.searchsorted(key, key + dy * width + 1, "right")
+        low, high = key + dy * width - 1, key + dy * width + 2
+        spans[:, 2 * s] = np.searchsorted(key, low) if first is None else first[low]
+        spans[:, 2 * s + 1] = np.searchsorted(key, high) if first is None else first[high]
     return order, spans
 
 

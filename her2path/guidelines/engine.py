@@ -253,6 +253,7 @@ def _decide(rule_set: RuleSet, mix: Mix, settings: ScoreSettings, ish: str | Non
     return Score.model_validate(
         {
             "guideline": rule_set.name,
+            "title": rule_set.title,
             "ihc": rule.score,
             "substate": rule.substate,
             "rule": rule_words(rule_set, index, mix, limits),
@@ -265,6 +266,7 @@ def _decide(rule_set: RuleSet, mix: Mix, settings: ScoreSettings, ish: str | Non
             "cells": total,
             "h_score": 100 * int(mix.counts[0] @ _INTENSITIES) / total,
             "noise_floor": settings.noise_floor,
+            "ish_status": ish,
             "clusters": _cluster_sizes(mix),
         }
     )

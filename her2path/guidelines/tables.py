@@ -64,7 +64,7 @@ def column(table: Any, name: str) -> np.ndarray:
 
 def pattern_column(table: Any) -> np.ndarray:
     """Return a table's ``pattern`` column as int8 codes; see `pattern_codes`."""
-    values = table["pattern"] if "pattern" in column_names(table) else None
+    values: Any = table["pattern"] if "pattern" in column_names(table) else None
     if hasattr(values, "combine_chunks") and str(values.type).startswith("dictionary"):
         # a dictionary holds every pattern once: only its few words are compared
         parts = [_decoded(chunk) for chunk in getattr(values, "chunks", [values])]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from her2path.errors import UsageError
-from her2path.guidelines.engine import score
+from her2path.guidelines.engine import mix_of, score, score_settings
 from her2path.guidelines.load import get_rule_set, names
+from her2path.results import Score
+from her2path.schema import PATTERNS
 from her2path.settings import ScoreSettings, Settings
 
 __all__ = ["what_if"]
@@ -40,22 +42,37 @@ def what_if(
     NotEvaluable
         Without any tumour cell.
     """
-    return [_row(table, name, settings, ish_status) for name in names()]
+    chosen = score_settings(settings)
+    plain = next(r for r in map(get_rule_set, names()) if not r.needs_clusters)
+    tally = mix_of(table, plain, chosen).counts[0]
+    counts = {p: int(k) for p, k in zip(PATTERNS, tally, strict=True)}
+    clusters, reason = _clusters(table, chosen)
+    rows = []
+    for name in names():
+        rule_set = get_rule_set(name)
+        row = {"guideline": name, "title": rule_set.title, "year": rule_set.year}
+        if rule_set.needs_clusters and clusters is None:
+            empty = dict.fromkeys(("ihc", "substate", "category", "rule"))
+            rows.append(row | empty | {"flags": [], "reason": reason})
+        else:
+            found = score(counts, rule_set, chosen, clusters=clusters, ish_status=ish_status)
+            rows.append(row | _found(found))
+    return rows
 
 
-def _row(
-    table: Any, name: str, settings: Settings | ScoreSettings | None, ish: str | None
-) -> dict[str, Any]:
-    rule_set = get_rule_set(name)
-    row: dict[str, Any] = {"guideline": name, "title": rule_set.title, "year": rule_set.year}
-    empty = dict.fromkeys(("ihc", "substate", "category", "rule"))
+def _clusters(table: Any, settings: ScoreSettings) -> tuple[dict[str, int] | None, str | None]:
+    """Return the largest clusters by intensity, or why there are none."""
+    rule_set = next(r for r in map(get_rule_set, names()) if r.needs_clusters)
     try:
-        found = score(table, rule_set, settings, ish_status=ish)
+        sizes = mix_of(table, rule_set, settings).clusters
     except UsageError as exc:
-        if not rule_set.needs_clusters:
-            raise
-        return row | empty | {"flags": [], "reason": str(exc)}
-    return row | {
+        return None, str(exc)
+    assert sizes is not None  # the rule set asks for them
+    return {n: int(sizes[0, k]) for k, n in enumerate(("faint", "moderate", "intense"), 1)}, None
+
+
+def _found(found: Score) -> dict[str, Any]:
+    return {
         "ihc": found.ihc,
         "substate": found.substate,
         "category": found.category,

@@ -8,7 +8,7 @@ that a user's rule set can carry the wording of a template that we have not seen
 from __future__ import annotations
 
 from her2path.guidelines.engine import Guideline
-from her2path.guidelines.load import get_rule_set
+from her2path.guidelines.load import get_rule_set, names
 from her2path.guidelines.trace import FLAGS
 from her2path.results import Score
 from her2path.schema import csv_category
@@ -29,7 +29,7 @@ def report_text(
     score : Score
         The score.
     guideline : str, path or RuleSet, optional
-        The rule set, where it is not a shipped one.
+        The rule set, where it is not a shipped one; without it there are no comments.
     ish_status : str, optional
         The ISH status, to be printed.
 
@@ -38,15 +38,23 @@ def report_text(
     list of str
         First the score with its guideline and rule, then ISH, category, comments and flags.
     """
-    rule_set = get_rule_set(guideline if guideline is not None else score.guideline)
-    lines = [f"HER2 IHC score: {score.ihc} ({rule_set.title}; {score.rule})"]
+    title, texts = _rule_set_words(score, guideline)
+    lines = [f"HER2 IHC score: {score.ihc} ({title}; {score.rule})"]
     if ish_status is not None:
         lines.append(f"HER2 ISH: {ish_status.replace('_', ' ')}")
     lines.append(_category_line(score.category))
-    comments = [rule_set.comments.get(key) for key in _keys(score)]
+    comments = [texts.get(key) for key in _keys(score)]
     lines += [f"Comment: {text}" for text in comments if text]
     lines += [f"Note ({code}): {FLAGS.get(code, 'see the rule set')}" for code in score.flags]
     return lines
+
+
+def _rule_set_words(score: Score, guideline: Guideline | None) -> tuple[str, dict[str, str]]:
+    """Return title and comments; a stored score of a user's rule set still has its title."""
+    if guideline is None and score.guideline not in names():
+        return str(score.model_dump().get("title", score.guideline)), {}
+    rule_set = get_rule_set(guideline if guideline is not None else score.guideline)
+    return rule_set.title, rule_set.comments
 
 
 def _keys(score: Score) -> list[str]:

@@ -10,44 +10,47 @@ from numpy.typing import NDArray
 from her2path.heterogeneity.diversity import gini, rao, shannon, simpson
 from her2path.heterogeneity.table import Points
 from her2path.settings import Settings
-from her2path.spatial.blocks import Blocks, interval, make_blocks
+from her2path.spatial.blocks import Blocks, hidden_variance, interval, make_blocks
 from her2path.spatial.tiling import square_ids
 from her2path.spatial.variogram import Variogram
 
 __all__ = ["block_side_um", "cell_blocks", "cell_intervals", "class_counts", "moran_interval"]
 
 Float = NDArray[np.float64]
-#: with fewer blocks the side is not stretched further
-ENOUGH_BLOCKS = 12
+#: stretch a block to so many ranges while at least so many blocks remain
+STRETCH = ((6.0, 25), (3.0, 12))
 
 
-def block_side_um(points: Points, variogram: Variogram | None, settings: Settings) -> float:
-    """Return the side of a block: twice the range of the correlation, where the tissue allows it.
+def block_side_um(
+    points: Points, variogram: Variogram | None, settings: Settings
+) -> tuple[float, float]:
+    """Return a block's side, and the share of variance that its borders still hide.
 
-    At least ``heterogeneity.interval_block_um``; a longer range stretches it as long as 12 blocks
-    with tumour remain.
+    Blocks must be far wider than the range of the correlation, or what leaks over their borders
+    makes intervals too narrow; and there must be enough of them. From
+    ``heterogeneity.interval_block_um`` the side is stretched towards six ranges while 25 blocks
+    with tumour remain, then towards three while 12 remain.
     """
     side = settings.heterogeneity.interval_block_um
-    if variogram is None or not points.located:
-        return side
-    no_range = variogram.range_um is None
-    if no_range and variogram.reason == "no spatial structure":
-        return side
-    reach = settings.heterogeneity.variogram_um if no_range else float(variogram.range_um or 0.0)
+    if variogram is None or not points.located or variogram.reason == "no spatial structure":
+        return side, 0.0
+    # a range beyond the longest lag is at least that long
+    reach = variogram.range_um or settings.heterogeneity.variogram_um
     x, y = points.at()
-    while side < 2 * reach:
-        wider = min(2 * reach, side * 1.25)
-        if np.unique(square_ids(x, y, wider)).size < ENOUGH_BLOCKS:
-            break
-        side = wider
-    return side
+    for ranges, enough in STRETCH:
+        while side < ranges * reach:
+            wider = min(ranges * reach, side * 1.25)
+            if np.unique(square_ids(x, y, wider)).size < enough:
+                break
+            side = wider
+    return side, hidden_variance(reach, side)
 
 
-def cell_blocks(points: Points, side_um: float, settings: Settings) -> Blocks:
+def cell_blocks(points: Points, side_um: float, leak: float, settings: Settings) -> Blocks:
     """Return blocks over the cells: squares, or the areas where there are no positions."""
     draws = settings.heterogeneity.interval_draws
     if points.located:
-        return make_blocks(square_ids(*points.at(), side_um), draws, settings.seed)
+        return make_blocks(square_ids(*points.at(), side_um), draws, settings.seed, leak)
     return make_blocks(points.area, draws, settings.seed)
 
 

@@ -1,8 +1,8 @@
 """Virtual biopsy: what needle cores from this tumour would have said.
 
 Cores are rectangles at random places (a random tumour cell is the centre) and random angles; each
-is cut across into areas that share the stretch of tumour in it equally. The cells of all cores of a biopsy are pooled for the score; the
-areas are read one by one for heterogeneity.
+is cut across into areas that share the stretch of tumour in it equally. The cells of all cores of
+a biopsy are pooled for the score; the areas are read one by one for heterogeneity.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from her2path.heterogeneity.verdicts import pooled_verdict
 from her2path.results import Heterogeneity, Score
 from her2path.schema import PATTERNS, SCORES
 from her2path.settings import Settings
-from her2path.spatial.blocks import Blocks, interval, make_blocks, t_quantile
+from her2path.spatial.blocks import Blocks, interval, make_blocks, widening
 from her2path.spatial.ripley import pair_counts
 from her2path.spatial.tiling import square_ids
 from her2path.spatial.variogram import fit_variogram
@@ -55,6 +55,8 @@ class Sample:
         Patterns that are positive.
     pattern_type : str or None
         Homogeneous, clustered, mosaic, scattered, where it was measured.
+    leak : float
+        Share of variance that the blocks' borders hide.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Sample:
     area_patterns: Int
     positive: tuple[str, ...]
     pattern_type: str | None = None
+    leak: float = 0.0
 
     @property
     def counts(self) -> Int:
@@ -113,7 +116,7 @@ def sample(
     patterns = points.area_patterns()
     if points.pattern is None or patterns is None or points.n == 0:
         raise ManifestError(f"sample {name!r} has no tumour cells with a pattern", "Leave it out")
-    side = _side(points, heterogeneity, settings)
+    side, leak = _side(points, heterogeneity, settings)
     label = square_ids(*points.at(), side) if points.located else points.area
     block = np.unique(label, return_inverse=True)[1].ravel()
     flat = block * len(PATTERNS) + points.pattern
@@ -137,17 +140,20 @@ def sample(
         area_patterns=patterns,
         positive=positive,
         pattern_type=None if heterogeneity is None else heterogeneity.pattern.type,
+        leak=leak,
     )
 
 
-def _side(points: Points, known: Heterogeneity | None, settings: Settings) -> float:
-    """Return the side of the bootstrap's blocks: as measured already, or by the variogram."""
+def _side(
+    points: Points, known: Heterogeneity | None, settings: Settings
+) -> tuple[float, float]:
+    """Return side and hidden variance of the blocks: as measured already, or by the variogram."""
     measured = getattr(known, "intervals", None) or {}
     if measured.get("block_um") is not None:
-        return float(measured["block_um"])
+        return float(measured["block_um"]), float(measured["hidden_variance"])
     k = int(points.positive.sum())
     if not points.located or points.n < 3 or k in (0, points.n):
-        return settings.heterogeneity.interval_block_um
+        return settings.heterogeneity.interval_block_um, 0.0
     rules = settings.heterogeneity
     pairs = pair_counts(
         *points.at(), points.positive, rules.variogram_um, rules.variogram_lag_um, settings.seed
@@ -290,7 +296,8 @@ def _blocks(group: Sequence[Sample], settings: Settings, stream: int) -> tuple[B
     sums = np.concatenate([s.blocks for s in group]).astype(float)
     draws = settings.heterogeneity.interval_draws
     seed = int(np.random.SeedSequence([settings.seed, stream]).generate_state(1)[0])
-    return make_blocks(np.arange(sums.shape[0]), draws, seed), sums
+    leak = max(s.leak for s in group)
+    return make_blocks(np.arange(sums.shape[0]), draws, seed, leak), sums
 
 
 def _facts(group: Sequence[Sample], settings: Settings) -> dict[str, Any]:
@@ -362,7 +369,7 @@ def _changes(
     reason = one.reason or two.reason
     drawn = None if reason else (one.drawn(sums_one), two.drawn(sums_two))
     fewest = min(one.count, two.count)
-    widen = t_quantile(fewest) / 1.96 * math.sqrt(fewest / (fewest - 1)) if fewest > 1 else 1.0
+    widen = widening(fewest, max(one.leak, two.leak))
     out: dict[str, Any] = {}
     for name, (of, limit) in _measures(positive).items():
         change = float(

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path import guidelines
+from her2path.errors import SettingsError
 from her2path.heterogeneity.areas import AreaRules, AreaTable, area_table, in_band
 from her2path.heterogeneity.bands import (
     block_side_um,
@@ -130,8 +131,8 @@ def _measured(
     areas = _areas(points, regions, rules)
     pattern = _pattern(points, settings)
     pairs, variogram = _pairs(points, pattern, settings)
-    side = block_side_um(points, variogram, settings)
-    blocks = cell_blocks(points, side, settings)
+    side, leak = block_side_um(points, variogram, settings)
+    blocks = cell_blocks(points, side, leak, settings)
     verdict = None if areas is None else area_verdict(points, areas, rules, ihc)
     band = None if areas is None else in_band(areas, rules)
     positive_kind = None if areas is None else np.array([k == "positive" for k in areas.kind], bool)
@@ -168,7 +169,9 @@ def _measured(
 def _ihc(points: Points, settings: Settings, score: Score | str | None) -> str | None:
     """Return the IHC score: given, or by the guideline from the cells."""
     if isinstance(score, str):
-        return score if score in SCORES else None
+        if score not in SCORES:
+            raise SettingsError(f"{score!r} is no IHC score", f"Valid: {', '.join(SCORES)}")
+        return score
     if score is not None:
         return score.ihc
     if points.basis == "ish":
@@ -289,7 +292,7 @@ def _intervals(
 ) -> dict[str, Any]:  # fmt: skip
     out: dict[str, Any] = cell_intervals(points, blocks)
     if areas is not None and band is not None:
-        over = _area_blocks(points, areas, side_um, settings)
+        over = _area_blocks(points, areas, (side_um, blocks.leak), settings)
         out |= area_intervals(areas, band, over)
         out["areas_reason"] = over.reason
     out["moran_i"] = None
@@ -302,20 +305,24 @@ def _intervals(
         "level": 0.95,
         "block_um": side_um if points.located else None,
         "blocks": blocks.count,
+        "hidden_variance": blocks.leak,
         "draws": int(blocks.times.shape[0]),
         "reason": blocks.reason,
     }
 
 
-def _area_blocks(points: Points, areas: AreaTable, side_um: float, settings: Settings) -> Blocks:
+def _area_blocks(
+    points: Points, areas: AreaTable, how: tuple[float, float], settings: Settings
+) -> Blocks:
     """Return blocks of areas: areas whose mean cell position shares a square are drawn together."""
     draws, size = settings.heterogeneity.interval_draws, len(areas.names)
+    side_um, leak = how
     if not points.located or points.area_kind == "given":
         return make_blocks(np.arange(size), draws, settings.seed)
     inside = points.area >= 0
     number = np.maximum(1, np.bincount(points.area[inside], minlength=size))
     x, y = (np.bincount(points.area[inside], v[inside], size) / number for v in points.at())
-    return make_blocks(square_ids(x, y, side_um), draws, settings.seed)
+    return make_blocks(square_ids(x, y, side_um), draws, settings.seed, leak)
 
 
 def _between(points: Points, areas: AreaTable | None) -> dict[str, Any] | None:

@@ -134,15 +134,19 @@ def ring_lengths(r: F64) -> F64:
 
 
 @njit(cache=True, nogil=True)
-def first_guess(data: tuple, p: F64, a: F64, exists: F64) -> None:
-    """Start: a shared line goes to the cell with more line around it, halves in a tie."""
+def first_guess(data: tuple, own: F64, p: F64, a: F64, exists: F64) -> None:
+    """Start: a shared line goes to the cell with more line around it, halves in a tie.
+
+    How much line is around a cell is asked of its `own` (N, RAYS) readings alone, which keeps
+    the reach short.
+    """
     m, weight, sd, partner, overlap, _, _ = data
     closed = np.empty(m.shape[0])
     for i in range(m.shape[0]):
         lined, total = 0.0, 1e-9
         for k in range(RAYS):
             total += weight[i, k]
-            lined += weight[i, k] if m[i, k] > 2.5 * sd[i, k] else 0.0
+            lined += weight[i, k] if own[i, k] > 2.5 * sd[i, k] else 0.0
         closed[i] = (0.02 + lined / total) ** 3
     for i in range(m.shape[0]):
         total, count = 0.0, 0.0
@@ -264,7 +268,10 @@ def ring_posterior(odds: F64, switch: float, out: F64) -> float:
         h2, h3 = move * g0 + stay * o * g2, move * g1 + stay * o * g3
         scale = h0 + h1 + h2 + h3
         after[k, 0], after[k, 1], after[k, 2], after[k, 3] = (
-            h0 / scale, h1 / scale, h2 / scale, h3 / scale,
+            h0 / scale,
+            h1 / scale,
+            h2 / scale,
+            h3 / scale,
         )
         log_scale += np.log(scale)
     every = np.log(after[0, 0] + after[0, 3]) + log_scale
@@ -300,47 +307,65 @@ def share_reading(m: F64, partner: I32, overlap: F64) -> F64:
 
 @njit(cache=True, nogil=True)
 def summarise(
-    data: tuple, state: tuple, proof: tuple, lines: tuple, ring: tuple, limits: tuple, out: F64
+    data: tuple, states: tuple, proof: tuple, lines: tuple, ring: tuple, blur: tuple, out: F64
 ) -> None:
-    """Write (N, 9): OD, OD of the ring, mass, completeness, width, -, shared, corner, unsure."""
-    m, weight, _, partner, overlap, _, least = data
-    p, a, exists = state
+    """Write the results of each cell.
+
+    Parameters
+    ----------
+    data : as in `sweep`
+    states : the neighbours' state (one sweep older, which keeps the reach short) and the own one
+    proof : known, floor (see `sweep`)
+    lines : crest OD and full width (µm) of each ray's line
+    ring : length of border of each ray (µm) and junction
+    blur : full width of the blur (µm), and the integral of a Gaussian of width and height 1
+    out : (N, 10) OD, OD over the ring, mass, completeness, width, (cytoplasm), shared share,
+        junction share, 1 where uncertain, (evidence); those in brackets are left alone
+    """
+    m, weight, _, partner, overlap, _, _ = data
+    (other_p, other_a, other_exists), (p, a, exists) = states
     known, floor = proof
-    crest, width = lines
-    length, junction = ring
-    blur_um, gauss = limits
     for i in range(m.shape[0]):
-        around, stained, shared, corner, open_ = 0.0, 0.0, 0.0, 0.0, 0.0
-        peak, mass, wide, trust = 0.0, 0.0, 0.0, 0.0
+        around, stained, shared, corner, open_ = 1e-9, 0.0, 0.0, 0.0, 0.0
+        sums = np.zeros(4)
         for k in range(RAYS):
-            w = length[i, k]
-            around += w
-            stained += w * p[i, k]
-            corner += w * junction[i, k]
-            link = partner[i, k]
+            length = ring[0][i, k]
+            around += length
+            stained += length * p[i, k]
+            corner += length * ring[1][i, k]
             others = 0.0
-            if link >= 0:
-                shared += w
-                j = link // RAYS
-                others = overlap[i, k] * exists[j] * p[j, link % RAYS] * a[j]
-            if known[i, k] < 1.0 and others > 3.0 * max(a[i], least[i]):
-                open_ += w
+            if partner[i, k] >= 0:
+                j, s = partner[i, k] // RAYS, partner[i, k] % RAYS
+                shared += length
+                others = overlap[i, k] * other_exists[j] * other_p[j, s] * other_a[j]
+            if known[i, k] < 1.0 and others > 3.0 * max(a[i], floor[i]):
+                open_ += length
             own = a[i] / (a[i] + others) if a[i] > 0 else 0.0
-            v = w * weight[i, k] * p[i, k] * own * own
-            peak += v * crest[i, k]
-            mass += v * max(m[i, k], 0.0)
-            wide += v * width[i, k]
-            trust += v
-        around = max(around, 1e-9)
+            v = length * weight[i, k] * p[i, k] * own * own
+            sums[0] += v * lines[0][i, k]
+            sums[1] += v * max(m[i, k], 0.0)
+            sums[2] += v * lines[1][i, k]
+            sums[3] += v
         out[i, 6], out[i, 7] = shared / around, corner / around
-        out[i, 8] = 1.0 if open_ > 0.4 * around else 0.0
-        if exists[i] < 0.5 or a[i] < floor[i] or trust <= 0 or peak <= 0:
+        out[i, 8] = 1.0 if open_ > 0.3 * around else 0.0
+        if exists[i] < 0.5 or a[i] < floor[i] or sums[0] <= 0 or sums[1] <= 0:
             continue
-        blurred = wide / trust
-        sharp = np.sqrt(max(blurred * blurred - blur_um * blur_um, 0.16 * blurred * blurred))
-        shape = min(peak / max(mass, 1e-9) * blurred, 1.2 / gauss) / max(sharp, 0.2)
-        out[i, 0] = a[i] * shape
-        out[i, 2] = a[i]
-        out[i, 3] = stained / around
-        out[i, 1] = out[i, 0] * out[i, 3]
-        out[i, 4] = sharp
+        _write_stained(a[i], stained / around, sums, blur, out[i])
+
+
+@njit(cache=True, nogil=True)
+def _write_stained(own: float, share: float, sums: F64, blur: tuple, out: F64) -> None:
+    """Write OD, mass, completeness and width of a stained cell.
+
+    The crest before the scanner's blur is what a line of that mass would have, were its width
+    the blurred width less the blur's (in squares); its shape is taken as it was read.
+    """
+    blur_um, gauss = blur
+    wide = sums[2] / sums[3]
+    sharp = np.sqrt(max(wide * wide - blur_um * blur_um, 0.16 * wide * wide))
+    shape = min(sums[0] / sums[1] * wide, 1.2 / gauss) / max(sharp, 0.2)
+    out[0] = own * shape
+    out[2] = own
+    out[3] = share
+    out[1] = out[0] * share
+    out[4] = sharp

@@ -17,6 +17,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
+BOOL = NDArray[np.bool_]
 
 #: samples across a line: -3.25 .. 3.25 µm in steps of 0.25 µm
 STEP_UM = 0.25
@@ -233,9 +234,7 @@ def near_nuclei(i: int, x: F64, y: F64, size: F64, bins: tuple, reach: float, ou
 
 
 @njit(cache=True, nogil=True)
-def edge_distance(
-    px: float, py: float, xy: tuple, near: I64, nucleus: F32, cap: float
-) -> float:
+def edge_distance(px: float, py: float, xy: tuple, near: I64, nucleus: F32, cap: float) -> float:
     """Return the distance from a point to the nearest edge of the nuclei `near`, at most cap."""
     x, y, largest = xy
     best = cap
@@ -252,13 +251,15 @@ def edge_distance(
 
 @njit(cache=True, nogil=True)
 def measure(
-    rgb: U8, luts: F32, factor: int, mpp: float, nuclei: tuple, ring: F32, found: tuple
+    rgb: U8, luts: F32, scale: tuple, nuclei: tuple, wanted: BOOL, ring: F32, found: tuple
 ) -> None:
     """Fill the raw columns of every cell.
 
-    `nuclei` = (x, y, radii) and `ring` in analysis pixels; `found` = the output arrays
-    (line_r, mass, crest, fwhm, ridge, edge: (N, RAYS) each in float32; cytoplasm, noise: (N,)).
+    `scale` = (factor, mpp); `nuclei` = (x, y, radii) and `ring` in analysis pixels; `found` = the
+    output arrays (line_r, mass, crest, fwhm, ridge, edge: (N, RAYS) each in float32; cytoplasm,
+    noise: (N,)).
     """
+    factor, mpp = scale
     x, y, nucleus = nuclei
     line_r, mass, crest, fwhm, ridge, edge, cytoplasm, noise = found
     n_cells = x.size
@@ -280,6 +281,8 @@ def measure(
     red, blue = np.empty(RAYS), np.empty(RAYS)
     near = np.empty(512, np.int64)
     for i in range(n_cells):
+        if not wanted[i]:
+            continue
         x0, y0 = (x[i] + 0.5) * factor - 0.5, (y[i] + 0.5) * factor - 0.5
         ix, iy = int(np.floor(x0)), int(np.floor(y0))
         fx, fy = x0 - ix, y0 - iy
@@ -312,9 +315,12 @@ def measure(
             )
             turn = off * factor
             red[k], blue[k] = colour_rise(
-                rgb, iy, ix,
+                rgb,
+                iy,
+                ix,
                 (fy + radius[k] * SIN[k] + turn * ny[k], fx + radius[k] * COS[k] + turn * nx[k]),
-                (ny[k], nx[k]), 1.5 / mpp,
+                (ny[k], nx[k]),
+                1.5 / mpp,
             )
             line_r[i, k] = r * um
             mass[i, k], crest[i, k], fwhm[i, k] = line[MASS], line[CREST], line[FWHM]
@@ -331,9 +337,7 @@ def measure(
         if mpp < 0.4:  # subsampled chroma makes thin lines grey at coarser pixels
             drop_grey(red, blue, mass[i], crest[i])
         # where the nucleus fills its cell, the line's inner shoulders stand in
-        cytoplasm[i] = (
-            _ranked(inside[:n_inside], 0.5) if n_inside >= 4 else _ranked(shoulder, 0.5)
-        )
+        cytoplasm[i] = _ranked(inside[:n_inside], 0.5) if n_inside >= 4 else _ranked(shoulder, 0.5)
         for k in range(RAYS):
             before, after = (k + RAYS - 2) % RAYS, (k + 2) % RAYS
             texture[k] = _texture(profile[k], profile[before], profile[after])

@@ -11,6 +11,8 @@ neighbours before details are read.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,25 +23,26 @@ from her2path.settings import MembraneSettings
 __all__ = ["LINK_UM", "REACH_UM", "resolve"]
 
 F64 = NDArray[np.float64]
-Raw = dict[str, NDArray[np.generic]]
+Raw = dict[str, NDArray[Any]]
 
 #: neighbours' centres farther apart than this share no line
-LINK_UM = 26.0
+LINK_UM = 24.0
 #: how much one ray counts, sweep by sweep
-HEAT = (0.06, 0.10, 0.15, 0.20, 0.24, 0.27)
+HEAT = (0.10, 0.20, 0.27, 0.27)
 #: lines of one cell vary by this share of themselves (grains, breaks, slant cuts)
 SPREAD = 0.30
 #: probability that staining begins or ends between two rays
-SWITCH = 0.05
-#: a cell depends on cells within this (one link a sweep, and one for the links themselves)
-REACH_UM = LINK_UM * (len(HEAT) + 1)
+SWITCH = 0.08
+#: a cell depends on cells within this: one link a sweep, one for the first guess, and one for the
+#: links of the cells that the first guess looks at
+REACH_UM = LINK_UM * (len(HEAT) + 2)
 #: log odds of any staining against none, from which a cell is stained
 EVIDENCE = 6.0
 #: by how much of themselves EVIDENCE and the smallest mass fall in the company of cells that are
 #: stained alike: faint cells come together, false ones alone
-RELIEF, EASE = 0.9, 0.5
+RELIEF, EASE = 0.9, 0.6
 #: smallest mass (OD µm) of a stained line, and how far it must stand out of the texture
-LEAST, TEXTURE, BLUSH_UM = 0.035, 2.2, 1.2
+LEAST, TEXTURE, BLUSH_UM = 0.035, 2.6, 1.5
 #: share of a Gaussian's peak times its full width that is its integral
 GAUSS = 1.0645
 #: full width of the blur that is taken out of the lines (scanner, nominal), µm
@@ -83,8 +86,14 @@ def resolve(
 
 def _columns(table: F64) -> dict[str, NDArray[np.generic]]:
     names = (
-        "membrane_od", "membrane_od_ring", "membrane_mass", "completeness", "membrane_width_um",
-        "cytoplasm_od", "shared_fraction", "junction_fraction",
+        "membrane_od",
+        "membrane_od_ring",
+        "membrane_mass",
+        "completeness",
+        "membrane_width_um",
+        "cytoplasm_od",
+        "shared_fraction",
+        "junction_fraction",
     )
     found: dict[str, NDArray[np.generic]] = {
         name: table[:, c].astype(np.float32) for c, name in enumerate(names)
@@ -107,8 +116,10 @@ def _solve(raw: Raw, mpp_a: float) -> F64:
     state = np.empty(r.shape), np.empty(n), np.empty(n)
     known, evidence, floor = np.empty(r.shape), np.empty(n), np.empty(n)
     data = (m, weight, sd, partner, overlap, ghost, least)
-    _joint.first_guess(data, *state)
+    _joint.first_guess(data, unpack("line_mass", raw["line_mass"]), *state)
+    before = state
     for heat in HEAT:
+        before = state
         new = np.empty(r.shape), np.empty(n), np.empty(n)
         rule = (heat, SPREAD, SWITCH, EVIDENCE * heat / HEAT[-1], RELIEF, EASE)
         _joint.sweep(data, state, rule, (*new, known, evidence, floor))
@@ -116,8 +127,13 @@ def _solve(raw: Raw, mpp_a: float) -> F64:
     lines = (unpack("line_crest", raw["line_crest"]), unpack("line_width", raw["line_width"]))
     out = np.zeros((n, 10))
     _joint.summarise(
-        data, state, (known, floor), lines, (_joint.ring_lengths(r), junction),
-        (BLUR_UM, GAUSS), out,
+        data,
+        (before, state),
+        (known, floor),
+        lines,
+        (_joint.ring_lengths(r), junction),
+        (BLUR_UM, GAUSS),
+        out,
     )
     out[:, 5] = raw["cytoplasm_od"]
     out[:, 9] = evidence

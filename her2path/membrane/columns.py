@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -39,14 +41,15 @@ RAW_COLUMNS: tuple[Column, ...] = (
 _TYPES = {c.name: c.type for c in RAW_COLUMNS}
 
 
-def pack(name: str, values: NDArray[np.float32]) -> NDArray[np.int16] | NDArray[np.uint8]:
+def pack(name: str, values: NDArray[np.float32]) -> NDArray[np.generic]:
     """Return a measured column in fixed point, clipped to the type's range."""
     kind = np.int16 if _TYPES[name].value_type == pa.int16() else np.uint8
     info = np.iinfo(kind)
     counts = np.rint(values.astype(np.float64) / SCALES[name])
-    return np.clip(counts, info.min, info.max).astype(kind)
+    packed: NDArray[np.generic] = np.clip(counts, info.min, info.max).astype(kind)
+    return packed
 
 
-def unpack(name: str, counts: NDArray[np.integer]) -> NDArray[np.float64]:
+def unpack(name: str, counts: NDArray[Any]) -> NDArray[np.float64]:
     """Return a fixed-point column in its unit."""
     return counts.astype(np.float64) * SCALES[name]

@@ -22,6 +22,7 @@ def measure_rays(
     nuclei: Contours,
     borders: Borders,
     settings: MembraneSettings,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> dict[str, NDArray[np.generic]]:
     """Measure the DAB line along each cell's border at the slide's finest level.
 
@@ -41,6 +42,8 @@ def measure_rays(
         Their cells' borders, see `her2path.cells.grow_cells`.
     settings : MembraneSettings
         Nothing of it decides what is measured; cut-offs come later.
+    wanted : (N,) bool, optional
+        Cells to be measured (all by default); the others read 0.
 
     Returns
     -------
@@ -62,13 +65,13 @@ def measure_rays(
         _kernels.measure(
             np.ascontiguousarray(rgb),
             np.ascontiguousarray(luts, np.float32),
-            int(factor),
-            float(mpp),
+            (int(factor), float(mpp)),
             (
                 nuclei.x.astype(np.float64),
                 nuclei.y.astype(np.float64),
                 np.ascontiguousarray(nuclei.radii, np.float32),
             ),
+            np.ones(n, np.bool_) if wanted is None else wanted,
             np.ascontiguousarray(borders.radii, np.float32),
             (*rays, *cells),
         )

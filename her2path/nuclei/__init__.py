@@ -77,7 +77,7 @@ def find_nuclei(
     ValueError
         For planes of different shape or a pixel size that is not above 0.
     """
-    settings = settings or NucleiSettings()
+    settings = settings or NucleiSettings.model_validate({})
     if h.shape != d.shape or h.ndim != 2:
         raise ValueError(f"two planes of one shape are needed, not {h.shape} and {d.shape}")
     if not mpp > 0:
@@ -113,7 +113,8 @@ def typical_contrast(
         For an unknown detector.
     """
     exact = (tuple(np.ascontiguousarray(p, dtype=np.float32) for p in pair) for pair in planes)
-    return _detector(settings or NucleiSettings()).contrast(((h, d) for h, d in exact), mpp)
+    settings = settings or NucleiSettings.model_validate({})
+    return _detector(settings).contrast(((h, d) for h, d in exact), mpp)
 
 
 def _detector(settings: NucleiSettings) -> Detector:

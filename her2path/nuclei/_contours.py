@@ -11,6 +11,7 @@ from numba import njit
 
 __all__ = [
     "MEASURES",
+    "SIDE",
     "centroid",
     "draft_all",
     "long_over_short",
@@ -23,6 +24,8 @@ __all__ = [
     "trace",
 ]
 
+#: steps averaged on either side of an edge
+SIDE = 2
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 #: numbers about a contour: area in steps²; H inside, its standard deviation; DAB inside;
 #: H outside; DAB outside; H of the core; H of the rest; long over short axis
@@ -59,7 +62,9 @@ def sample(plane, at, table, out):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def trace(h, brown, level, cap, shape, work, radii, edges, walls):  # type: ignore[no-untyped-def]
+def trace(  # type: ignore[no-untyped-def]
+    h, brown, level, cap, shape, work, radii, edges, walls
+):
     """Find the star-convex contour around a point by dynamic programming over rays.
 
     Parameters
@@ -71,9 +76,9 @@ def trace(h, brown, level, cap, shape, work, radii, edges, walls):  # type: igno
     cap : float32
         The most that a pixel's distance from the level, or an edge, counts, OD.
     shape : float32 (8,)
-        First and last step of the contour, steps averaged on each side of the edge, weight of
-        earlier edges, weight of brown, cost of a step between rays (relative to the mean of the
-        rays' strongest edges), weight of growth, cap of an edge relative to `cap`.
+        First and last step of the contour, steps averaged on each side of the edge (`SIDE`),
+        weight of earlier edges, weight of brown, cost of a step between rays (relative to the mean
+        of the rays' strongest edges), weight of growth, cap of an edge relative to `cap`.
     work : float32 (3, K, J)
         Workspace.
     radii, edges, walls : float32 (K,)
@@ -86,29 +91,27 @@ def trace(h, brown, level, cap, shape, work, radii, edges, walls):  # type: igno
         The mean of the optimised gain, OD.
     """
     rays = h.shape[0]
-    first, last, side = int(shape[0]), int(shape[1]), int(shape[2])
+    first, last = int(shape[0]), int(shape[1])
     gain, drop, high = work[0], work[1], work[2]
-    inv = np.float32(1.0) / np.float32(side)
     peaks = np.float32(0)
+    zero = np.float32(0)
+    earlier, barrier, growth, top = shape[3], shape[4], shape[6], cap * shape[7]
+    count = last + 1 - first
     for k in range(rays):
-        line, lane = h[k], brown[k]
-        before = np.float32(0)
-        wall = np.float32(0)
-        peak = np.float32(0)
-        fill = np.float32(0)
-        for j in range(first, last + 1):
-            g = np.float32(0)
-            for i in range(side):
-                g += line[j - i] - line[j + 1 + i]
-            g *= inv
-            drop[k, j] = g
+        line, lane = h[k, first:], brown[k, first:]
+        lines, lanes, past = h[k, first - 1 :], brown[k, first + 1 :], drop[k, first:]
+        gains, highs = gain[k, first:], high[k, first:]
+        before, wall, peak, fill = zero, zero, zero, zero
+        for j in range(count):
+            # two steps on either side of the edge: inside minus outside
+            g = np.float32(0.5) * ((lines[j] - lines[j + 2]) + (line[j] - lines[j + 3]))
+            past[j] = g
             wall = max(wall, lane[j])
-            high[k, j] = max(wall, lane[j + 1], lane[j + side])
-            if j - side >= first:
-                before = max(before, drop[k, j - side])
+            highs[j] = max(wall, max(lanes[j], lanes[j + 1]))
+            if j >= SIDE:
+                before = max(before, past[j - SIDE])
             fill += min(max(line[j] - level, -cap), cap)
-            gain[k, j] = min(g, cap * shape[7]) - shape[3] * before - shape[4] * wall
-            gain[k, j] += shape[6] * fill
+            gains[j] = min(g, top) - earlier * before - barrier * wall + growth * fill
             peak = max(peak, g)
         peaks += peak
     cost = shape[5] * peaks / np.float32(rays)
@@ -130,21 +133,17 @@ def _closed_path(gain, first, last, cost, radii):  # type: ignore[no-untyped-def
     lead = rays // 4
     turn = rays + 2 * lead
     count = last + 1
-    now = np.full(count + 6, np.float32(-1e9))
-    new = np.full(count + 6, np.float32(-1e9))
-    came = np.zeros((turn, count), np.int32)
-    best = np.empty(count, np.float32)
+    # whole vectors of 8: a loop's scalar rest would cost more than the loop
+    wide = (count + 7) // 8 * 8
+    now = np.full(wide + 6, np.float32(-1e9))
+    new = np.full(wide + 6, np.float32(-1e9))
+    came = np.zeros((turn, wide), np.int32)
+    best = np.empty(wide, np.float32)
     for j in range(first, count):
         now[j + 3] = gain[0, j]
     for t in range(1, turn):
         row = gain[t % rays]
-        move = came[t]
-        for j in range(count):
-            best[j] = now[j + 3]
-        for m in range(1, 4):
-            penalty = cost * np.float32(m * m)
-            _offer(now[3 - m :], penalty, -m, best, move)
-            _offer(now[3 + m :], penalty, m, best, move)
+        _step(now, cost, best, came[t])
         for j in range(first, count):
             new[j + 3] = best[j] + row[j]
         now, new = new, now
@@ -163,13 +162,36 @@ def _closed_path(gain, first, last, cost, radii):  # type: ignore[no-untyped-def
 
 
 @_jit
-def _offer(totals, penalty, m, best, move):  # type: ignore[no-untyped-def]
-    """Take over what a move of m steps brings where it is better."""
-    for j in range(best.size):
-        value = totals[j] - penalty
-        better = value > best[j]
-        best[j] = value if better else best[j]
-        move[j] = m if better else move[j]
+def _step(now, cost, best, move):  # type: ignore[no-untyped-def]
+    """Write the best total that reaches each radius from the ray before, and the move it took."""
+    size = best.size
+    a, b, c, d, e, f, g = (
+        now[:size], now[1:], now[2:], now[3:], now[4:], now[5:], now[6:]
+    )
+    one, two, three = cost, cost * np.float32(4), cost * np.float32(9)
+    for j in range(size):
+        top = d[j]
+        m = np.int32(0)
+        v = c[j] - one
+        m = np.int32(-1) if v > top else m
+        top = max(v, top)
+        v = e[j] - one
+        m = np.int32(1) if v > top else m
+        top = max(v, top)
+        v = b[j] - two
+        m = np.int32(-2) if v > top else m
+        top = max(v, top)
+        v = f[j] - two
+        m = np.int32(2) if v > top else m
+        top = max(v, top)
+        v = a[j] - three
+        m = np.int32(-3) if v > top else m
+        top = max(v, top)
+        v = g[j] - three
+        m = np.int32(3) if v > top else m
+        top = max(v, top)
+        best[j] = top
+        move[j] = m
 
 
 @_jit
@@ -255,7 +277,9 @@ def draft_all(h, brown, d, at, level, cap, table, step, rings, shape, rays,  # t
         sample(h, at[i], table, seen[0])
         sample(brown, at[i], table, seen[1])
         sample(d, at[i], table, seen[2])
-        gain[i] = trace(seen[0], seen[1], level[i], cap[i], shape, work, radii[i], edges[i], walls[i])
+        gain[i] = trace(
+            seen[0], seen[1], level[i], cap[i], shape, work, radii[i], edges[i], walls[i]
+        )
         measure_rays(seen[0], seen[2], radii[i], rings, measures[i])
         for k in range(count):
             # the edge lies between the last step inside and the first one outside

@@ -9,9 +9,10 @@ __all__ = ["coordinate_hash", "keys"]
 
 
 @njit(cache=True, nogil=True)
-def coordinate_hash(y: int, x: int) -> int:
+def coordinate_hash(y, x):  # type: ignore[no-untyped-def]
     """Return 32 well-mixed bits of an absolute position (the finaliser of murmur3)."""
-    v = np.uint32(np.uint32(y) * np.uint32(0x9E3779B1)) ^ np.uint32(np.uint32(x) * np.uint32(0x85EBCA77))
+    v = np.uint32(np.uint32(y) * np.uint32(0x9E3779B1))
+    v = np.uint32(v ^ np.uint32(np.uint32(x) * np.uint32(0x85EBCA77)))
     v = np.uint32(v ^ (v >> np.uint32(16)))
     v = np.uint32(v * np.uint32(0x85EBCA6B))
     v = np.uint32(v ^ (v >> np.uint32(13)))

@@ -7,6 +7,8 @@ from numba import njit
 
 __all__ = ["inside_share", "list_pairs", "suppress"]
 
+#: radii of the middles of three equal areas
+THIRDS = np.array([0.408, 0.707, 0.913], np.float32)
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
 
@@ -25,7 +27,7 @@ def inside_share(ry, rx, radii_a, radii_b, rays, angle):  # type: ignore[no-unty
         weight = radii_a[k] * radii_a[k]
         total += np.float32(3) * weight
         for i in range(3):
-            f = np.float32(0.408) if i == 0 else (np.float32(0.707) if i == 1 else np.float32(0.913))
+            f = THIRDS[i]
             py = ry + f * radii_a[k] * rays[0, k]
             px = rx + f * radii_a[k] * rays[1, k]
             ay = int(np.floor(py * two + mid))

@@ -58,10 +58,10 @@ KNEE, BRIDGE_UM = 0.15, 1.5
 LOWEST, HIGHEST = np.float32(-0.05), np.float32(3.0)
 #: blur of the plane on which contours are traced, µm
 FINE_UM = 0.5
-#: contour: step along a ray (µm), smallest radius (µm), steps averaged on either side of the edge,
+#: contour: step along a ray (µm), smallest radius (µm),
 #: weight of earlier edges, of brown ridges, cost of a step between 24 rays, weight of growth, and
 #: where the level lies between neighbourhood (0) and blob (1)
-STEP_UM, FIRST_UM, SIDE = 0.5, 1.5, 2
+STEP_UM, FIRST_UM = 0.5, 1.5
 EARLIER, BARRIER, BEND, GROWTH, LEVEL = 0.5, 1.0, 0.04, 0.1, 0.3
 #: an edge, and a pixel's distance from the level, count at most nucleus - neighbourhood + floor, OD
 EDGE_CAP, CAP_FLOOR = 1.0, 0.01
@@ -72,7 +72,7 @@ MARGIN_UM = 1.5
 #: rivals: farthest centres (µm), common share of area, rounds
 RIVAL_UM, RIVAL_SHARE, ROUNDS = 8.0, 0.35, 2
 #: a candidate counts above this score
-MIN_SCORE = 0.4
+MIN_SCORE = 0.35
 #: a slide's contrast: this percentile of its candidates' (inside - outside), from this many at
 #: least, within these limits, OD
 STRONG, FEWEST, CONTRAST_RANGE = 90.0, 50, (0.02, 1.0)
@@ -177,9 +177,10 @@ class ClassicDetector:
 
     def contrast(self, planes: Iterable[tuple[F32, F32]], mpp: float) -> float | None:
         """Return the strong contrast of candidates; see `her2path.nuclei.typical_contrast`."""
+        settings = NucleiSettings.model_validate({})
         drops = []
         for h, d in planes:
-            m = self.draft(h, d, mpp, NucleiSettings(), (0, 0))[1].measures
+            m = self.draft(h, d, mpp, settings, (0, 0))[1].measures
             drops.append(m[:, 1] - m[:, 4])
         found = np.concatenate(drops) if drops else np.empty(0, np.float32)
         if len(found) < FEWEST:
@@ -233,7 +234,8 @@ def _trace(
     """Return the candidates' contours and what is measured on them."""
     first, last = round(FIRST_UM / STEP_UM), round(settings.max_radius_um / STEP_UM)
     rings = round(MARGIN_UM / STEP_UM)
-    shape = np.array([first, last, SIDE, EARLIER, BARRIER, BEND, GROWTH, EDGE_CAP], np.float32)
+    side = _contours.SIDE
+    shape = np.array([first, last, side, EARLIER, BARRIER, BEND, GROWTH, EDGE_CAP], np.float32)
     n = len(at)
     radii, edges, walls = (np.empty((n, DRAFT_RAYS), np.float32) for _ in range(3))
     gain, centre = np.empty(n, np.float32), np.empty((n, 3), np.float32)
@@ -242,7 +244,7 @@ def _trace(
     cap = np.maximum(near - wide, np.float32(0)) + np.float32(CAP_FLOOR)
     _contours.draft_all(
         planes.smooth, planes.brown, planes.dab, at, level, cap,
-        _ray_steps(DRAFT_RAYS, last + max(rings, SIDE) + 1, STEP_UM / mpp),
+        _ray_steps(DRAFT_RAYS, last + max(rings, side) + 1, STEP_UM / mpp),
         np.float32(STEP_UM / mpp), rings, shape, _rays(DRAFT_RAYS),
         radii, edges, walls, gain, centre, measures,
     )
@@ -250,7 +252,7 @@ def _trace(
 
 
 def _features(drafts: _Drafts, mpp: float, contrast_od: float | None) -> F32:
-    """Return the features of every candidate, those relative to the slide only where it is known."""
+    """Return every candidate's features; those relative to the slide only where it is known."""
     extra = 0 if contrast_od is None else len(_score.SLIDE_FEATURES)
     out = np.empty((len(drafts.at), len(_score.FEATURES) + extra), np.float32)
     _score.describe_all(
@@ -269,7 +271,8 @@ def _best_of_rivals(
     order = np.lexsort((where[:, 1], where[:, 0]))
     good, where = good[order], where[order]
     radii = drafts.radii[good]
-    rays, angle = _rays(DRAFT_RAYS), _angles((settings.max_radius_um + MARGIN_UM) / mpp + 2, DRAFT_RAYS)
+    rays = _rays(DRAFT_RAYS)
+    angle = _angles((settings.max_radius_um + MARGIN_UM) / mpp + 2, DRAFT_RAYS)
     reach, share = round(RIVAL_UM / mpp), np.float32(RIVAL_SHARE)
     pairs = np.empty((16 * len(good) + 16, 2), np.int32)
     n = _rivals.list_pairs(drafts.at[good], where, radii, reach, share, rays, angle, pairs)
@@ -291,11 +294,13 @@ def _finish(
     rays, n = _rays(RAYS), len(kept)
     radii = np.empty((n, RAYS), np.float32)
     centre, elongation = np.empty((n, 3), np.float32), np.empty(n, np.float32)
-    _contours.recast_all(drafts.radii[kept], _rays(DRAFT_RAYS), move, rays, radii, centre, elongation)
+    _contours.recast_all(
+        drafts.radii[kept], _rays(DRAFT_RAYS), move, rays, radii, centre, elongation
+    )
     perimeter, area, m = _contours.perimeters(radii, rays), centre[:, 2], drafts.measures[kept]
     nuclei = Nuclei(
-        y=at[:, 0] + offset[:, 0],
-        x=at[:, 1] + offset[:, 1],
+        y=(at[:, 0] + offset[:, 0]).astype(np.float32),
+        x=(at[:, 1] + offset[:, 1]).astype(np.float32),
         radii=radii,
         area_px=area,
         hematoxylin=m[:, 1],
@@ -303,7 +308,7 @@ def _finish(
         contrast=_contours.row_means(drafts.edges[kept]),
         elongation=elongation,
         irregularity=np.float32(1) - np.float32(4 * np.pi) * area / (perimeter * perimeter),
-        texture=m[:, 2] / np.maximum(m[:, 1], np.float32(0.01)),
+        texture=(m[:, 2] / np.maximum(m[:, 1], np.float32(0.01))).astype(np.float32),
         confidence=score[kept],
     )
     limit = np.float32(np.pi / mpp**2)
@@ -319,4 +324,4 @@ def _fixed_point(drafts: _Drafts, kept: npt.NDArray[np.intp]) -> tuple[I32, F32,
     whole = (sixteenths + FIXED_POINT // 2) // FIXED_POINT
     offset = (sixteenths - whole * FIXED_POINT).astype(np.float32) / np.float32(FIXED_POINT)
     move = sixteenths.astype(np.float32) / np.float32(FIXED_POINT)
-    return (drafts.at[kept] + whole).astype(np.int32), offset, move
+    return (drafts.at[kept] + whole).astype(np.int32), offset.astype(np.float32), move

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MIN_BLOCKS", "Blocks", "interval", "make_blocks"]
+__all__ = ["MIN_BLOCKS", "Blocks", "hidden_variance", "interval", "make_blocks", "widening"]
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -36,11 +36,14 @@ class Blocks:
     count : int
     times : (draws, count) int64
         Multiplicities; (0, count) where there are too few blocks.
+    leak : float
+        Share of the variance that correlation across the blocks' borders hides.
     """
 
     block: Int
     count: int
     times: Int
+    leak: float = 0.0
 
     @property
     def reason(self) -> str | None:
@@ -67,7 +70,16 @@ def draw_times(count: int, draws: int, seed: int) -> Int:
     return rng.multinomial(count, np.full(count, 1.0 / count), size=draws)
 
 
-def make_blocks(block: Int, draws: int, seed: int = 0) -> Blocks:
+def hidden_variance(range_um: float, side_um: float) -> float:
+    """Return the share of variance that blocks of a side miss, by the range of the correlation.
+
+    For a covariance exp(-h^2 / 2 L^2) the variance of a square's mean falls short of the value
+    without borders by 1.6 L / side; L is taken as range / 2.2. At most 0.6.
+    """
+    return min(0.6, 1.6 * range_um / 2.2 / side_um) if side_um > 0 else 0.0
+
+
+def make_blocks(block: Int, draws: int, seed: int = 0, leak: float = 0.0) -> Blocks:
     """Return the blocks over labels of any values, and draws of them.
 
     Parameters
@@ -75,12 +87,21 @@ def make_blocks(block: Int, draws: int, seed: int = 0) -> Blocks:
     block : (n,) int64
         Any labels; equal labels are one block.
     draws, seed : int
+    leak : float
+        From `hidden_variance`.
     """
     ids = np.unique(block, return_inverse=True)[1].astype(np.int64).ravel()
     count = int(ids.max()) + 1 if ids.size else 0
     if count < MIN_BLOCKS:
-        return Blocks(ids, count, np.zeros((0, count), np.int64))
-    return Blocks(ids, count, draw_times(count, draws, seed))
+        return Blocks(ids, count, np.zeros((0, count), np.int64), leak)
+    return Blocks(ids, count, draw_times(count, draws, seed), leak)
+
+
+def widening(count: int, leak: float = 0.0) -> float:
+    """Return the factor on an interval's arms: few blocks, and variance hidden at their borders."""
+    if count < 2:
+        return 1.0
+    return t_quantile(count) / 1.96 * math.sqrt(count / (count - 1) / (1.0 - leak))
 
 
 def t_quantile(count: int) -> float:
@@ -97,8 +118,8 @@ def interval(
 ) -> tuple[float, float] | None:
     """Return the 95 % interval of a measure of summed columns.
 
-    Quantiles of the draws, widened about the estimate by t / 1.96 sqrt(B / (B - 1)) for few
-    blocks B.
+    Quantiles of the draws, widened about the estimate by t / 1.96 sqrt(B / (B - 1) / (1 - leak))
+    for few blocks B and for what their borders hide.
 
     Parameters
     ----------
@@ -119,7 +140,7 @@ def interval(
     if drawn.size < 0.9 * blocks.times.shape[0] or not math.isfinite(centre):
         return None
     low, high = np.quantile(drawn, [0.025, 0.975])
-    widen = t_quantile(blocks.count) / 1.96 * math.sqrt(blocks.count / (blocks.count - 1))
+    widen = widening(blocks.count, blocks.leak)
     low, high = centre - (centre - low) * widen, centre + (high - centre) * widen
     return (
         float(min(max(min(low, centre), limits[0]), limits[1])),

@@ -11,7 +11,7 @@ from __future__ import annotations
 __all__ = ["NUCLEUS", "NUCLEUS_SHIFT", "TUMOUR", "TUMOUR_SHIFT"]
 
 #: added to the log odds of being tumour, and of being a nucleus
-TUMOUR_SHIFT, NUCLEUS_SHIFT = 0.5, 2.0
+TUMOUR_SHIFT, NUCLEUS_SHIFT = 0.8, 2.5
 
 #: tumour against lymphocytes and stroma
 TUMOUR: dict[str, float] = {

@@ -11,6 +11,7 @@ __all__ = ["Distance", "Uncertainty", "add_to"]
 
 #: an equivocal reading at least as probable as this asks for ISH even where the score is not 2+
 REFLEX_AT = 0.5
+_ANSWERED = ("positive", "negative")
 #: flags of the rule set that ask for a second look by themselves
 SECOND_LOOK_FLAGS = ("FAINT_COMPLETE", "OUTSIDE_DEFINITION", "STAINED_WITHOUT_CLUSTER")
 
@@ -107,7 +108,8 @@ def add_to(score: Score, sure: Uncertainty) -> Score:
             "flags": flags,
             "trace": trace,
             "probability": sure.probability,
-            "reflex_ish": sure.reflex_ish,
+            # where ISH has answered, it is not due again
+            "reflex_ish": sure.reflex_ish and tree.get("ish_status") not in _ANSWERED,
             "uncertainty": sure.as_dict(),
         }
     )

@@ -62,7 +62,9 @@ def _shares(values: Iterable[str | None], names: Iterable[str]) -> dict[str, flo
 
 
 def _interval(draws: Draws, name: str, weights: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(wilson_levels(draws, name, weights), (0.025, 0.975))
+    # the levels stand in the middle of their strata, as Hazen's positions do
+    values = wilson_levels(draws, name, weights)
+    low, high = np.quantile(values, (0.025, 0.975), method="hazen")
     scale = 300.0 if name == "h_score" else 1.0
     return float(low) * scale, float(high) * scale
 

@@ -1,0 +1,305 @@
+"""Tiles of the slide and of what lies over it, drawn when they are asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from her2path.annotations import read_annotations
+from her2path.errors import Her2PathError
+from her2path.geometry import Box
+from her2path.palette import AREA_COLOURS, SCORE_COLOURS, rgb
+from her2path.slide import Slide, SlideRef, open_slide
+from her2path.store import RunStore
+from her2path.viewer.heat import Heat
+from her2path.viewer.index import OTHER, build_index
+
+__all__ = ["LAYERS", "TILE_PX", "Plane", "Tiles"]
+
+#: side of a tile in the page's pixels; its image has twice as many, so that it stays sharp
+TILE_PX = 256
+IMAGE_PX = 512
+LAYERS = ("cells", "regions", "tumour", "tissue", "qc", "annotations")
+#: image pixels up to this size (µm) show outlines, up to the next one dots, above it heat
+OUTLINES_UM, DOTS_UM = 0.8, 2.6
+#: larger reads are served from the stored overview
+MAX_READ_PX = 6144
+_SCORE = [rgb(c) for c in SCORE_COLOURS.values()]
+_GREY = (105, 105, 105)
+_BEYOND = (243, 243, 242)
+_SHIFT = 4  # cv2 draws at sixteenths of a pixel
+Rgba = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The level-0 plane and its tile pyramid: at zoom ``z_max`` a page pixel is a level-0 pixel."""
+
+    width_px: int
+    height_px: int
+    mpp: float
+
+    @property
+    def z_max(self) -> int:
+        """Finest zoom."""
+        side = max(self.width_px, self.height_px, TILE_PX)
+        return int(np.ceil(np.log2(side / TILE_PX)))
+
+    @property
+    def side_px(self) -> int:
+        """Side of the square that zoom 0 shows, level-0 px."""
+        return int(TILE_PX * 2**self.z_max)
+
+    def step(self, z: int) -> float:
+        """Return level-0 px per image px of a tile."""
+        return float(2 ** (self.z_max - z)) * TILE_PX / IMAGE_PX
+
+    def origin(self, z: int, x: int, y: int) -> tuple[float, float]:
+        """Return a tile's upper left corner, level-0 px."""
+        side = IMAGE_PX * self.step(z)
+        return x * side, y * side
+
+
+class Tiles:
+    """Draws tiles.
+
+    Parameters
+    ----------
+    store : RunStore
+        A complete run.
+    slide : path, optional
+        The slide, when it has moved.
+    """
+
+    def __init__(self, store: RunStore, slide: Path | None = None) -> None:
+        result = store.result()
+        facts = result.slide
+        self.store = store
+        self.thumbnail = store.thumbnail()
+        mpp = facts.mpp or 1.0
+        rows, columns = self.thumbnail.shape[:2]
+        self.plane = Plane(facts.width_px or columns, facts.height_px or rows, mpp)
+        self.why_no_slide = ""
+        self._slide = self._open(slide or (Path(facts.path) if facts.path else None), mpp)
+        self._lock = threading.Lock()
+        self.index = build_index(store, mpp)
+        self.heat = Heat(self.index.cells, self.plane.width_px, self.plane.height_px, mpp)
+        self.regions = store.regions().to_pylist() if store.regions_path.exists() else []
+        self._region_shapes = [shapely.from_wkb(r["polygon"]) for r in self.regions]
+        self._region_tree = shapely.STRtree(self._region_shapes)
+        self._annotations = _annotations(store)
+        self._masks = _masks(store)
+
+    def _open(self, path: Path | None, mpp: float) -> Slide | None:
+        if path is None:
+            self.why_no_slide = "The result does not say where the slide is."
+            return None
+        try:
+            slide = open_slide(SlideRef(str(path), mpp=mpp, force_mpp=True))
+        except Her2PathError as exc:
+            self.why_no_slide = str(exc)
+            return None
+        if (slide.info.width_px, slide.info.height_px) != (self.plane.width_px, self.plane.height_px):
+            self.why_no_slide = f"{path} is another slide: its size differs."
+            slide.close()
+            return None
+        return slide
+
+    def close(self) -> None:
+        """Close the slide."""
+        if self._slide is not None:
+            self._slide.close()
+
+    # -- the slide -----------------------------------------------------------------------------
+
+    def slide_tile(self, z: int, x: int, y: int) -> bytes:
+        """Return a tile of the slide as JPEG."""
+        step, (x0, y0) = self.plane.step(z), self.plane.origin(z, x, y)
+        pixels = self._from_slide(x0, y0, step)
+        if pixels is None:
+            pixels = self._from_thumbnail(x0, y0, step)
+        # beyond the slide's edge the tile has the page's colour
+        pixels[max(0, round((self.plane.height_px - y0) / step)) :] = _BEYOND
+        pixels[:, max(0, round((self.plane.width_px - x0) / step)) :] = _BEYOND
+        bgr = np.ascontiguousarray(pixels[:, :, ::-1])
+        return bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])[1])
+
+    def _from_slide(self, x0: float, y0: float, step: float) -> Rgba | None:
+        if self._slide is None:
+            return None
+        levels = self._slide.info.levels
+        level = max((i for i, d in enumerate(levels) if d <= step * 1.01), default=0)
+        scale = step / levels[level]
+        side = round(IMAGE_PX * scale)
+        if side > MAX_READ_PX:
+            return None
+        left, top = round(x0 / levels[level]), round(y0 / levels[level])
+        try:
+            pixels = self._slide.level_read(level, Box(left, top, left + side, top + side))
+        except Her2PathError:
+            return None
+        how = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(pixels, (IMAGE_PX, IMAGE_PX), interpolation=how), np.uint8)
+
+    def _from_thumbnail(self, x0: float, y0: float, step: float) -> Rgba:
+        reduce = self.plane.width_px / self.thumbnail.shape[1]
+        # centre of image pixel i -> position in the thumbnail's pixel centres
+        shift = [(o + 0.5 * step) / reduce - 0.5 for o in (x0, y0)]
+        move = np.array([[step / reduce, 0, shift[0]], [0, step / reduce, shift[1]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        out = cv2.warpAffine(self.thumbnail, move, (IMAGE_PX, IMAGE_PX), flags=flags,
+                             borderMode=cv2.BORDER_CONSTANT, borderValue=_BEYOND)
+        return np.asarray(out, np.uint8)
+
+    # -- overlays ------------------------------------------------------------------------------
+
+    def overlay_tile(
+        self, z: int, x: int, y: int, layers: Sequence[str], shown: NDArray[np.bool_]
+    ) -> bytes:
+        """Return the chosen layers of a tile as one PNG; ``shown`` (classes,) filters cells."""
+        canvas = np.zeros((IMAGE_PX, IMAGE_PX, 4), np.uint8)
+        step, origin = self.plane.step(z), self.plane.origin(z, x, y)
+        for name, colour in (("tissue", (60, 90, 200, 70)), ("qc", (200, 30, 30, 110))):
+            if name in layers and name in self._masks:
+                self._draw_mask(canvas, name, origin, step, colour)
+        if "tumour" in layers:
+            _over(canvas, self.heat.tumour(origin, step, IMAGE_PX))
+        if "cells" in layers:
+            self._draw_cells(canvas, origin, step, shown)
+        if "regions" in layers:
+            self._draw_regions(canvas, origin, step)
+        if "annotations" in layers:
+            for shape, colour in self._annotations:
+                _draw_shape(canvas, shape, origin, step, (*colour, 255), 3)
+        bgra = cv2.cvtColor(canvas, cv2.COLOR_RGBA2BGRA)
+        return bytes(cv2.imencode(".png", bgra, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
+
+    def _draw_cells(
+        self, canvas: Rgba, origin: tuple[float, float], step: float, shown: NDArray[np.bool_]
+    ) -> None:
+        um = step * self.plane.mpp
+        if um > DOTS_UM:
+            _over(canvas, self.heat.scores(origin, step, IMAGE_PX, shown))
+            return
+        margin = int(np.ceil(self.index.reach_px))
+        box = Box(int(origin[0]), int(origin[1]), int(origin[0] + IMAGE_PX * step) + 1,
+                  int(origin[1] + IMAGE_PX * step) + 1).grow(margin)
+        rows = self.index.in_box(box)
+        rows = rows[shown[self.index.cells.kind[rows]]]
+        if um > OUTLINES_UM:
+            self._draw_dots(canvas, rows, origin, step)
+        else:
+            self._draw_outlines(canvas, rows, origin, step)
+
+    def _colour(self, row: int) -> tuple[int, int, int]:
+        cells = self.index.cells
+        return _GREY if cells.kind[row] == OTHER else _SCORE[max(0, int(cells.score[row]))]
+
+    def _draw_outlines(
+        self, canvas: Rgba, rows: NDArray[np.int64], origin: tuple[float, float], step: float
+    ) -> None:
+        rings = _fixed(self.index.outlines_px(rows), origin, step)
+        for row, ring in zip(rows, rings, strict=True):
+            cv2.polylines(canvas, [ring], True, (255, 255, 255, 150), 4, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(canvas, [ring], True, (*self._colour(row), 255), 2, cv2.LINE_AA, _SHIFT)
+
+    def _draw_dots(
+        self, canvas: Rgba, rows: NDArray[np.int64], origin: tuple[float, float], step: float
+    ) -> None:
+        centre = np.stack([self.index.cells.x_px[rows], self.index.cells.y_px[rows]], axis=1)
+        radius = max(1, round(4.0 / (step * self.plane.mpp) * 2**_SHIFT))
+        for row, (x, y) in zip(rows, _fixed(centre, origin, step).tolist(), strict=True):
+            cv2.circle(canvas, (x, y), radius, (*self._colour(row), 220), -1, cv2.LINE_AA, _SHIFT)
+
+    def _draw_regions(self, canvas: Rgba, origin: tuple[float, float], step: float) -> None:
+        mpp, side = self.plane.mpp, IMAGE_PX * step
+        view = shapely.box(*(v * mpp for v in (*origin, origin[0] + side, origin[1] + side)))
+        for i in sorted(self._region_tree.query(view)):
+            colour = rgb(AREA_COLOURS[self.regions[i]["area_class"]])
+            shape = shapely.transform(self._region_shapes[i], lambda xy: xy / mpp)
+            _draw_shape(canvas, shape, origin, step, (*colour, 45), cv2.FILLED)
+            _draw_shape(canvas, shape, origin, step, (*colour, 255), 3)
+
+    def _draw_mask(
+        self, canvas: Rgba, name: str, origin: tuple[float, float], step: float,
+        colour: tuple[int, int, int, int],
+    ) -> None:  # fmt: skip
+        mask, size = self._masks[name]
+        at = (np.arange(IMAGE_PX) + 0.5) * step
+        columns = ((origin[0] + at) / size).astype(np.int64)
+        rows = ((origin[1] + at) / size).astype(np.int64)
+        padded = np.pad(mask, ((0, 1), (0, 1)))
+        here = padded[np.minimum(rows, mask.shape[0])][:, np.minimum(columns, mask.shape[1])]
+        layer = np.zeros_like(canvas)
+        layer[here] = colour
+        _over(canvas, layer)
+
+    # -- what lies under the pointer ---------------------------------------------------------------
+
+    def region_at(self, x_px: float, y_px: float) -> dict[str, Any] | None:
+        """Return the region that holds a level-0 point, without its polygon."""
+        point = shapely.Point(x_px * self.plane.mpp, y_px * self.plane.mpp)
+        for i in sorted(self._region_tree.query(point, predicate="intersects")):
+            return {k: v for k, v in self.regions[i].items() if k != "polygon"}
+        return None
+
+
+def _fixed(points: NDArray[Any], origin: tuple[float, float], step: float) -> NDArray[np.int32]:
+    """Return level-0 points in a tile's fixed-point pixels; a pixel's centre is its whole number."""
+    local = (points - np.asarray(origin)) / step - 0.5
+    fixed: NDArray[np.int32] = np.round(local * 2**_SHIFT).astype(np.int32)
+    return fixed
+
+
+def _draw_shape(
+    canvas: Rgba, shape: Any, origin: tuple[float, float], step: float,
+    colour: tuple[int, ...], thickness: int,
+) -> None:  # fmt: skip
+    for part in getattr(shape, "geoms", [shape]):
+        rings = [part.exterior, *part.interiors]
+        lines = [_fixed(np.asarray(r.coords)[:, :2], origin, step) for r in rings]
+        if thickness == cv2.FILLED:
+            layer = np.zeros_like(canvas)
+            cv2.fillPoly(layer, lines, colour, cv2.LINE_AA, _SHIFT)
+            _over(canvas, layer)
+        else:
+            cv2.polylines(canvas, lines, True, colour, thickness, cv2.LINE_AA, _SHIFT)
+
+
+def _over(canvas: Rgba, layer: Rgba) -> None:
+    """Lay one RGBA image over another, in place (straight alpha)."""
+    top = layer[..., 3:].astype(np.float32) / 255
+    under = canvas[..., 3:].astype(np.float32) / 255 * (1 - top)
+    alpha = top + under
+    mixed = (layer[..., :3] * top + canvas[..., :3] * under) / np.maximum(alpha, 1e-6)
+    canvas[..., :3] = np.round(mixed).astype(np.uint8)
+    canvas[..., 3:] = np.round(alpha * 255).astype(np.uint8)
+
+
+def _annotations(store: RunStore) -> list[tuple[Any, tuple[int, int, int]]]:
+    if not store.annotations_path.is_file():
+        return []
+    try:
+        read = read_annotations(store.annotations_path, store.settings().tumour)
+    except Her2PathError:
+        return []
+    return [(a.polygon, (0, 110, 60) if a.role == "tumour" else (60, 60, 60)) for a in read.items]
+
+
+def _masks(store: RunStore) -> dict[str, tuple[NDArray[np.bool_], float]]:
+    """Return the masks and their pixel size in level-0 px."""
+    try:
+        maps = store.maps()
+        mpp = store.result().slide.mpp or 1.0
+        return {n: (maps.read(n).astype(bool), maps.mpp_um() / mpp)
+                for n in ("tissue", "qc") if n in maps.names}
+    except Her2PathError:
+        return {}

@@ -1,0 +1,115 @@
+"""Where training patches come from, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from cnn_samples import RECIPE, spec
+from fake_run import make_run
+
+from her2path import cnn
+from her2path.cnn.labels import TumourCells, label_patches
+from her2path.errors import InputError, ManifestError, OutputError
+from her2path.phantom import make_files
+from her2path.schema import PATTERNS
+from her2path.store import RunStore
+
+
+def image(path: Path, side: int = 130, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rgb = np.random.default_rng(seed).integers(120, 240, (side, side, 3)).astype(np.uint8)
+    cv2.imwrite(str(path), rgb)
+
+
+def test_a_manifest_of_images(tmp_path: Path) -> None:
+    for i in range(3):
+        image(tmp_path / f"i{i}.png", 140, i)
+    (tmp_path / "m.csv").write_text(
+        "image,label,case_id,scanner,mpp\ni0.png,0,a,s1,0.5\ni1.png,2+,a,s1,0.25\n"
+        "i2.png,3+,b,s2,0.5\n"
+    )
+    found = cnn.read_source(tmp_path / "m.csv", RECIPE)
+    assert found.rgb.shape[1:] == (64, 64, 3)
+    assert found.case.tolist() == ["a"] * 5 + ["b"] * 4
+    assert found.label.tolist() == [0] * 4 + [2] + [3] * 4
+    assert set(found.scanner[5:]) == {"s2"}
+    assert len(found.stains) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("image,label,case_id\nx.png,1+,a", "row 2: there is no"),
+        ("image,label,case_id\ni.png,4+,a", "row 2: label '4\\+' is no score"),
+        ("image,label,case_id\ni.png,1+,", "row 2: case_id is empty"),
+        ("image,label,case_id,mpp\ni.png,1+,a,wide", "row 2: mpp 'wide'"),
+        ("image,results,label,case_id\ni.png,i.png,1+,a", "one of image and results"),
+        ("image,label,case_id\ni.png,1+,a", "pixel size .* is not known"),
+        ("slide,label\ni.png,1+", "neither a column image nor results"),
+        ("image,label,case_id,mpp", "nothing to train on"),
+    ],
+)
+def test_a_wrong_manifest_names_the_row(tmp_path: Path, rows: str, words: str) -> None:
+    image(tmp_path / "i.png")
+    (tmp_path / "m.csv").write_text(rows + "\n")
+    with pytest.raises(ManifestError, match=words):
+        cnn.read_source(tmp_path / "m.csv", RECIPE)
+
+
+@pytest.mark.parametrize(("mpp", "side", "words"), [(0.9, 300, "made for 0.5"), (0.25, 100, "less than")])
+def test_images_that_do_not_fit_are_refused(tmp_path: Path, mpp: float, side: int, words: str) -> None:
+    image(tmp_path / "i.png", side)
+    (tmp_path / "m.csv").write_text(f"image,label,case_id,mpp\ni.png,1+,a,{mpp}\n")
+    with pytest.raises(InputError, match=words):
+        cnn.read_source(tmp_path / "m.csv", RECIPE)
+
+
+def test_class_folders_say_whose_images_they_are(tmp_path: Path) -> None:
+    image(tmp_path / "0" / "anna" / "1.png")
+    image(tmp_path / "3+" / "bob__7.png")
+    recipe = cnn.Recipe(cnn.Window(64, 0.5), mpp=0.5)
+    found = cnn.read_source(tmp_path, recipe)
+    assert dict(zip(found.case.tolist(), found.label.tolist(), strict=True)) == {"anna": 0, "bob": 3}
+    image(tmp_path / "3+" / "nobody.png")
+    with pytest.raises(ManifestError, match="does not say whose"):
+        cnn.read_source(tmp_path, recipe)
+
+
+def test_a_phantom_gives_the_same_from_files_and_in_a_manifest(tmp_path: Path) -> None:
+    make_files(spec(3, "2+"), tmp_path / "p3")
+    alone = cnn.read_source(tmp_path / "p3", RECIPE)
+    (tmp_path / "m.csv").write_text("results,case_id,scanner\np3,case,scan\n")
+    listed = cnn.read_source(tmp_path / "m.csv", RECIPE)
+    np.testing.assert_array_equal(alone.rgb, listed.rgb)
+    np.testing.assert_array_equal(alone.label, listed.label)
+    assert set(alone.case) == {"p3"}
+    assert set(listed.case) == {"case"}
+    assert set(listed.scanner) == {"scan"}
+    (tmp_path / "m.csv").write_text("results,label\np3,0\n")
+    assert set(cnn.read_source(tmp_path / "m.csv", RECIPE).label) == {0}
+
+
+def test_results_give_patches_labelled_by_their_cells(tmp_path: Path) -> None:
+    out = make_run(tmp_path / "out", "two_plus", slide=True)
+    found = cnn.read_source(out, cnn.Recipe(per_slide=30))
+    assert 5 <= len(found) <= 30
+    store = RunStore(out)
+    cells = store.cells(["cell_id", "x_um", "y_um", "cell_type", "pattern"])
+    cells = cells.filter(pa.array([t == "tumour" for t in cells["cell_type"].to_pylist()]))
+    first = cnn.hashed_order(cells["cell_id"].to_numpy())[:30]
+    table = TumourCells(
+        cells["x_um"].to_numpy().astype(float), cells["y_um"].to_numpy().astype(float),
+        np.array([PATTERNS.index(p) for p in cells["pattern"].to_pylist()]),
+    )
+    centres = np.stack([table.x_um[first], table.y_um[first]], axis=1)
+    want = label_patches(table, centres, 64.0, "asco_cap_2018")
+    np.testing.assert_array_equal(found.label, want[want >= 0])
+    result = store.result()
+    hidden = result.model_copy(update={"slide": result.slide.model_copy(update={"path": None})})
+    store.write_result(hidden)
+    with pytest.raises(OutputError, match="does not lead to its slide"):
+        cnn.read_source(out, RECIPE)

@@ -1,0 +1,226 @@
+"""Shared lines are attributed jointly: hand-made nests of hexagonal cells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from her2path import membrane
+from her2path.membrane import _joint
+from her2path.membrane.columns import RAW_COLUMNS, pack
+from her2path.settings import MembraneSettings
+
+MPP_A = 0.5
+APOTHEM = 6.0
+TURN = np.arange(48) * (2 * np.pi / 48)
+
+
+def hexagons(rings: int, apothem: float = APOTHEM) -> np.ndarray:
+    """Centres (µm) of a hexagonal nest; the middle one first."""
+    span = range(-rings, rings + 1)
+    at = [(q, r) for q in span for r in span if abs(q + r) <= rings]
+    at.sort(key=lambda c: (max(abs(c[0]), abs(c[1]), abs(c[0] + c[1])), c))
+    pitch = 2 * apothem
+    return np.array([(pitch * (q + r / 2), pitch * r * np.sqrt(3) / 2) for q, r in at]) + 200.0
+
+
+def nest(centres: np.ndarray, own: np.ndarray, apothem: float = APOTHEM) -> dict[str, np.ndarray]:
+    """Raw table of hexagonal cells whose own masses (N, 48) add up on shared lines."""
+    n = len(centres)
+    radius = apothem / np.cos((TURN % (np.pi / 3)) - np.pi / 6)
+    # flat sides face the six neighbours: side s covers the rays around s * 60 degrees
+    radius = np.roll(radius, -4)
+    mass = own.copy()
+    for i in range(n):
+        for s in range(6):
+            side = np.array([np.cos(s * np.pi / 3), np.sin(s * np.pi / 3)])
+            far = np.hypot(*(centres - centres[i] - 2 * apothem * side).T)
+            j = np.flatnonzero(far < 2.0)
+            if j.size:
+                for t in range(-4, 4):
+                    mass[i, (8 * s + t) % 48] += own[j[0], (8 * s + 24 - t) % 48]
+    full = np.ones((n, 48), np.float32)
+    fx = np.rint(centres * 16 / MPP_A).astype(np.int64)
+    return {
+        "cell_id": fx[:, 1] * (1 << 30) + fx[:, 0],
+        "x_fx": fx[:, 0],
+        "y_fx": fx[:, 1],
+        "line_r": pack("line_r", (radius * full).astype(np.float32)),
+        "line_mass": pack("line_mass", mass.astype(np.float32)),
+        "line_crest": pack("line_crest", (mass * 0.6).astype(np.float32)),
+        "line_width": pack("line_width", 1.6 * full),
+        "line_ridge": pack("line_ridge", full),
+        "line_edge": pack("line_edge", 2.0 * full),
+        "line_kind": np.ones((n, 48), np.uint8),
+        "cytoplasm_od": np.full(n, 0.02, np.float32),
+        "line_noise": np.full(n, 0.01, np.float32),
+        "line_mpp": np.full(n, 0.25, np.float32),
+    }
+
+
+def solve(raw: dict[str, np.ndarray], core: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    core = np.ones(raw["cell_id"].size, bool) if core is None else core
+    return membrane.resolve(raw, MPP_A, core, MembraneSettings())
+
+
+def rough(mass: np.ndarray, seed: int, share: float = 0.15) -> np.ndarray:
+    return mass * np.random.default_rng(seed).lognormal(0, share, mass.shape)
+
+
+def test_the_hand_made_table_has_every_raw_column() -> None:
+    raw = nest(hexagons(1), np.zeros((7, 48)))
+    assert {c.name for c in RAW_COLUMNS} <= set(raw)
+
+
+def test_unstained_nest_is_unstained() -> None:
+    found = solve(nest(hexagons(2), np.zeros((19, 48))))
+    assert not found["completeness"].any()
+    assert not found["membrane_od"].any()
+    assert not found["uncertain"].any()
+
+
+def test_a_lone_ring_is_complete_and_keeps_its_mass() -> None:
+    found = solve(nest(hexagons(0), rough(np.full((1, 48), 0.5), 1)))
+    assert found["completeness"][0] > 0.95
+    assert found["membrane_mass"][0] == pytest.approx(0.5, rel=0.1)
+    assert found["shared_fraction"][0] == 0
+
+
+@pytest.mark.parametrize("start", [0, 11, 30])
+def test_half_a_ring_is_half_complete(start: int) -> None:
+    own = np.zeros((1, 48))
+    own[0, (start + np.arange(24)) % 48] = 0.4
+    found = solve(nest(hexagons(0), rough(own, 2)))
+    assert found["completeness"][0] == pytest.approx(0.5, abs=0.08)
+
+
+def test_two_intense_cells_share_one_line_and_each_reports_its_own_part() -> None:
+    centres = hexagons(1)[:2]
+    raw = nest(centres, np.full((2, 48), 1.6))
+    assert raw["line_mass"].max() == pytest.approx(3.2 * 4000, rel=0.01)
+    found = solve(raw)
+    assert (found["completeness"] > 0.9).all()
+    assert found["membrane_mass"] == pytest.approx([1.6, 1.6], rel=0.12)
+
+
+def test_negative_beside_one_intense_cell_stays_negative() -> None:
+    own = np.zeros((7, 48))
+    own[0] = 2.0
+    found = solve(nest(hexagons(1), rough(own, 3)))
+    assert found["completeness"][0] > 0.9
+    assert (found["completeness"][1:] < 0.05).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_negative_in_the_middle_of_six_intense_cells_stays_negative(seed: int) -> None:
+    own = np.full((7, 48), 2.0)
+    own[0] = 0
+    found = solve(nest(hexagons(1), rough(own, seed)))
+    assert found["completeness"][0] < 0.05
+    assert (found["completeness"][1:] > 0.9).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_intense_nest_stays_intense_with_its_own_completeness(seed: int) -> None:
+    own = np.full((19, 48), 2.0)
+    own[0, 10:28] = 0  # 18 of 48 rays bare, in the middle of the nest
+    found = solve(nest(hexagons(2), rough(own, seed)))
+    assert (found["completeness"][1:] > 0.85).all()
+    assert found["completeness"][0] == pytest.approx(30 / 48, abs=0.15)
+    assert np.median(found["membrane_mass"]) == pytest.approx(2.0, rel=0.15)
+
+
+def test_faint_beside_intense_is_told_by_its_free_border_or_called_uncertain() -> None:
+    own = np.full((7, 48), 2.0)
+    own[0] = 0.08
+    found = solve(nest(hexagons(1), rough(own, 4)))
+    assert found["completeness"][0] < 0.1
+    assert found["uncertain"][0]
+
+
+def test_nuclear_edges_are_no_evidence_unless_strong() -> None:
+    raw = nest(hexagons(0), np.full((1, 48), 0.12))
+    assert solve(raw)["completeness"][0] > 0.9
+    raw["line_edge"] = np.zeros_like(raw["line_edge"])
+    assert solve(raw)["completeness"][0] == 0
+    strong = nest(hexagons(0), np.full((1, 48), 0.9))
+    strong["line_edge"] = np.zeros_like(strong["line_edge"])
+    assert solve(strong)["completeness"][0] > 0.9
+
+
+def test_texture_hides_weak_lines() -> None:
+    raw = nest(hexagons(0), np.full((1, 48), 0.08))
+    raw["line_noise"][:] = 0.08
+    assert solve(raw)["completeness"][0] == 0
+
+
+def test_more_stain_never_reads_less() -> None:
+    od, mass = [], []
+    for strength in (0.06, 0.1, 0.2, 0.4, 0.8, 1.6):
+        found = solve(nest(hexagons(1), np.full((7, 48), strength)))
+        od.append(found["membrane_od"][0])
+        mass.append(found["membrane_mass"][0])
+    assert (np.diff(od) > 0).all()
+    assert (np.diff(mass) > 0).all()
+
+
+def draw_tissue(seed: int, apothem: float) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    centres = hexagons(int(150 / apothem), apothem)
+    centres = centres + rng.normal(0, 0.3, centres.shape)
+    own = rng.choice([0.0, 0.1, 0.4, 1.8], (len(centres), 1)) * np.ones((1, 48))
+    own *= rng.random((len(centres), 48)) < 0.8
+    return nest(centres, rough(own, seed, 0.3), apothem)
+
+
+@pytest.mark.parametrize("apothem", [6.0, 11.4])
+def test_any_cut_with_the_reach_around_it_gives_the_same_bits(apothem: float) -> None:
+    raw = draw_tissue(5, apothem)
+    whole = solve(raw)
+    x, y = raw["x_fx"] * MPP_A / 16, raw["y_fx"] * MPP_A / 16
+    rng = np.random.default_rng(6)
+    for _ in range(4):
+        x0, y0 = rng.uniform(80, 260, 2)
+        core = (x >= x0) & (x < x0 + 60) & (y >= y0) & (y < y0 + 60)
+        reach = membrane.REACH_UM
+        near = (x >= x0 - reach) & (x < x0 + 60 + reach)
+        near &= (y >= y0 - reach) & (y < y0 + 60 + reach)
+        assert core.any()
+        assert not near.all()
+        part = rng.permutation(np.flatnonzero(near))
+        found = solve({k: v[part] for k, v in raw.items()}, core[part])
+        chosen = part[core[part]]
+        for name, values in found.items():
+            assert np.array_equal(values, whole[name][chosen]), name
+
+
+def test_nothing_in_nothing_out() -> None:
+    raw = nest(hexagons(1), np.zeros((7, 48)))
+    empty = solve({k: v[:0] for k, v in raw.items()})
+    assert all(v.size == 0 for v in empty.values())
+    none = solve(raw, np.zeros(7, bool))
+    assert none.keys() == empty.keys()
+
+
+def test_ring_posterior_equals_dense_matrices() -> None:
+    odds = np.exp(np.random.default_rng(7).normal(0, 1.5, 48))
+    switch = 0.04
+    move = np.array([[1 - switch, switch], [switch, 1 - switch]])
+
+    def total(bare: int) -> float:
+        product = np.eye(2)
+        for k in range(48):
+            product = product @ move @ np.diag([0.0 if k == bare else 1.0, odds[k]])
+        return float(np.trace(product))
+
+    out = np.empty(48)
+    evidence = _joint.ring_posterior(odds, switch, out)
+    expected = np.array([total(k) for k in range(48)]) / total(-1)
+    assert out == pytest.approx(expected, abs=1e-12)
+    assert evidence == pytest.approx(np.log(total(-1)) - 48 * np.log(1 - switch))
+
+
+def test_lengths_of_a_ring_add_up_to_its_perimeter() -> None:
+    lengths = _joint.ring_lengths(np.full((1, 48), 5.0))
+    assert lengths.sum() == pytest.approx(48 * 2 * 5.0 * np.sin(np.pi / 48))
+    assert np.ptp(lengths) < 1e-9

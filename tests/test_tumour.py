@@ -1,0 +1,237 @@
+"""Tumour-cell selection: exact for any cut, and what it takes for tumour."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial import cKDTree
+
+from her2path.geometry import analysis_factor
+from her2path.nuclei import find_nuclei
+from her2path.nuclei.table import Nuclei
+from her2path.phantom import PhantomSpec, make_phantom
+from her2path.settings import Settings, TumourSettings
+from her2path.stain import estimate, reduce_unmix
+from her2path.tumour import REACH_UM, RING_COLUMNS, classify, surroundings
+from her2path.tumour._kernels import neighbour_means
+from her2path.tumour.features import NAMES, NUCLEUS, features
+from her2path.tumour.weights import NUCLEUS as NUCLEUS_WEIGHTS
+from her2path.tumour.weights import TUMOUR as TUMOUR_WEIGHTS
+
+REAL = os.environ.get("HER2PATH_REAL_DATA")
+needs_real = pytest.mark.skipif(not REAL, reason="HER2PATH_REAL_DATA is not set")
+MARKS = Path(__file__).parent / "data" / "real_nuclei_marks.csv"
+MEASURES = (
+    "hematoxylin_od", "elongation", "contrast", "irregularity", "texture", "confidence",
+)  # fmt: skip
+
+
+def random_cells(n: int, side_um: float, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    fixed = rng.integers(0, int(side_um * 32), (n, 2))
+    f32 = np.float32
+    return {
+        "cell_id": fixed[:, 1] * (1 << 31) + fixed[:, 0],
+        "x_um": fixed[:, 0] * (0.5 / 16),
+        "y_um": fixed[:, 1] * (0.5 / 16),
+        "nucleus_area_um2": rng.uniform(10, 120, n).astype(f32),
+        "nucleus_hematoxylin_od": rng.uniform(0.05, 0.8, n).astype(f32),
+        "nucleus_elongation": rng.uniform(1, 4, n).astype(f32),
+        "nucleus_contrast": rng.uniform(0, 0.3, n).astype(f32),
+        "nucleus_irregularity": rng.uniform(0, 0.3, n).astype(f32),
+        "nucleus_texture": rng.uniform(0.05, 0.6, n).astype(f32),
+        "nucleus_confidence": rng.uniform(0, 1, n).astype(f32),
+        "ring_h20": rng.uniform(0, 0.2, n).astype(f32),
+        "ring_h50": rng.uniform(0, 0.3, n).astype(f32),
+        "ring_d30": rng.uniform(-0.02, 0.2, n).astype(f32),
+        "ring_d80": rng.uniform(0, 0.5, n).astype(f32),
+    }
+
+
+def take(columns: dict[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
+    return {k: v[which] for k, v in columns.items()}
+
+
+# -- exactness -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_cut_gives_the_same_bits(seed: int) -> None:
+    cells = random_cells(4000, 900.0, seed)
+    whole = classify(cells, np.ones(4000, bool), TumourSettings())
+    rng = np.random.default_rng(seed)
+    x, y = cells["x_um"], cells["y_um"]
+    x0, y0 = rng.uniform(0, 600, 2)
+    w, h = rng.uniform(50, 300, 2)
+    core = (x >= x0) & (x < x0 + w) & (y >= y0) & (y < y0 + h)
+    read = (x > x0 - REACH_UM) & (x < x0 + w + REACH_UM)
+    read &= (y > y0 - REACH_UM) & (y < y0 + h + REACH_UM)
+    order = rng.permutation(np.flatnonzero(read))
+    part = classify(take(cells, order), core[order], TumourSettings())
+    assert np.array_equal(part, whole[order][core[order]])
+
+
+def test_cells_farther_than_the_reach_do_not_matter() -> None:
+    cells = random_cells(500, 200.0)
+    far = random_cells(500, 200.0, 1)
+    far["x_um"] = far["x_um"] + 200.0 + REACH_UM
+    far["cell_id"] = far["cell_id"] + 10**7
+    both = {k: np.concatenate([cells[k], far[k]]) for k in cells}
+    alone = classify(cells, np.ones(500, bool), TumourSettings())
+    core = np.arange(1000) < 500
+    assert np.array_equal(classify(both, core, TumourSettings()), alone)
+
+
+def test_neighbour_means_against_a_plain_loop() -> None:
+    cells = random_cells(120, 150.0)
+    x, y = cells["x_um"], cells["y_um"]
+    values = np.random.default_rng(0).random((120, 2))
+    means, weight = neighbour_means(x, y, cells["cell_id"], values, 40.0)
+    for i in range(120):
+        d2 = (x - x[i]) ** 2 + (y - y[i]) ** 2
+        w = np.where((d2 < 1600) & (np.arange(120) != i), (1 - d2 / 1600) ** 2, 0.0)
+        assert weight[i] == pytest.approx(w.sum())
+        if w.sum():
+            assert means[i] == pytest.approx((w[:, None] * values).sum(0) / w.sum())
+
+
+def test_a_lonely_cell_is_judged_and_none_is_no_error() -> None:
+    one = random_cells(1, 100.0)
+    assert np.isfinite(classify(one, np.ones(1, bool), TumourSettings())).all()
+    none = random_cells(0, 100.0)
+    assert classify(none, np.ones(0, bool), TumourSettings()).shape == (0,)
+
+
+def test_all_counts_every_cell() -> None:
+    cells = random_cells(50, 100.0)
+    core = np.arange(50) < 20
+    assert classify(cells, core, TumourSettings(method="all")).tolist() == [1.0] * 20
+
+
+def test_features_and_weights_have_the_same_names() -> None:
+    assert set(TUMOUR_WEIGHTS) == {"bias", *NAMES}
+    assert set(NUCLEUS_WEIGHTS) == {"bias", *(NAMES[i] for i in NUCLEUS)}
+    assert features(random_cells(30, 100.0)).shape == (30, len(NAMES))
+
+
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_relative_measures_do_not_follow_the_counterstain(strength: float) -> None:
+    cells = random_cells(300, 200.0)
+    other = dict(cells)
+    for name in ("nucleus_hematoxylin_od", "nucleus_contrast", "ring_h20", "ring_h50"):
+        other[name] = (cells[name] * np.float32(strength)).astype(np.float32)
+    a = classify(cells, np.ones(300, bool), TumourSettings())
+    b = classify(other, np.ones(300, bool), TumourSettings())
+    assert ((a >= 0.5) == (b >= 0.5)).mean() > 0.97
+
+
+# -- the ring around a nucleus -------------------------------------------------------------------
+
+
+def test_rings_see_what_lies_around() -> None:
+    h = np.full((80, 80), 0.05, np.float32)
+    d = np.zeros((80, 80), np.float32)
+    y, x = np.mgrid[0:80, 0:80]
+    r = np.hypot(x - 40, y - 40)
+    h[r < 8] = 0.6
+    d[(r > 11) & (r < 14)] = 0.4
+    got = surroundings(nucleus(40.0, 40.0, 8.5), h, d, 0.5)
+    assert got["ring_h50"][0] == pytest.approx(0.05)
+    assert got["ring_d80"][0] == pytest.approx(0.4)
+    assert got["ring_d30"][0] == pytest.approx(0.0)
+
+
+def nucleus(y: float, x: float, radius: float) -> Nuclei:
+    one = np.ones(1, np.float32)
+    zero = dict.fromkeys(Nuclei.__dataclass_fields__, 0 * one)
+    zero |= {"y": y * one, "x": x * one, "radii": np.full((1, 48), radius, np.float32)}
+    return Nuclei(**zero)
+
+
+@pytest.mark.parametrize("cut", [(0, 0), (7, 3), (16, 21)])
+def test_rings_do_not_depend_on_the_block(cut: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    h, d = rng.random((2, 90, 90), dtype=np.float32)
+    for x16 in range(16):
+        y, x = 45 + 5 / 16, 44 + x16 / 16
+        whole = surroundings(nucleus(y, x, 6.3), h, d, 0.5)
+        part = surroundings(
+            nucleus(y - cut[0], x - cut[1], 6.3), h[cut[0] :, cut[1] :], d[cut[0] :, cut[1] :], 0.5
+        )
+        assert all(np.array_equal(whole[n], part[n]) for n in RING_COLUMNS)
+
+
+# -- phantoms and real cores ---------------------------------------------------------------------
+
+
+def cells_of(rgb: np.ndarray, mpp: float) -> dict[str, np.ndarray]:
+    settings = Settings()
+    f = analysis_factor(mpp)
+    side = 512
+    tiles = [rgb[y : y + side, x : x + side] for y in range(0, rgb.shape[0], side)
+             for x in range(0, rgb.shape[1], side)]  # fmt: skip
+    h, d = reduce_unmix(rgb, f, estimate(tiles, mpp, settings.stain))
+    found = find_nuclei(h, d, mpp * f, settings.nuclei)
+    columns = {
+        "cell_id": np.arange(len(found)),
+        "x_um": (found.x.astype(np.float64) + 0.5) * mpp * f,
+        "y_um": (found.y.astype(np.float64) + 0.5) * mpp * f,
+        "nucleus_area_um2": found.area_px * np.float32((mpp * f) ** 2),
+        "nucleus_hematoxylin_od": found.hematoxylin,
+    }
+    columns |= {f"nucleus_{n}": getattr(found, n) for n in MEASURES[1:]}
+    return columns | surroundings(found, h, d, mpp * f)
+
+
+def test_phantom_cells_found_are_told_apart() -> None:
+    hit = miss = wrong = others = 0
+    for seed in (101, 103, 106, 108, 112, 115):
+        spec = PhantomSpec.random(seed, width_um=330.0, height_um=330.0)
+        phantom = make_phantom(spec)
+        cells = cells_of(phantom.rgb, spec.mpp)
+        tumour = classify(cells, np.ones(len(cells["x_um"]), bool), TumourSettings()) >= 0.5
+        truth = phantom.truth.filter(phantom.truth["has_nucleus"])
+        at = np.stack([truth["x_um"].to_numpy(), truth["y_um"].to_numpy()], axis=1)
+        kind = np.array(truth["cell_type"].to_pylist()) == "tumour"
+        far, which = cKDTree(at).query(np.stack([cells["x_um"], cells["y_um"]], axis=1))
+        near = far < 3.0
+        is_tumour = kind[which[near]]
+        hit += int((tumour[near] & is_tumour).sum())
+        miss += int((~tumour[near] & is_tumour).sum())
+        wrong += int((tumour[near] & ~is_tumour).sum())
+        others += int((~is_tumour).sum())
+    f1 = 2 * hit / (2 * hit + miss + wrong)
+    assert f1 > PHANTOM_F1
+    assert hit / (hit + miss) > PHANTOM_RECALL
+
+
+#: of cells that were found, on phantoms that took no part in the fit
+PHANTOM_F1, PHANTOM_RECALL = 0.92, 0.92
+
+
+@needs_real
+def test_real_marked_cells_rank_tumour_above_the_others() -> None:
+    marks: dict[str, list[dict[str, str]]] = {}
+    with MARKS.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["kind"] in ("tumour", "lymphocyte", "stroma"):
+                marks.setdefault(row["image"], []).append(row)
+    probability, truth = [], []
+    for name, rows in marks.items():
+        path = next(Path(str(REAL)).glob(f"her2_tma_cores/{name}*.jpg"))
+        rgb = np.asarray(Image.open(path).convert("RGB"))
+        cells = cells_of(rgb, 0.25)
+        p = classify(cells, np.ones(len(cells["x_um"]), bool), TumourSettings())
+        at = np.array([[float(r["x_px"]), float(r["y_px"])] for r in rows]) * 0.25
+        far, which = cKDTree(np.stack([cells["x_um"], cells["y_um"]], axis=1)).query(at)
+        keep = far < 3.5
+        probability.append(p[which[keep]])
+        truth.append(np.array([r["kind"] == "tumour" for r in rows])[keep])
+    p, t = np.concatenate(probability), np.concatenate(truth)
+    order = p[t][:, None] - p[~t][None, :]
+    area_under_curve = float(((order > 0) + 0.5 * (order == 0)).mean())
+    assert area_under_curve > 0.80
+    assert (p[~t] >= 0.5).mean() < 0.20
