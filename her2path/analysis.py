@@ -90,20 +90,24 @@ def measure(
     h, d = stain.reduce_unmix(rgb, f, optics.stain)
     origin = (read.y0 // f, read.x0 // f)
     found = nuclei.find_nuclei(h, d, optics.mpp_a, settings.nuclei, origin)
-    borders = cells.grow_cells(found, d, h, optics.mpp_a, settings.cells)
     x_fx, y_fx = _fixed(found.x, origin[1]), _fixed(found.y, origin[0])
+    # the others only stand in the way of the core's own cells
     own = _inside(x_fx, y_fx, core, f)
+    borders = cells.grow_cells(found, d, h, optics.mpp_a, settings.cells, own)
+    luts = optics.stain.tables()[1]
     rays = membrane.measure_rays(
-        rgb, optics.stain.tables()[1], f, optics.mpp, found, borders, settings.membrane
+        rgb, luts, f, optics.mpp, found, borders, settings.membrane, own
     )
-    raw: Columns = {"cell_id": y_fx * ID_STRIDE + x_fx, "x_fx": x_fx, "y_fx": y_fx}
-    raw |= _nucleus_columns(found, optics.mpp_a)
-    raw |= tumour.surroundings(found, h, d, optics.mpp_a)
-    raw["outline"] = _outline(borders.radii, optics.mpp_a)
-    raw |= rays
+    cell_id = y_fx * ID_STRIDE + x_fx
     keep = np.flatnonzero(own)
-    keep = keep[np.argsort(raw["cell_id"][keep], kind="stable")]
-    return Measured(to_table({k: v[keep] for k, v in raw.items()}), _maps(h, d, read, core, f))
+    keep = keep[np.argsort(cell_id[keep], kind="stable")]
+    mine = found.take(keep)
+    raw: Columns = {"cell_id": cell_id[keep], "x_fx": x_fx[keep], "y_fx": y_fx[keep]}
+    raw |= _nucleus_columns(mine, optics.mpp_a)
+    raw |= tumour.surroundings(mine, h, d, optics.mpp_a)
+    raw["outline"] = _outline(borders.radii[keep], optics.mpp_a)
+    raw |= {name: values[keep] for name, values in rays.items()}
+    return Measured(to_table(raw), _maps(h, d, read, core, f))
 
 
 def _fixed(local: NDArray[np.float32], origin: int) -> NDArray[np.int64]:
@@ -215,7 +219,7 @@ def resolve(
     own = _inside(columns["x_fx"], columns["y_fx"], core, optics.factor)
     if not own.any():
         return arrow_schema(_FINAL).empty_table()
-    lines = membrane.resolve(columns, optics.mpp_a, own, settings.membrane)
+    lines: Columns = dict(membrane.resolve(columns, optics.mpp_a, own, settings.membrane))
     probability = _tumour_probability(columns, own, optics, settings)
     out = _positions(columns, own, optics) | lines
     out["tumour_probability"] = probability

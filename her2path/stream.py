@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import pickle
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,7 +159,9 @@ class Stream:
     ) -> list[Any]:
         distributed = require("distributed", "--scheduler")
         client = self._client
-        handed = client.scatter([common], broadcast=True, hash=False)[0] if common else common
+        # a task, not scattered data: what is scattered is gone for good with its last worker
+        packed = zlib.compress(pickle.dumps(common), 1)
+        handed = client.submit(_unpacked, packed, pure=False, retries=RETRIES)
         results: list[Any] = [None] * len(items)
         waiting = iter(enumerate(items))
         place: dict[Any, int] = {}
@@ -204,6 +208,12 @@ class Stream:
                     f"the worker {worker} cannot use {missing}",
                     "Slides and OUT must be visible under one path on every worker",
                 )
+
+
+def _unpacked(packed: bytes) -> tuple[Any, ...]:
+    """Return what all tasks have in common; done once a worker."""
+    common: tuple[Any, ...] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - our own
+    return common
 
 
 class _Task:

@@ -10,14 +10,14 @@ import numpy as np
 from her2path import cnn
 from her2path.phantom import TUMOURS, PhantomSpec, make_phantom
 
-RECIPE = cnn.Recipe(window=cnn.Window(64, 0.5), per_slide=10)
+RECIPE = cnn.Recipe(window=cnn.Window(96, 0.5), per_slide=9)
 MIXTURES = ("unstained", "1+", "2+", "3+")
 
 
 def spec(seed: int, mixture: str, **fixed: object) -> PhantomSpec:
     """Return a small homogeneous phantom of one score."""
     told = {
-        "width_um": 130.0, "height_um": 130.0, "margin_um": 4.0, "layout": "homogeneous",
+        "width_um": 150.0, "height_um": 150.0, "margin_um": 4.0, "layout": "homogeneous",
         "tumour_share": 0.85, "mpp": 0.5, "second": {}, "second_fraction": 0.0, "strength": 1.0,
         "mixture": TUMOURS[mixture], **fixed,
     }

@@ -19,15 +19,17 @@ from her2path import cnn
 from her2path.analysis import Optics
 from her2path.case.second_look import PATCHES_PER_REGION, second_look
 from her2path.cnn import infer
-from her2path.cnn.weights import builtin_path
+from her2path.cnn.ordinal import probabilities
+from her2path.cnn.patches import cut, planes
+from her2path.cnn.registry import build
+from her2path.cnn.weights import builtin_path, load_arrays
 from her2path.errors import InputError, MissingExtra, ProgramFault, UsageError
 from her2path.geometry import Box
 from her2path.phantom import TUMOURS, PhantomSpec, make_phantom
 from her2path.results import Score
 from her2path.schema import CNN_CELLS, CNN_REGIONS, SCORES
-from her2path.settings import CnnSettings
+from her2path.settings import CnnSettings, Settings
 from her2path.stain import StainModel, estimate
-from her2path.settings import Settings
 
 STAIN = StainModel((243.0, 243.0, 242.0), (0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
 
@@ -172,12 +174,20 @@ def test_a_device_that_is_not_there_is_refused(trained: Path, monkeypatch) -> No
     assert cnn.device_name() is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_cuda_agrees_with_cpu(trained: Path, field) -> None:
+def test_every_device_agrees_with_plain_double_precision(trained: Path, field) -> None:
     rgb, xy = field
-    both = [cnn.Scorer.load(trained, d).score_points(_reader(rgb), xy, 0.5, STAIN)
-            for d in ("cpu", "cuda")]
-    np.testing.assert_allclose(both[0], both[1], atol=5e-3)
+    _, card = cnn.check_model(trained)
+    net = build(card.architecture, 2, 3).double().eval()
+    infer.load_state(net, load_arrays(trained), trained)
+    cut_out = np.zeros((len(xy), 96, 96, 3), np.uint8)
+    for rows, pixels in cut(_reader(rgb), xy, 0.5, cnn.Window(96, 0.5)):
+        cut_out[rows] = pixels
+    with torch.inference_mode():
+        logits = net(torch.from_numpy(planes(cut_out, STAIN, "h_dab")).double()).numpy()
+    want = probabilities(logits, card.temperature)
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        got = cnn.Scorer.load(trained, device).score_points(_reader(rgb), xy, 0.5, STAIN)
+        np.testing.assert_allclose(got, want, atol=2e-3 if device == "cuda" else 2e-4)
 
 
 # -- the shipped model -----------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from cnn_samples import RECIPE, spec
+from cnn_samples import RECIPE as WIDE
+from cnn_samples import spec
 from fake_run import make_run
 
 from her2path import cnn
@@ -16,7 +17,9 @@ from her2path.cnn.labels import TumourCells, label_patches
 from her2path.errors import InputError, ManifestError, OutputError
 from her2path.phantom import make_files
 from her2path.schema import PATTERNS
-from her2path.store import RunStore
+
+#: small patches, for images whose content does not matter
+RECIPE = cnn.Recipe(window=cnn.Window(64, 0.5), per_slide=10)
 
 
 def image(path: Path, side: int = 130, seed: int = 0) -> None:
@@ -81,23 +84,22 @@ def test_class_folders_say_whose_images_they_are(tmp_path: Path) -> None:
 
 def test_a_phantom_gives_the_same_from_files_and_in_a_manifest(tmp_path: Path) -> None:
     make_files(spec(3, "2+"), tmp_path / "p3")
-    alone = cnn.read_source(tmp_path / "p3", RECIPE)
+    alone = cnn.read_source(tmp_path / "p3", WIDE)
     (tmp_path / "m.csv").write_text("results,case_id,scanner\np3,case,scan\n")
-    listed = cnn.read_source(tmp_path / "m.csv", RECIPE)
+    listed = cnn.read_source(tmp_path / "m.csv", WIDE)
     np.testing.assert_array_equal(alone.rgb, listed.rgb)
     np.testing.assert_array_equal(alone.label, listed.label)
     assert set(alone.case) == {"p3"}
     assert set(listed.case) == {"case"}
     assert set(listed.scanner) == {"scan"}
     (tmp_path / "m.csv").write_text("results,label\np3,0\n")
-    assert set(cnn.read_source(tmp_path / "m.csv", RECIPE).label) == {0}
+    assert set(cnn.read_source(tmp_path / "m.csv", WIDE).label) == {0}
 
 
 def test_results_give_patches_labelled_by_their_cells(tmp_path: Path) -> None:
-    out = make_run(tmp_path / "out", "two_plus", slide=True)
-    found = cnn.read_source(out, cnn.Recipe(per_slide=30))
+    store = make_run(tmp_path / "out", "two_plus", slide=True)
+    found = cnn.read_source(store.out, cnn.Recipe(per_slide=30))
     assert 5 <= len(found) <= 30
-    store = RunStore(out)
     cells = store.cells(["cell_id", "x_um", "y_um", "cell_type", "pattern"])
     cells = cells.filter(pa.array([t == "tumour" for t in cells["cell_type"].to_pylist()]))
     first = cnn.hashed_order(cells["cell_id"].to_numpy())[:30]
@@ -112,4 +114,4 @@ def test_results_give_patches_labelled_by_their_cells(tmp_path: Path) -> None:
     hidden = result.model_copy(update={"slide": result.slide.model_copy(update={"path": None})})
     store.write_result(hidden)
     with pytest.raises(OutputError, match="does not lead to its slide"):
-        cnn.read_source(out, RECIPE)
+        cnn.read_source(store.out, RECIPE)

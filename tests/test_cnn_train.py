@@ -137,10 +137,10 @@ def test_the_command_trains_from_phantoms(
     for seed in range(4):
         make_files(spec(seed, MIXTURES[seed]), tmp_path / "phantoms" / f"p{seed}")
     args = ["train", str(tmp_path / "phantoms"), "-o", str(tmp_path / "m"), "--arch", "tiny",
-            "--epochs", "1", "--patch-px", "64", "--per-slide", "10", "--batch", "8", "--json"]
+            "--epochs", "1", "--patch-px", "96", "--per-slide", "10", "--batch", "8", "--json"]
     assert _guarded(args, False) == 0
     card = json.loads(capsys.readouterr().out)
-    assert card["patch_px"] == 64
+    assert card["patch_px"] == 96
     assert card["training"]["train"]["cases"] + card["training"]["test"]["cases"] < 5
     assert cnn.check_model(tmp_path / "m")[1].sha256 == card["sha256"]
     assert _guarded(args, False) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,19 +128,42 @@ def conclude(tumour: pa.Table, region_table: pa.Table, other: int, settings: Set
     scored = guidelines.score_cells(tumour, guideline=guideline, settings=settings)
     sure = uncertainty.bootstrap(tumour, guideline=guideline, settings=settings)
     score = uncertainty.add_to(scored, sure)
+    measured = heterogeneity.measure(
+        tumour,
+        positive=list(regions.positive_patterns(settings)),
+        settings=settings,
+        regions=region_table,
+        score=score,
+    )
     return Verdict(
         counts={"tumour": tumour.num_rows, "other": other},
         fractions={p: score.fractions[p] for p in PATTERNS},
         score=score,
         h_score=float(100.0 * tumour.column("intensity").to_numpy().mean()),
-        heterogeneity=heterogeneity.measure(
-            tumour,
-            positive=list(regions.positive_patterns(settings)),
-            settings=settings,
-            regions=region_table,
-            score=score,
-        ),
+        heterogeneity=_one_interval_each(measured, sure.intervals, settings),
     )
+
+
+#: interval in the heterogeneity's list -> the same quantity in the score's
+SAME = {
+    "h_score": "h_score",
+    "null_cell_fraction": "none",
+    "intense_cell_fraction": "intense",
+}
+
+
+def _one_interval_each(
+    measured: Heterogeneity, known: Mapping[str, tuple[float, float]], settings: Settings
+) -> Heterogeneity:
+    """Let one quantity have one interval: the score's, which also moves the cut-offs."""
+    intervals = dict(getattr(measured, "intervals", None) or {})
+    same = dict(SAME)
+    if settings.heterogeneity.positive is None:
+        same["positive_cell_fraction"] = "positive"
+    for mine, theirs in same.items():
+        if mine in intervals and theirs in known:
+            intervals[mine] = known[theirs]
+    return measured.model_copy(update={"intervals": intervals})
 
 
 def write_cells(plan: Plan, store: RunStore, cells: pa.Table, region_id: NDArray[np.int32]) -> None:

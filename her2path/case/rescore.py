@@ -73,7 +73,7 @@ def rescore(
             cells = apply_corrections(
                 cells,
                 read_corrections(corrections),
-                guidelines.pattern_score("intense_incomplete", settings.score.guideline),
+                guidelines.incomplete_score(settings.score.guideline),
             )
         store.drop_work()
         _stage(store, old, cells, settings)
@@ -124,7 +124,7 @@ def _classified(cells: pa.Table, settings: Settings) -> pa.Table:
         cells = cells.set_column(where, "cell_type", cells.column("machine_cell_type"))
         extra = ("machine_pattern", "machine_cell_type", "reader", "reader_time")
         cells = cells.drop_columns([n for n in extra if n in cells.column_names])
-    incomplete: Any = guidelines.pattern_score("intense_incomplete", settings.score.guideline)
+    incomplete = guidelines.incomplete_score(settings.score.guideline)
     pattern, intensity, score = patterns.classify(
         cells.column("completeness").to_numpy(),
         cells.column(settings.membrane.measure).to_numpy(),

@@ -307,7 +307,7 @@ class _Run:
             self._finish(self._not_evaluable(slide, seen, exc))
 
     def _evaluate(self, slide: Slide, ref: SlideRef, seen: Prepared, stream: Stream) -> None:
-        incomplete = guidelines.pattern_score("intense_incomplete", self.settings.score.guideline)
+        incomplete = guidelines.incomplete_score(self.settings.score.guideline)
         plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
         self._annotations_fit(plan)
         stream.prove_paths([self.path.absolute()], self.store.out)

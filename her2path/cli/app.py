@@ -79,7 +79,7 @@ def _wrong_usage(exc: BaseException) -> int | None:
         return None
     ctx = getattr(exc, "ctx", None)
     where = ctx.command_path if ctx is not None else "her2path"
-    return _say(f"{say().rstrip('. ')}. Run `{where} --help`.", 2)
+    return _say(f"{say().rstrip('. ?')}. Run `{where} --help`.", 2)
 
 
 def _fault(exc: BaseException) -> int:

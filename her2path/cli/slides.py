@@ -162,7 +162,10 @@ def _what_if(rows: list[dict[str, Any]], json: bool) -> int:
     if json:
         echo_json(rows)
     else:
-        print_rows("The same cells under every rule set", rows)
+        shown = ("guideline", "ihc", "substate", "category", "rule")
+        print_rows(
+            "The same cells under every rule set", [{k: r.get(k) for k in shown} for r in rows]
+        )
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -77,7 +78,7 @@ def schema(
     def columns(table: tuple[object, ...]) -> list[dict[str, str]]:
         return [{k: str(v) for k, v in vars(c).items()} for c in table]
 
-    made = {
+    made: dict[str, Callable[[], object]] = {
         "settings": Settings.model_json_schema,
         "result": Result.model_json_schema,
         "cells": lambda: columns(CELLS + CNN_CELLS),

@@ -87,8 +87,8 @@ def _rows(r: Any) -> Iterator[tuple[str, str]]:
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     """Show rows of plain values as a table."""
     table = Table(title=title)
-    for name in rows[0] if rows else ():
-        table.add_column(str(name))
+    for number, name in enumerate(rows[0] if rows else ()):
+        table.add_column(str(name), no_wrap=number == 0)
     for row in rows:
         table.add_row(*(_plain(v) for v in row.values()))
     Console().print(table)

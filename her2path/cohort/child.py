@@ -80,6 +80,9 @@ def serve(pipe: Connection, quiet: bool) -> None:
             job = pipe.recv()
         except (EOFError, OSError):
             return
+        except Exception as exc:  # noqa: BLE001 - a part of the program that cannot be imported
+            pipe.send(("failed", None, _fall("starting", exc)))
+            continue
         if job is None:
             return
         pipe.send(_answer(job, pipe))

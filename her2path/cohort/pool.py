@@ -214,7 +214,7 @@ class Pool:
                 child.stage = rest[0]
                 self.tell(index, *rest)
                 continue
-            seconds = time.monotonic() - child.since
+            seconds, index = time.monotonic() - child.since, child.job.index
             child.job = None
             if word == "done":
                 yield Outcome(index, seconds, facts=rest[0])

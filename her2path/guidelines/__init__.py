@@ -4,6 +4,7 @@ from her2path.guidelines.category import category_from_score, category_of
 from her2path.guidelines.clusters import cluster_levels, largest_clusters
 from her2path.guidelines.engine import (
     h_score,
+    incomplete_score,
     pattern_score,
     positive_definition,
     rule_indices,
@@ -26,6 +27,7 @@ __all__ = [
     "category_of",
     "cluster_levels",
     "h_score",
+    "incomplete_score",
     "largest_clusters",
     "load_rule_set",
     "names",

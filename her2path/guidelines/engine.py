@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -66,6 +66,11 @@ def pattern_score(pattern: str, guideline: Guideline = "asco_cap_2018") -> int:
     if pattern not in scores:
         raise UsageError(f"{pattern!r} is no pattern", f"Valid: {', '.join(PATTERNS)}")
     return scores[pattern]
+
+
+def incomplete_score(guideline: Guideline = "asco_cap_2018") -> Literal[2, 3]:
+    """Return the score of an intense incomplete membrane under a guideline."""
+    return 3 if pattern_score("intense_incomplete", guideline) == 3 else 2
 
 
 def positive_definition(guideline: Guideline = "asco_cap_2018") -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def diversity(counts: Int) -> Diversity:
     if n == 0:
         return Diversity(
             shannon=None, simpson=None, rao_q=None, gini=None, reason="no tumour cells"
-        )  # type: ignore[call-arg]
+        )
     h, d = float(shannon(counts)), float(simpson(counts))
     g = float(gini(counts))
     extra: dict[str, Any] = {

@@ -224,7 +224,7 @@ def _pattern_type(facts: PatternFacts) -> PatternType:
     test = facts.test
     extra = {"reason": facts.reason, **{k: _plain(v) for k, v in facts.extras.items()}}
     return PatternType(
-        type=facts.type,  # type: ignore[arg-type]
+        type=facts.type,
         p_value=None if test is None else test.p_value,
         moran_i=None if test is None else test.moran_i,
         cluster_area_fraction=facts.hot_share,

@@ -236,11 +236,11 @@ def iter_table(
     path: Path, columns: Sequence[str] | None = None, batch: int = ROW_GROUP
 ) -> Iterator[pa.Table]:
     """Yield a stored table in its order, at most ``batch`` rows at a time."""
-    dataset = _dataset(path)
     chosen = list(columns) if columns is not None else None
-    # readahead is bounded: memory must not grow with the slide
-    for part in dataset.to_batches(
-        columns=chosen, batch_size=batch, batch_readahead=2, fragment_readahead=1
-    ):
-        if part.num_rows:
-            yield pa.Table.from_batches([part])
+    # file by file and row group by row group: a dataset's scanner reads ahead as it likes
+    for name in _dataset(path).files:
+        with pq.ParquetFile(name) as file:
+            for part in file.iter_batches(batch_size=batch, columns=chosen):
+                if part.num_rows:
+                    table = pa.Table.from_batches([part])
+                    yield table if chosen is None else table.select(chosen)

@@ -1,81 +1,201 @@
-"""Sums over neighbours, in an order that does not depend on how the slide was cut."""
+"""Hot loops: neighbourhoods in an order that does not depend on the cut, and trees."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["neighbour_means"]
+__all__ = ["NEAREST", "Buckets", "bucket", "grow_trees", "neighbour_means", "neighbourhood"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
+_jit = njit(cache=True, nogil=True, error_model="numpy")
 #: columns of buckets; a slide is far narrower than this many buckets
 _STRIDE = 1 << 24
+#: what is said about the neighbours next to a cell
+NEAREST = ("nearest", "nearest_better", "better_overlap", "better_margin", "better_area", "pressed")
+#: farthest neighbour that counts as next to a cell, and as pressing on it, µm
+_NEXT_UM, _PRESS_UM = 12.0, 6.0
 
 
-@njit(cache=True, nogil=True)
-def _means(x, y, start, stop, values, radius, means, weight):  # type: ignore[no-untyped-def]
-    far2 = radius * radius
-    width = values.shape[1]
-    for i in range(x.size):
-        total = 0.0
-        for row in range(3):
-            for j in range(start[row, i], stop[row, i]):
-                if j == i:
-                    continue
-                dx = x[j] - x[i]
-                dy = y[j] - y[i]
-                d2 = dx * dx + dy * dy
-                if d2 >= far2:
-                    continue
-                near = 1.0 - d2 / far2
-                w = near * near
-                total += w
-                for k in range(width):
-                    means[i, k] += w * values[j, k]
-        weight[i] = total
-        if total > 0.0:
-            for k in range(width):
-                means[i, k] /= total
+@dataclass(frozen=True)
+class Buckets:
+    """Cells sorted by buckets of absolute coordinates and, within a bucket, by ``cell_id``.
 
-
-def neighbour_means(x: F64, y: F64, cell_id: I64, values: F64, radius: float) -> tuple[F64, F64]:
-    """Return weighted means over the neighbours of every cell, itself left out.
-
-    A neighbour at distance d weighs ``(1 - d² / radius²)²``. Neighbours are visited by buckets of
-    absolute coordinates and, within a bucket, by ``cell_id``: the sums round alike in every cut.
-
-    Parameters
-    ----------
-    x, y : float64 (n,)
-        Positions, µm, in coordinates that do not depend on the cut.
-    cell_id : int64 (n,)
-        Identity.
-    values : float64 (n, k)
-        What is averaged.
-    radius : float
-        Reach, µm.
-
-    Returns
-    -------
-    means : float64 (n, k)
-        0 where a cell has no neighbour.
-    weight : float64 (n,)
-        Sum of the weights.
+    ``order`` (n,) sorts the cells, ``back`` undoes it; ``x, y`` are sorted, and the neighbours of
+    sorted cell i lie in ``start[r, i]:stop[r, i]``, r = 0..2.
     """
-    column = np.floor(x / radius).astype(np.int64)
-    row = np.floor(y / radius).astype(np.int64)
+
+    order: I64
+    back: I64
+    x: F64
+    y: F64
+    start: I64
+    stop: I64
+
+
+def bucket(x: F64, y: F64, cell_id: I64, side: float) -> Buckets:
+    """Sort cells into buckets of a side (µm); neighbours up to that far can be visited."""
+    column = np.floor(x / side).astype(np.int64)
+    row = np.floor(y / side).astype(np.int64)
     order = np.lexsort((cell_id, column, row))
     key = row[order] * _STRIDE + column[order]
     around = np.stack([key - _STRIDE, key, key + _STRIDE])
     start = np.searchsorted(key, around - 1, side="left")
     stop = np.searchsorted(key, around + 1, side="right")
-    means = np.zeros(values.shape)
-    weight = np.zeros(len(x))
-    sorted_values = np.ascontiguousarray(values[order])
-    _means(x[order], y[order], start, stop, sorted_values, radius, means, weight)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    return means[back], weight[back]
+    return Buckets(order, back, x[order], y[order], start, stop)
+
+
+@_jit
+def _means(x, y, start, stop, values, radii, means, weight):  # type: ignore[no-untyped-def]
+    count, width = values.shape
+    far2 = radii.max() * radii.max()
+    for i in range(count):
+        for row in range(3):
+            for j in range(start[row, i], stop[row, i]):
+                dx = x[j] - x[i]
+                dy = y[j] - y[i]
+                d2 = dx * dx + dy * dy
+                if d2 >= far2 or j == i:
+                    continue
+                for r in range(radii.size):
+                    near = 1.0 - d2 / (radii[r] * radii[r])
+                    if near <= 0.0:
+                        continue
+                    w = near * near
+                    weight[r, i] += w
+                    for k in range(width):
+                        means[r, i, k] += w * values[j, k]
+        for r in range(radii.size):
+            if weight[r, i] > 0.0:
+                for k in range(width):
+                    means[r, i, k] /= weight[r, i]
+
+
+def neighbour_means(near: Buckets, values: F64, radii: tuple[float, ...]) -> tuple[F64, F64]:
+    """Return weighted means over the neighbours of every cell, itself left out.
+
+    A neighbour at distance d weighs ``(1 - d² / radius²)²``. Neighbours are visited by bucket
+    and ``cell_id``: the sums round alike in every cut.
+
+    Parameters
+    ----------
+    near : Buckets
+        With a side of at least the largest radius.
+    values : float64 (n, k)
+        What is averaged, in the cells' own order.
+    radii : tuple of float
+        Reaches, µm.
+
+    Returns
+    -------
+    means : float64 (radii, n, k)
+        0 where a cell has no neighbour.
+    weight : float64 (radii, n)
+        Sum of the weights.
+    """
+    means = np.zeros((len(radii), *values.shape))
+    weight = np.zeros((len(radii), len(values)))
+    ordered = np.ascontiguousarray(values[near.order])
+    _means(near.x, near.y, near.start, near.stop, ordered, np.array(radii), means, weight)
+    return means[:, near.back], weight[:, near.back]
+
+
+@_jit
+def _nearest(x, y, start, stop, ids, radius, trust, out):  # type: ignore[no-untyped-def]
+    far2 = _NEXT_UM * _NEXT_UM
+    for i in range(x.size):
+        least, better = _NEXT_UM, _NEXT_UM
+        overlap, margin, area, pressed = -1.0, 0.0, 0.0, 0.0
+        for row in range(3):
+            for j in range(start[row, i], stop[row, i]):
+                dx = x[j] - x[i]
+                dy = y[j] - y[i]
+                d2 = dx * dx + dy * dy
+                if d2 >= far2 or j == i:
+                    continue
+                d = np.sqrt(d2)
+                least = min(least, d)
+                if d < _PRESS_UM:
+                    pressed += 1.0
+                if trust[j] < trust[i] or (trust[j] == trust[i] and ids[j] < ids[i]):
+                    continue
+                if d < better or (d == better and trust[j] > trust[i] + margin):
+                    better = d
+                    overlap = max(1.0 - d / (radius[i] + radius[j]), -1.0)
+                    margin = trust[j] - trust[i]
+                    area = np.log(radius[j] / radius[i])
+        out[i, 0] = least
+        out[i, 1] = better
+        out[i, 2] = overlap
+        out[i, 3] = margin
+        out[i, 4] = area
+        out[i, 5] = pressed
+
+
+def neighbourhood(near: Buckets, cell_id: I64, radius: F64, trust: F64) -> F64:
+    """Return what lies right beside every cell: a double has a more trusted neighbour too near.
+
+    Parameters
+    ----------
+    near : Buckets
+    cell_id : int64 (n,)
+        Breaks ties of trust.
+    radius : float64 (n,)
+        Of the nucleus, µm, above 0.
+    trust : float64 (n,)
+        Confidence of the detection.
+
+    Returns
+    -------
+    float64 (n, len(NEAREST))
+        Distance to the nearest neighbour and to the nearest more trusted one (µm, 12 at most), the
+        overlap with that one (1 is complete, below 0 apart), how much more it is trusted, log of
+        its radius over the cell's own, and how many lie within 6 µm.
+    """
+    out = np.zeros((len(radius), len(NEAREST)))
+    o = near.order
+    _nearest(near.x, near.y, near.start, near.stop, cell_id[o], radius[o], trust[o], out)
+    return np.asarray(out[near.back])
+
+
+@_jit
+def grow_trees(table, feature, limit, left, right, value, root, base):  # type: ignore[no-untyped-def]
+    """Return the log odds of boosted trees, tree by tree in a fixed order.
+
+    Parameters
+    ----------
+    table : float64 (n, k)
+    feature : int16 (nodes,)
+        Feature of a node; -1 at a leaf.
+    limit : float32 (nodes,)
+        A node's cell goes left where its feature is at most this.
+    left, right : int16 (nodes,)
+        Children, counted from the tree's root.
+    value : float32 (nodes,)
+        Log odds that a leaf adds.
+    root : int32 (trees,)
+        First node of every tree.
+    base : float
+        Log odds before the first tree.
+    """
+    out = np.empty(table.shape[0])
+    for i in range(table.shape[0]):
+        total = base
+        for t in range(root.size):
+            first = root[t]
+            node = first
+            while feature[node] >= 0:
+                if table[i, feature[node]] <= limit[node]:
+                    node = first + left[node]
+                else:
+                    node = first + right[node]
+            total += value[node]
+        out[i] = total
+    return out

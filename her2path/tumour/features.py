@@ -1,56 +1,61 @@
-"""What a cell is judged by: its nucleus, the ring around it, and its neighbours.
+"""What a cell is judged by: its nucleus, the rings around it, and its neighbours.
 
 Stain enters only as ratios within the cell or against its neighbours, because its strength differs
-from laboratory to laboratory; sizes and distances are absolute.
+from laboratory to laboratory; sizes and distances are absolute. Membrane stain takes no part:
+unstained tumour must be found as well as stained tumour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from her2path.tumour._kernels import neighbour_means
+from her2path.tumour._kernels import NEAREST, Buckets, bucket, neighbour_means, neighbourhood
 
-__all__ = ["NAMES", "NEAR_UM", "NUCLEUS", "WIDE_UM", "features"]
+__all__ = ["CONTEXT_UM", "FIRST", "SECOND", "WIDE_UM", "Table", "first_features", "second_features"]
 
 F64 = npt.NDArray[np.float64]
 Columns = Mapping[str, npt.NDArray]
 
-#: reach of the close neighbourhood (means), of the wide one (comparison), of the crowd, µm
-NEAR_UM, WIDE_UM, CROWD_UM = 40.0, 80.0, 20.0
+#: reaches of the crowd, the close neighbourhood and the wide one, µm
+CROWD_UM, NEAR_UM, WIDE_UM = 20.0, 40.0, 60.0
+#: reaches over which the first stage's verdicts are averaged for the second, µm
+CONTEXT_UM = (16.0, 40.0)
 #: DAB in the ring counts above this OD, and not beyond the second
 DAB_FROM, DAB_TO = 0.08, 0.23
 
-_OWN = (
+OWN = (
     "log_area", "log_elongation", "contrast", "irregularity", "texture", "confidence",
-    "ring_h_low", "ring_h", "ring_dab",
+    "ring_h_low", "ring_h", "ring_h_high", "outer_h", "inside_low", "inside_high",
+    "ring_dab", "dab_inside",
 )  # fmt: skip
-#: names of the features, in order
-NAMES: tuple[str, ...] = (
-    *_OWN,
-    *(f"near_{n}" for n in _OWN),
+#: names of the first stage's features, in order
+FIRST: tuple[str, ...] = (
+    *OWN,
+    *(f"near_{n}" for n in OWN),
     "against_h", "against_ring_h", "against_dab", "against_area",
+    *NEAREST,
     "closeness", "crowding", "density",
 )  # fmt: skip
-#: features that tell a nucleus from what is none
-NUCLEUS: tuple[int, ...] = tuple(
-    NAMES.index(n)
-    for n in (
-        "contrast",
-        "irregularity",
-        "texture",
-        "confidence",
-        "ring_h_low",
-        "ring_h",
-        "against_h",
-    )
-)
+#: names of the second stage's features, in order
+SECOND: tuple[str, ...] = (
+    "first", "context_small", "context_large", "against_context", *OWN, *NEAREST, "density",
+)  # fmt: skip
 
 
-def features(columns: Columns) -> F64:
-    """Return the features of every cell.
+@dataclass(frozen=True)
+class Table:
+    """Features of the first stage (n, len(FIRST)), and the neighbourhoods they were taken in."""
+
+    values: F64
+    near: Buckets
+
+
+def first_features(columns: Columns) -> Table:
+    """Return the features of every cell for the first stage.
 
     Parameters
     ----------
@@ -59,31 +64,64 @@ def features(columns: Columns) -> F64:
 
     Returns
     -------
-    float64 (n, len(NAMES))
+    Table
         Right for cells whose neighbours within `WIDE_UM` are all among the columns.
     """
     x, y = (np.asarray(columns[n], dtype=np.float64) for n in ("x_um", "y_um"))
     ids = np.asarray(columns["cell_id"], dtype=np.int64)
-    own, stain = _own(columns)
-    compared = np.column_stack([stain, own[:, 0]])
-    near, near_weight = neighbour_means(x, y, ids, own, NEAR_UM)
-    wide, wide_weight = neighbour_means(x, y, ids, compared, WIDE_UM)
-    _, crowd = neighbour_means(x, y, ids, own[:, :1], CROWD_UM)
-    near = np.where((near_weight == 0)[:, None], own, near)
-    against = np.where((wide_weight == 0)[:, None], 0.0, compared - wide)
-    close, far, crowded = (np.log(w + 0.5) for w in (near_weight, wide_weight, crowd))
-    return np.column_stack([own, near, against, close - far, crowded - close, close])
+    near = bucket(x, y, ids, WIDE_UM)
+    own, compared = _own(columns)
+    both = np.column_stack([own, compared[:, :3]])
+    means, weight = neighbour_means(near, both, (CROWD_UM, NEAR_UM, WIDE_UM))
+    lonely = weight == 0
+    close = np.where(lonely[1][:, None], own, means[1][:, : len(OWN)])
+    wide = np.column_stack([means[2][:, len(OWN) :], means[2][:, 0]])
+    against = np.where(lonely[2][:, None], 0.0, compared - wide)
+    radius = np.sqrt(np.exp(own[:, 0]) / np.pi)
+    beside = neighbourhood(near, ids, radius, own[:, 5])
+    crowd, dense, far = np.log(weight + 0.5)
+    values = np.column_stack([own, close, against, beside, dense - far, crowd - dense, dense])
+    return Table(values, near)
+
+
+def second_features(table: Table, odds: F64) -> F64:
+    """Return the features of every cell for the second stage.
+
+    Parameters
+    ----------
+    table : Table
+        Of the first stage.
+    odds : float64 (n,)
+        Log odds of the first stage, for all cells.
+
+    Returns
+    -------
+    float64 (n, len(SECOND))
+        Right for cells whose neighbours within the largest `CONTEXT_UM` have right odds.
+    """
+    odds = np.clip(odds, -6.0, 6.0)
+    means, weight = neighbour_means(table.near, odds[:, None], CONTEXT_UM)
+    around = np.where(weight == 0, odds, means[:, :, 0])
+    first = len(OWN) + len(OWN) + 4
+    beside = table.values[:, first : first + len(NEAREST)]
+    return np.column_stack(
+        [odds, around[0], around[1], odds - around[1], table.values[:, : len(OWN)], beside,
+         table.values[:, -1]]
+    )  # fmt: skip
 
 
 def _own(columns: Columns) -> tuple[F64, F64]:
-    """Return a cell's own features (n, 9), and its stain for comparison (n, 3).
+    """Return a cell's own features (n, len(OWN)), and its stain and size for comparison (n, 4).
 
     The latter: log hematoxylin of nucleus and of ring, DAB of the ring (tumour cytoplasm holds a
-    little more than stroma and lymphocytes; clipped, so that no membrane decides).
+    little more than stroma and lymphocytes; clipped, so that no membrane decides), log area.
     """
-    get = {n: np.asarray(v, dtype=np.float64) for n, v in columns.items() if n in _USED}
+    get = {n: np.asarray(columns[n], dtype=np.float64) for n in _USED}
     h = np.maximum(get["nucleus_hematoxylin_od"], 0.02)
-    low, middle = (np.log(np.clip(get[n] / h, 0.05, 1.5)) for n in ("ring_h20", "ring_h50"))
+    rings = [
+        np.log(np.clip(get[n] / h, 0.05, 2.0))
+        for n in ("ring_h20", "ring_h50", "ring_h80", "outer_h50")
+    ]
     own = np.column_stack(
         [
             np.log(np.maximum(get["nucleus_area_um2"], 1.0)),
@@ -92,19 +130,20 @@ def _own(columns: Columns) -> tuple[F64, F64]:
             get["nucleus_irregularity"],
             np.minimum(get["nucleus_texture"], 0.5),
             get["nucleus_confidence"],
-            low,
-            middle,
+            *rings,
+            np.clip(get["inside_h10"] / h, -0.5, 1.5),
+            np.clip(get["inside_h90"] / h, 0.5, 3.0),
             (np.clip(get["ring_d80"], DAB_FROM, DAB_TO) - DAB_FROM) / (DAB_TO - DAB_FROM),
+            np.clip(get["nucleus_dab_od"] / (h + 0.05), -0.5, 2.0),
         ]
     )
     ring = np.log(np.maximum(get["ring_h50"], 0.01))
-    return own, np.column_stack([np.log(h), ring, np.clip(get["ring_d30"], -0.05, 0.10)])
+    return own, np.column_stack([np.log(h), ring, np.clip(get["ring_d30"], -0.05, 0.10), own[:, 0]])
 
 
-_USED = frozenset(
-    (
-        "nucleus_hematoxylin_od", "nucleus_area_um2", "nucleus_elongation", "nucleus_contrast",
-        "nucleus_irregularity", "nucleus_texture", "nucleus_confidence",
-        "ring_h20", "ring_h50", "ring_d30", "ring_d80",
-    )
+_USED = (
+    "nucleus_hematoxylin_od", "nucleus_dab_od", "nucleus_area_um2", "nucleus_elongation",
+    "nucleus_contrast", "nucleus_irregularity", "nucleus_texture", "nucleus_confidence",
+    "ring_h20", "ring_h50", "ring_h80", "ring_d30", "ring_d80", "outer_h50",
+    "inside_h10", "inside_h90",
 )  # fmt: skip

@@ -1,7 +1,8 @@
-"""The selection: two logistic models on the features of a cell and its neighbourhood.
+"""The selection: two stages of boosted trees on a cell, its neighbourhood, and their verdicts.
 
 Lymphocytes (small, round, dark, dense, without cytoplasm) and spindle stromal nuclei (elongated,
-in pale fibres) are left out, and so is what looks like no nucleus. Invasive tumour cannot be told
+in pale fibres) are left out, and so are doubles and what looks like no nucleus. The second stage
+sees what the first one made of the neighbours: glands are taken nearly whole. Invasive tumour cannot be told
 from carcinoma in situ or from normal glands: results carry the flag ``IN_SITU_NOT_EXCLUDED``.
 """
 
@@ -11,15 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from her2path.settings import TumourSettings
-from her2path.tumour.features import NAMES, WIDE_UM, Columns, features
-from her2path.tumour.weights import NUCLEUS, NUCLEUS_SHIFT, TUMOUR, TUMOUR_SHIFT
+from her2path.tumour.features import (
+    CONTEXT_UM,
+    WIDE_UM,
+    Columns,
+    first_features,
+    second_features,
+)
+from her2path.tumour.weights import model
 
 __all__ = ["REACH_UM", "classify"]
 
 #: a cell's probability depends on cells no farther than this, µm
-REACH_UM = WIDE_UM
-
-F64 = npt.NDArray[np.float64]
+REACH_UM = WIDE_UM + max(CONTEXT_UM)
 
 
 def classify(
@@ -32,7 +37,7 @@ def classify(
     columns : mapping of arrays (n,)
         Raw cells of the core and of its surroundings within `REACH_UM`, once each, in any order:
         ``cell_id``, ``x_um, y_um`` (absolute: the same in every cut), ``nucleus_area_um2``,
-        ``nucleus_hematoxylin_od, nucleus_elongation, nucleus_contrast, nucleus_irregularity,
+        ``nucleus_hematoxylin_od, nucleus_dab_od, nucleus_elongation, nucleus_contrast, nucleus_irregularity,
         nucleus_texture, nucleus_confidence`` and the columns of `surroundings`.
     core : bool (n,)
         The cells that are asked for.
@@ -47,18 +52,8 @@ def classify(
     """
     if settings.method == "all" or not core.any():
         return np.ones(int(core.sum()), np.float32)
-    table = features(columns)[core]
-    tumour = _log_odds(table, TUMOUR) + TUMOUR_SHIFT
-    nucleus = _log_odds(table, NUCLEUS) + NUCLEUS_SHIFT
-    # both must hold: the weaker one decides
-    odds = np.clip(np.minimum(tumour, nucleus), -30.0, 30.0)
+    fitted = model()
+    table = first_features(columns)
+    values = second_features(table, fitted.first.odds(table.values))[core]
+    odds = np.clip(fitted.second.odds(values) + fitted.shift, -30.0, 30.0)
     return (1.0 / (1.0 + np.exp(-odds))).astype(np.float32)
-
-
-def _log_odds(table: F64, weights: dict[str, float]) -> F64:
-    """Return a linear model's log odds, summed feature by feature in a fixed order."""
-    odds = np.full(len(table), weights["bias"])
-    for i, name in enumerate(NAMES):
-        if name in weights:
-            odds += weights[name] * table[:, i]
-    return odds

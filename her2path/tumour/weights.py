@@ -1,56 +1,62 @@
-"""Weights of the two logistic models, by feature.
-
-Fitted on 40 random phantoms (17 500 cells found in them, two-fold by slide), with a ridge penalty;
-the marks on real cores took no part, they are the independent check. Missing tumour cells cost
-more than taking in a few others, hence `TUMOUR_SHIFT`; pale nuclei of real slides must not fall to
-the second model, hence `NUCLEUS_SHIFT`.
-"""
+"""The fitted trees, read once; `scripts/fit_tumour.py` makes the file."""
 
 from __future__ import annotations
 
-__all__ = ["NUCLEUS", "NUCLEUS_SHIFT", "TUMOUR", "TUMOUR_SHIFT"]
+import io
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
 
-#: added to the log odds of being tumour, and of being a nucleus
-TUMOUR_SHIFT, NUCLEUS_SHIFT = 0.8, 2.5
+import numpy as np
+import numpy.typing as npt
 
-#: tumour against lymphocytes and stroma
-TUMOUR: dict[str, float] = {
-    "bias": -2.8335,
-    "log_area": 0.5343,
-    "log_elongation": -1.7207,
-    "contrast": 2.1950,
-    "irregularity": -1.7603,
-    "texture": -3.0702,
-    "confidence": 0.9699,
-    "ring_h_low": 1.2576,
-    "ring_h": -1.8233,
-    "ring_dab": 1.1154,
-    "near_log_area": 1.0819,
-    "near_log_elongation": 2.4794,
-    "near_contrast": 19.7622,
-    "near_irregularity": -2.0144,
-    "near_texture": -14.3083,
-    "near_confidence": 7.5096,
-    "near_ring_h_low": 2.0441,
-    "near_ring_h": 4.2128,
-    "near_ring_dab": 5.0476,
-    "against_h": -4.2912,
-    "against_ring_h": 3.1371,
-    "against_dab": 76.0805,
-    "against_area": 1.9773,
-    "closeness": 1.8033,
-    "crowding": 0.8613,
-    "density": -0.4201,
-}
+from her2path.tumour._kernels import grow_trees
 
-#: a nucleus against stains and structures that look like one
-NUCLEUS: dict[str, float] = {
-    "bias": -3.9322,
-    "contrast": 6.8861,
-    "irregularity": -7.0200,
-    "texture": -7.0244,
-    "confidence": 8.4546,
-    "ring_h_low": 1.2444,
-    "ring_h": -0.4743,
-    "against_h": 2.8369,
-}
+__all__ = ["FILE", "Model", "Trees", "model"]
+
+#: the file beside this module
+FILE = "weights.npz"
+#: arrays of a stage, in the order of `grow_trees`
+ARRAYS = ("feature", "limit", "left", "right", "value", "root")
+
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Boosted trees of one stage; see `grow_trees` for the arrays."""
+
+    names: tuple[str, ...]
+    arrays: tuple[npt.NDArray[Any], ...]
+    base: float
+
+    def odds(self, table: F64) -> F64:
+        """Return the log odds (n,) of a table of features (n, len(names))."""
+        return np.asarray(grow_trees(table, *self.arrays, self.base), np.float64)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Both stages, and what is added to the second one's log odds."""
+
+    first: Trees
+    second: Trees
+    shift: float
+
+
+@cache
+def model() -> Model:
+    """Return the fitted model."""
+    data = resources.files(__package__).joinpath(FILE).read_bytes()
+    with np.load(io.BytesIO(data), allow_pickle=False) as saved:
+        stages = [_stage(saved, name) for name in ("first", "second")]
+        return Model(stages[0], stages[1], float(saved["shift"]))
+
+
+def _stage(saved: Any, name: str) -> Trees:
+    return Trees(
+        tuple(str(n) for n in saved[f"{name}_names"]),
+        tuple(np.ascontiguousarray(saved[f"{name}_{a}"]) for a in ARRAYS),
+        float(saved[f"{name}_base"]),
+    )

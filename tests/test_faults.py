@@ -1,0 +1,248 @@
+"""Faults on purpose: kills, crashes, hangs, full disks, damaged tiles. Results stay the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import tifffile
+from cohort_samples import (
+    SET_OPTIONS,
+    SETTINGS,
+    command,
+    crash_on_s1,
+    differences,
+    disk_full_on_s1,
+    hang_on_s1,
+    linked,
+    make_slides,
+    manifest,
+    rows_of,
+    run,
+    shared_slides,
+)
+
+from her2path import report
+from her2path.cohort import BatchOptions, Faces, run_batch
+from her2path.errors import DiskFull
+from her2path.store import RunStore
+
+INDEX = Faces(index=report.build_index)
+
+
+def _damage(slide: Path, level: int = 0) -> None:
+    """Overwrite the middle third of a level's tiles with noise."""
+    with tifffile.TiffFile(slide) as tif:
+        page = tif.pages[level]
+        spans = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    noise = random.Random(1)
+    with slide.open("r+b") as file:
+        for offset, count in spans[len(spans) // 3 : 2 * len(spans) // 3]:
+            file.seek(offset)
+            file.write(noise.randbytes(count))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of slides, with ``out`` beside it: what every disturbed run must give."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    linked(home / "in", 2)
+    run_batch(home / "in", home / "out", SETTINGS, BatchOptions(faces=INDEX))
+    return home
+
+
+def test_a_crashing_decoder_and_damaged_tiles_cost_two_slides(tmp_path: Path) -> None:
+    home = linked(tmp_path / "in", 2)
+    shutil.copyfile(shared_slides() / "s2.svs", home / "s9.svs")
+    _damage(home / "s9.svs")
+    result = run_batch(home, tmp_path / "out", SETTINGS, BatchOptions(faces=Faces(slide=crash_on_s1)))
+    assert result.exit_code == 3
+    assert result.run["counts"]["done"] == 1
+    falls = {r["slide"]: r for r in rows_of(tmp_path / "out" / "failures.csv")}
+    assert set(falls) == {"s1", "s9"}
+    assert "SIGSEGV" in falls["s1"]["error"]
+    assert falls["s1"]["stage"] == "reporting"
+    assert "cannot be read: tiles are damaged" in falls["s9"]["error"]
+    assert [r["slide_id"] for r in rows_of(tmp_path / "out" / "slides.csv")] == ["s0"]
+    for name in ("s1", "s9"):
+        assert not RunStore(tmp_path / "out" / "slides" / name).complete
+
+
+def test_a_full_disk_ends_the_batch_and_the_rest_is_done_later(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    full = BatchOptions(faces=Faces(slide=disk_full_on_s1, index=report.build_index))
+    with pytest.raises(DiskFull, match="Make room and run the same command again"):
+        run_batch(undisturbed / "in", out, SETTINGS, full)
+    assert json.loads((out / "run.json").read_text())["status"] == "stopped"
+    assert not RunStore(out / "slides" / "s1").complete
+    run_batch(undisturbed / "in", out, SETTINGS, BatchOptions(faces=INDEX))
+    assert differences(undisturbed / "out", out) == []
+
+
+def _begin(source: Path, out: Path) -> subprocess.Popen[bytes]:
+    words = command("batch", source, "-o", out, "--quiet", "--no-report", *SET_OPTIONS)
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def _kill_at(process: subprocess.Popen[bytes], out: Path, after_s: float, child: bool) -> bool:
+    """Wait until slides are being read, and a random while; kill the parent, or one child."""
+    limit = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < limit:
+        if any(out.glob("slides/*/.work/*")):
+            break
+        time.sleep(0.01)
+    time.sleep(after_s)
+    alive = process.poll() is None
+    if alive and child:
+        below = [c for c in psutil.Process(process.pid).children(recursive=True)
+                 if "spawn_main" in " ".join(c.cmdline())]  # fmt: skip
+        for one in below[:1]:
+            one.kill()
+    elif alive:
+        process.send_signal(signal.SIGKILL)
+    process.wait(timeout=120)
+    assert process.stderr is not None
+    process.stderr.close()
+    return alive
+
+
+def _killed_and_resumed(undisturbed: Path, tmp_path: Path, after_s: float, child: bool) -> bool:
+    out = tmp_path / "out"
+    was_alive = _kill_at(_begin(undisturbed / "in", out), out, after_s, child)
+    again = run("batch", undisturbed / "in", "-o", out, "--no-report", *SET_OPTIONS)
+    assert again.returncode == 0, again.stderr
+    assert "Traceback" not in again.stderr
+    expected = tmp_path / "expected" / "out"
+    if not expected.exists():
+        shutil.copytree(undisturbed / "cli" / "out", expected)
+    assert differences(expected, out) == []
+    return was_alive
+
+
+@pytest.fixture(scope="module")
+def by_command(undisturbed: Path) -> Path:
+    """Return the same folder, with ``cli/out`` made by the command undisturbed."""
+    done = run("batch", undisturbed / "in", "-o", undisturbed / "cli" / "out", "--no-report",
+               *SET_OPTIONS)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return undisturbed
+
+
+def test_kill_9_and_resume(by_command: Path, tmp_path: Path) -> None:
+    assert _killed_and_resumed(by_command, tmp_path, 0.4, child=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_kill_9_at_20_random_moments(by_command: Path, tmp_path: Path) -> None:
+    draw = random.Random(5)
+    alive = 0
+    for number in range(20):
+        spot = tmp_path / str(number)
+        spot.mkdir()
+        alive += _killed_and_resumed(by_command, spot, draw.uniform(0, 4), child=number % 4 == 3)
+        shutil.rmtree(spot)
+    # a moment after the end would show nothing
+    assert alive >= 15
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_hang_costs_one_slide(tmp_path: Path) -> None:
+    home = linked(tmp_path / "in", 3)
+    limited = SETTINGS.replace({"stream.timeout_s": 45})
+    result = run_batch(home, tmp_path / "out", limited, BatchOptions(faces=Faces(slide=hang_on_s1)))
+    assert result.run["counts"]["done"] == 2
+    (fall,) = rows_of(tmp_path / "out" / "failures.csv")
+    assert (fall["slide"], fall["stage"]) == ("s1", "reporting")
+    assert "longer than 45 s" in fall["error"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Yield a folder on a file system of 2 MiB where one may be mounted; else one whose quota is.
+
+    Without the right to mount, files are limited in size, which the kernel reports as EFBIG.
+    """
+    spot = tmp_path / "disk"
+    spot.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", os.fspath(spot)],
+                           capture_output=True, check=False)  # fmt: skip
+    yield spot
+    if mount.returncode == 0:
+        subprocess.run(["umount", "-l", os.fspath(spot)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+@pytest.mark.timeout(900)
+def test_a_really_full_disk(by_command: Path, small_disk: Path) -> None:
+    out = small_disk / "out"
+    first = run("batch", by_command / "in", "-o", out, "--no-report", *SET_OPTIONS)
+    assert first.returncode == 5, first.stderr
+    assert first.stderr.startswith("error: ")
+    assert "Traceback" not in first.stderr
+    assert first.stderr.count("\n") == 1
+    subprocess.run(["mount", "-o", "remount,size=200m", os.fspath(small_disk)], check=True)
+    again = run("batch", by_command / "in", "-o", out, "--no-report", *SET_OPTIONS)
+    assert again.returncode == 0, again.stderr
+    assert differences(by_command / "cli" / "out", out) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_worker_of_a_cluster_is_killed(by_command: Path, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    make_slides(tmp_path / "in", 1, side_um=500.0)
+    alone = run("batch", tmp_path / "in", "-o", tmp_path / "a" / "out", "--no-report", *SET_OPTIONS)
+    assert alone.returncode == 0, alone.stderr
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+                      host="127.0.0.1") as cluster:  # fmt: skip
+        out = tmp_path / "b" / "out"
+        words = command("batch", tmp_path / "in", "-o", out, "--no-report", "--scheduler",
+                        cluster.scheduler_address, *SET_OPTIONS)  # fmt: skip
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not any(out.glob("slides/*/.work/raw/*")):
+            time.sleep(0.02)
+        assert process.poll() is None
+        victims = [w.pid for w in cluster.workers.values() if w.pid]
+        os.kill(victims[0], signal.SIGKILL)
+        _, text = process.communicate(timeout=400)
+    assert process.returncode == 0, text
+    assert differences(tmp_path / "a" / "out", out) == []
+
+
+def test_a_path_that_a_worker_cannot_see_is_found_first(tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    home = linked(tmp_path / "in", 1)
+    script = tmp_path / "hide.py"
+    # the worker looks for slides where there are none
+    script.write_text("import os, sys\nfrom pathlib import Path\nreal = Path.exists\n"
+                      "def dask_setup(worker):\n"
+                      "    Path.exists = lambda p: 's0.svs' not in str(p) and real(p)\n")  # fmt: skip
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None,
+                      host="127.0.0.1", preload=[os.fspath(script)]) as cluster:  # fmt: skip
+        done = run("batch", home, "-o", tmp_path / "out", "--scheduler",
+                   cluster.scheduler_address, *SET_OPTIONS)  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: the worker tcp://127.0.0.1:")
+    assert "s0.svs" in done.stderr
+    assert not any((tmp_path / "out" / "slides").iterdir())
+
+
+def test_the_program_is_the_one_under_test() -> None:
+    assert sys.executable in command("x")[0]
