@@ -17,6 +17,7 @@ from her2path import cells, membrane, nuclei, patterns, qc, stain, tumour
 from her2path.geometry import Box
 from her2path.schema import CELLS, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS, arrow_schema
 from her2path.settings import Settings
+from her2path.stain.unmixing import cell_means
 
 __all__ = ["FIXED", "HALO_UM", "MAP_PX", "REACH_UM", "Measured", "Optics", "measure", "resolve"]
 
@@ -152,15 +153,10 @@ def _maps(
     rows, cols = -(-core.height // (f * MAP_PX)), -(-core.width // (f * MAP_PX))
     window = np.s_[y0 : y0 + rows * MAP_PX, x0 : x0 + cols * MAP_PX]
     return {
-        "hematoxylin": _cell_means(h[window], rows, cols),
-        "dab": _cell_means(d[window], rows, cols),
+        "hematoxylin": cell_means(h[window], MAP_PX),
+        "dab": cell_means(d[window], MAP_PX),
         "focus": qc.focus_cells(h[window] + d[window], MAP_PX),
     }
-
-
-def _cell_means(plane: NDArray[np.float32], rows: int, cols: int) -> NDArray[np.float32]:
-    tiles = plane.reshape(rows, MAP_PX, cols, MAP_PX)
-    return tiles.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
 
 
 def to_table(columns: Columns) -> pa.Table:

@@ -129,8 +129,9 @@ class Grid:
         row, col = divmod(index, cols)
         x0, y0 = col * self.side, row * self.side
         core = Box(x0, y0, min(x0 + self.side, self.width_px), min(y0 + self.side, self.height_px))
-        # the read box keeps whole sides, so that it stays aligned at the right and lower border
-        read = Box(x0, y0, x0 + self.side, y0 + self.side).grow(self.halo)
+        # the read box ends at a multiple of the alignment at the right and lower border too
+        x1, y1 = (-(-v // self.align) * self.align for v in (core.x1, core.y1))
+        read = Box(x0, y0, x1, y1).grow(self.halo)
         return Block(index, core, read)
 
     def __iter__(self) -> Iterator[Block]:

@@ -50,6 +50,18 @@ def _grey(plane, scale, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _squares(row, right, below, size):  # type: ignore[no-untyped-def]
+    """Return the sum of the squared differences to both neighbours."""
+    total = np.int64(0)
+    for x in range(size):
+        g = np.int32(row[x])
+        a = np.int32(right[x]) - g
+        b = np.int32(below[x]) - g
+        total += np.int32(a * a) + np.int32(b * b)
+    return total
+
+
+@njit(cache=True, nogil=True)
 def _structure(gray, cell, fine, coarse, noise, least, out):  # type: ignore[no-untyped-def]
     # differences stay inside the map cell: nothing depends on how the plane was cut
     for j in range(out.shape[0]):
@@ -62,15 +74,10 @@ def _structure(gray, cell, fine, coarse, noise, least, out):  # type: ignore[no-
             far = np.int64(0)
             count = np.int64(0)
             for y in range(y0, y1 - coarse, 2):  # every other row is enough
-                for x in range(x0, x1 - coarse):
-                    g = np.int32(gray[y, x])
-                    a = np.int32(gray[y, x + fine]) - g
-                    b = np.int32(gray[y + fine, x]) - g
-                    near += a * a + b * b
-                    a = np.int32(gray[y, x + coarse]) - g
-                    b = np.int32(gray[y + coarse, x]) - g
-                    far += a * a + b * b
-                    count += 2
+                row = gray[y, x0:x1]
+                near += _squares(row, row[fine:], gray[y + fine, x0:x1], x1 - x0 - coarse)
+                far += _squares(row, row[coarse:], gray[y + coarse, x0:x1], x1 - x0 - coarse)
+                count += 2 * max(x1 - x0 - coarse, 0)
             out[j, i] = np.nan
             if count > 0:
                 top = max(np.float64(near) / count - noise, 0.0)

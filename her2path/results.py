@@ -48,6 +48,7 @@ class SlideFacts(Part):
     width_px: int | None
     height_px: int | None
     sha256_quick: str | None
+    bounds_px: tuple[int, int, int, int] | None = None
 
 
 class StainFacts(Part):

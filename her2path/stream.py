@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from her2path._optional import require
-from her2path.errors import DiskFull, Her2PathError, InputError, WorkerCannotSee
+from her2path.errors import DiskFull, Her2PathError, InputError, UsageError, WorkerCannotSee
 
 __all__ = ["Stream", "default_workers"]
 
@@ -238,6 +238,12 @@ def _take(source: Any, n: int) -> list[Any]:
 
 def _connect(address: str) -> Any:
     distributed = require("distributed", "--scheduler")
+    security = distributed.security.Security()
+    if address.startswith("tls:") and not security.get_connection_args("client").get("ssl_context"):
+        raise UsageError(
+            f"the scheduler at {address} asks for TLS, and no certificates are set up",
+            "Point DASK_CONFIG at a configuration with distributed.comm.tls, as docs/batch.md says",
+        )
     try:
         return distributed.Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as exc:

@@ -38,7 +38,7 @@ def make_plain(seed: int, style: str, size_um: float = 320.0) -> Plain:
     nests = _nests(rng, style, x, y, size_um)
     inside = nests[tuple(np.clip((seeds[:, ::-1] / mpp).astype(int), 0, n_px - 1).T)]
     tumour = seeds[inside]
-    others, kinds = _others(rng, style, nests, tumour, size_um, mpp)
+    others, kinds = _others(rng, nests, tumour, size_um, mpp)
     h, d = _ground(rng, nests, x.shape)
     d = d + _membranes(rng, style, tumour, nests, x, y)
     h = _paint_nuclei(rng, style, h, tumour, others, kinds, mpp)
@@ -86,7 +86,7 @@ def _nests(
 
 
 def _others(
-    rng: np.random.Generator, style: str, nests: np.ndarray, tumour: np.ndarray,
+    rng: np.random.Generator, nests: np.ndarray, tumour: np.ndarray,
     size: float, mpp: float,
 ) -> tuple[np.ndarray, list[str]]:  # fmt: skip
     """Scatter lymphocytes and stromal nuclei between the nests, sometimes none."""

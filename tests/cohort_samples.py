@@ -50,7 +50,8 @@ def manifest(folder: Path, rows: list[dict[str, Any]], name: str = "manifest.csv
     columns = list(dict.fromkeys(k for row in rows for k in row))
     lines = [",".join(columns)]
     for row in rows:
-        lines.append(",".join(f'"{str(row.get(c, "")).replace(chr(34), chr(34) * 2)}"' for c in columns))
+        cells = [str(row.get(c, "")).replace('"', '""') for c in columns]
+        lines.append(",".join(f'"{cell}"' for cell in cells))
     path = folder / name
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -63,7 +64,9 @@ def command(*words: object) -> list[str]:
 
 def run(*words: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Run the program."""
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        command(*words), capture_output=True, text=True, timeout=timeout, check=False
+    )
 
 
 _TIMES = re.compile(rb'"(started|seconds|rescored)": ("[^"]*"|[0-9.e+-]+)')
@@ -94,7 +97,7 @@ def differences(one: Path, two: Path) -> list[str]:
     return sorted(n for n in {*a, *b} if a.get(n) != b.get(n))
 
 
-# -- faces that go wrong: module-level functions, so that a spawned child finds them ----------------
+# -- faces that go wrong: module-level functions, so that a spawned child finds them -----------
 
 
 def crash_on_s1(folder: Path) -> None:
@@ -110,7 +113,10 @@ def hang_on_s1(folder: Path) -> None:
 
 
 def disk_full_on_s1(folder: Path) -> None:
-    """Meet a full disk."""
+    """Meet a full disk, after what ``--no-report`` makes."""
+    from her2path.api import faces_without_report
+
+    faces_without_report(folder)
     if _is(folder, "s1"):
         with Path("/dev/full").open("wb", buffering=0) as file:
             file.write(b"x")

@@ -25,8 +25,9 @@ from her2path.settings import Settings
 from her2path.store import RunStore, write_gallery, write_maps
 
 MPP = 0.25
-SETTINGS = Settings().replace({"regions.size_um": 250.0, "heterogeneity.permutations": 99,
-                               "heterogeneity.biopsy_draws": 20})
+SETTINGS = Settings().replace(
+    {"regions.size_um": 250.0, "heterogeneity.permutations": 99, "heterogeneity.biopsy_draws": 20}
+)
 #: shares of the seven patterns, in the order of PATTERNS: background and positive clone
 MIXES = {
     "zero": ([0.97, 0.03, 0, 0, 0, 0, 0], [0.97, 0.03, 0, 0, 0, 0, 0]),
@@ -68,26 +69,41 @@ def cells_table(kind: str, plane: Plane, spacing_px: int, seed: int) -> pa.Table
     intensity = np.array([INTENSITY[p] for p in PATTERNS], np.int8)[code]
     complete = np.isin(code, (2, 4, 6))
     stained = intensity > 0
-    od = np.where(stained, rng.normal([0, 0.15, 0.38, 0.8], 0.03, (n, 4))[np.arange(n), intensity], 0)
+    od = np.where(
+        stained, rng.normal([0, 0.15, 0.38, 0.8], 0.03, (n, 4))[np.arange(n), intensity], 0
+    )
     whole = np.where(complete, rng.uniform(0.82, 1, n), rng.uniform(0.15, 0.78, n)) * stained
     angle = np.arange(OUTLINE_RAYS) * 2 * np.pi / OUTLINE_RAYS
     base = spacing_px * MPP * 0.40
     wobble = 1 + 0.08 * np.sin(2 * angle[None, :] + rng.uniform(0, 6, n)[:, None])
     outline = np.round(base * wobble * OUTLINE_PER_UM).astype(np.int16)
-    region = (y // 1000).astype(np.int32) * -(-plane.width_px // 1000) + (x // 1000).astype(np.int32)
+    region = (y // 1000).astype(np.int32) * -(-plane.width_px // 1000) + (x // 1000).astype(
+        np.int32
+    )
     score = np.where(code == 5, 2, intensity).astype(np.int8)
     f32 = {
-        "x_um": x * MPP, "y_um": y * MPP, "x_px": x, "y_px": y,
+        "x_um": x * MPP,
+        "y_um": y * MPP,
+        "x_px": x,
+        "y_px": y,
         "tumour_probability": np.where(tumour, 0.95, 0.1),
-        "nucleus_area_um2": rng.normal(35, 5, n), "nucleus_hematoxylin_od": rng.normal(0.5, 0.05, n),
-        "nucleus_dab_od": np.abs(rng.normal(0.05, 0.02, n)), "nucleus_elongation": 1 + rng.random(n),
-        "cell_area_um2": np.pi * base**2 * np.ones(n), "membrane_od": od,
-        "membrane_od_ring": od * whole, "membrane_mass": od * 1.2, "completeness": whole,
+        "nucleus_area_um2": rng.normal(35, 5, n),
+        "nucleus_hematoxylin_od": rng.normal(0.5, 0.05, n),
+        "nucleus_dab_od": np.abs(rng.normal(0.05, 0.02, n)),
+        "nucleus_elongation": 1 + rng.random(n),
+        "cell_area_um2": np.pi * base**2 * np.ones(n),
+        "membrane_od": od,
+        "membrane_od_ring": od * whole,
+        "membrane_mass": od * 1.2,
+        "completeness": whole,
         "membrane_width_um": np.where(stained, 0.6 + 0.5 * intensity, 0),
-        "cytoplasm_od": od * 0.1, "shared_fraction": rng.uniform(0.2, 0.9, n),
+        "cytoplasm_od": od * 0.1,
+        "shared_fraction": rng.uniform(0.2, 0.9, n),
     }
     columns = {k: pa.array(v.astype(np.float32)) for k, v in f32.items()}
-    columns["cell_id"] = pa.array((np.round(y * 16).astype(np.int64) << 32) | np.round(x * 16).astype(np.int64))
+    columns["cell_id"] = pa.array(
+        (np.round(y * 16).astype(np.int64) << 32) | np.round(x * 16).astype(np.int64)
+    )
     columns["cell_type"] = pa.array(np.where(tumour, "tumour", "other"))
     columns["pattern"] = pa.array(np.array(PATTERNS)[code])
     columns["intensity"], columns["score"] = pa.array(intensity), pa.array(score)
@@ -130,18 +146,31 @@ def regions_table(cells: pa.Table, plane: Plane) -> pa.Table:
         ihc, substate, _ = _ihc(counts)
         few = n < 50
         x, y = (rid % across) * side, (rid // across) * side
-        rows.append({
-            "region_id": rid, "kind": "grid", "name": f"square {rid}",
-            "polygon": shapely.to_wkb(shapely.box(x, y, x + side, y + side)),
-            "tissue_area_mm2": side * side / 1e6, "tumour_area_mm2": 0.85 * side * side / 1e6,
-            "tumour_cells": n, **{f"fraction_{p}": counts[p] / n if n else None for p in PATTERNS},
-            "score": None if few else ihc, "substate": None if few else substate,
-            "category": None if few else CATEGORY.get(ihc, substate),
-            "h_score": 100 * sum(INTENSITY[p] * c for p, c in counts.items()) / n if n else None,
-            "positive_cells": k, "positive_fraction": k / n if n else None,
-            "positive_low": low, "positive_high": high,
-            "area_class": klass, "area_class_certain": certain, "gi_z": None,
-        })
+        rows.append(
+            {
+                "region_id": rid,
+                "kind": "grid",
+                "name": f"square {rid}",
+                "polygon": shapely.to_wkb(shapely.box(x, y, x + side, y + side)),
+                "tissue_area_mm2": side * side / 1e6,
+                "tumour_area_mm2": 0.85 * side * side / 1e6,
+                "tumour_cells": n,
+                **{f"fraction_{p}": counts[p] / n if n else None for p in PATTERNS},
+                "score": None if few else ihc,
+                "substate": None if few else substate,
+                "category": None if few else CATEGORY.get(ihc, substate),
+                "h_score": 100 * sum(INTENSITY[p] * c for p, c in counts.items()) / n
+                if n
+                else None,
+                "positive_cells": k,
+                "positive_fraction": k / n if n else None,
+                "positive_low": low,
+                "positive_high": high,
+                "area_class": klass,
+                "area_class_certain": certain,
+                "gi_z": None,
+            }
+        )
     fractions = np.array([r["positive_fraction"] or 0 for r in rows])
     spread = fractions.std()
     for row, f in zip(rows, fractions, strict=True):
@@ -159,7 +188,9 @@ def _heterogeneity(cells: pa.Table, regions: pa.Table, ihc: str) -> dict:
     return found.model_dump(mode="json")
 
 
-def result_of(kind: str, cells: pa.Table, regions: pa.Table, plane: Plane, slide: str | None) -> Result:
+def result_of(
+    kind: str, cells: pa.Table, regions: pa.Table, plane: Plane, slide: str | None
+) -> Result:
     """Count a result from the tables."""
     tumour = cells["cell_type"].to_numpy(zero_copy_only=False) == "tumour"
     pattern = cells["pattern"].to_numpy(zero_copy_only=False)[tumour]
@@ -168,35 +199,74 @@ def result_of(kind: str, cells: pa.Table, regions: pa.Table, plane: Plane, slide
     fractions = {p: c / n for p, c in counts.items()}
     ihc, substate, rule = _ihc(counts)
     dead = kind == "not_evaluable"
-    flags = [{"code": "IN_SITU_NOT_EXCLUDED", "severity": "warning",
-              "message": "Tumour cells were selected by morphology, which cannot tell invasive "
-              "tumour from in-situ carcinoma or normal ducts."}]
+    flags = [
+        {
+            "code": "IN_SITU_NOT_EXCLUDED",
+            "severity": "warning",
+            "message": "Tumour cells were selected by morphology, which cannot tell invasive "
+            "tumour from in-situ carcinoma or normal ducts.",
+        }
+    ]
     if dead:
-        flags.append({"code": "FEW_TUMOUR_CELLS", "severity": "fail",
-                      "message": "There are too few tumour cells for a score. 34 of 100 needed."})
-    other = {s: 0.0 for s in ("0", "1+", "2+", "3+")}
+        flags.append(
+            {
+                "code": "FEW_TUMOUR_CELLS",
+                "severity": "fail",
+                "message": "There are too few tumour cells for a score. 34 of 100 needed.",
+            }
+        )
+    other = dict.fromkeys(("0", "1+", "2+", "3+"), 0.0)
     score = {
-        "guideline": "asco_cap_2018", "ihc": ihc, "substate": substate, "rule": rule,
+        "guideline": "asco_cap_2018",
+        "ihc": ihc,
+        "substate": substate,
+        "rule": rule,
         "trace": [f"intense complete {100 * fractions['intense_complete']:.1f} %", rule],
-        "flags": [], "probability": other | {ihc: 1.0}, "reflex_ish": ihc == "2+",
-        "category": CATEGORY.get(ihc, substate), "fractions": fractions,
+        "flags": [],
+        "probability": other | {ihc: 1.0},
+        "reflex_ish": ihc == "2+",
+        "category": CATEGORY.get(ihc, substate),
+        "fractions": fractions,
     }
-    return Result.model_validate({
-        "her2path_version": "0.1.0", "status": "not_evaluable" if dead else "complete",
-        "slide": {"path": slide, "id": f"synthetic <{kind}>", "vendor": "aperio", "mpp": MPP,
-                  "width_px": plane.width_px, "height_px": plane.height_px, "sha256_quick": "0" * 64},
-        "settings_sha256": SETTINGS.sha256(),
-        "stain": {"white_point": [243, 243, 242], "hematoxylin": [0.65, 0.70, 0.29],
-                  "dab": [0.27, 0.57, 0.78], "method": "fixed", "calibration": "uncalibrated"},
-        "qc": {"flags": flags, "tissue_area_mm2": 0.75, "analysed_area_mm2": 0.74},
-        "counts": {"tumour": int(tumour.sum()), "other": int((~tumour).sum())},
-        "tumour_selection": "morphology", "fractions": fractions,
-        "score": None if dead else score,
-        "h_score": None if dead else 100 * sum(INTENSITY[p] * f for p, f in fractions.items()),
-        "heterogeneity": None if dead else _heterogeneity(cells, regions, ihc), "cnn": None,
-        "provenance": {"started": "2025-01-01T00:00:00Z", "seconds": 1.0, "tiles": 4, "workers": 1,
-                       "packages": {"numpy": np.__version__}, "model_sha256": None},
-    })
+    return Result.model_validate(
+        {
+            "her2path_version": "0.1.0",
+            "status": "not_evaluable" if dead else "complete",
+            "slide": {
+                "path": slide,
+                "id": f"synthetic <{kind}>",
+                "vendor": "aperio",
+                "mpp": MPP,
+                "width_px": plane.width_px,
+                "height_px": plane.height_px,
+                "sha256_quick": "0" * 64,
+            },
+            "settings_sha256": SETTINGS.sha256(),
+            "stain": {
+                "white_point": [243, 243, 242],
+                "hematoxylin": [0.65, 0.70, 0.29],
+                "dab": [0.27, 0.57, 0.78],
+                "method": "fixed",
+                "calibration": "uncalibrated",
+            },
+            "qc": {"flags": flags, "tissue_area_mm2": 0.75, "analysed_area_mm2": 0.74},
+            "counts": {"tumour": int(tumour.sum()), "other": int((~tumour).sum())},
+            "tumour_selection": "morphology",
+            "fractions": fractions,
+            "score": None if dead else score,
+            "h_score": None if dead else 100 * sum(INTENSITY[p] * f for p, f in fractions.items()),
+            "heterogeneity": None if dead else _heterogeneity(cells, regions, ihc),
+            "cnn": None,
+            "provenance": {
+                "started": "2025-01-01T00:00:00Z",
+                "seconds": 1.0,
+                "tiles": 4,
+                "workers": 1,
+                "packages": {"numpy": np.__version__},
+                "model_sha256": None,
+            },
+        }
+    )
 
 
 def draw_slide(cells: pa.Table, plane: Plane) -> np.ndarray:
@@ -219,8 +289,12 @@ def draw_slide(cells: pa.Table, plane: Plane) -> np.ndarray:
 
 def write_slide(path: Path, rgb: np.ndarray) -> None:
     """Write an uncompressed tiled pyramid that OpenSlide takes for an Aperio file."""
-    options = {"tile": (256, 256), "photometric": "rgb", "compression": "jpeg",
-               "compressionargs": {"level": 92}}
+    options = {
+        "tile": (256, 256),
+        "photometric": "rgb",
+        "compression": "jpeg",
+        "compressionargs": {"level": 92},
+    }
     with tifffile.TiffWriter(path) as tif:
         text = f"Aperio Image Library v11\n{rgb.shape[1]}x{rgb.shape[0]}|MPP = {MPP}|AppMag = 40"
         tif.write(rgb, description=text, metadata=None, **options)
@@ -229,8 +303,13 @@ def write_slide(path: Path, rgb: np.ndarray) -> None:
 
 
 def make_run(
-    out: Path, kind: str = "clustered", *, plane: Plane | None = None, spacing_px: int = 52,
-    seed: int = 1, slide: bool = False,
+    out: Path,
+    kind: str = "clustered",
+    *,
+    plane: Plane | None = None,
+    spacing_px: int = 52,
+    seed: int = 1,
+    slide: bool = False,
 ) -> RunStore:
     """Write a complete synthetic run and, when asked for, the slide beside it."""
     plane = plane or Plane()
@@ -260,15 +339,22 @@ def make_run(
 
 def _write_gallery(store: RunStore, cells: pa.Table, rgb: np.ndarray) -> None:
     patterns = cells["pattern"].to_numpy(zero_copy_only=False)
-    x, y = np.round(cells["x_px"].to_numpy()).astype(int), np.round(cells["y_px"].to_numpy()).astype(int)
+    x, y = (
+        np.round(cells["x_px"].to_numpy()).astype(int),
+        np.round(cells["y_px"].to_numpy()).astype(int),
+    )
     picked = np.concatenate([np.flatnonzero(patterns == p)[:6] for p in PATTERNS])
     inside = (x[picked] >= 32) & (y[picked] >= 32)
     picked = picked[inside]
     patches = np.stack([rgb[y[i] - 32 : y[i] + 32, x[i] - 32 : x[i] + 32] for i in picked])
-    table = pa.table({
-        "cell_id": cells["cell_id"].take(picked), "pattern": patterns[picked],
-        "borderline": np.arange(len(picked)) % 6 == 0,
-        "x_px": x[picked].astype(np.float32), "y_px": y[picked].astype(np.float32),
-        "mpp": np.full(len(picked), MPP, np.float32),
-    })
+    table = pa.table(
+        {
+            "cell_id": cells["cell_id"].take(picked),
+            "pattern": patterns[picked],
+            "borderline": np.arange(len(picked)) % 6 == 0,
+            "x_px": x[picked].astype(np.float32),
+            "y_px": y[picked].astype(np.float32),
+            "mpp": np.full(len(picked), MPP, np.float32),
+        }
+    )
     write_gallery(store.gallery_path, patches, table)

@@ -89,7 +89,8 @@ def test_offset_is_added(tmp_path: Path) -> None:
 ASAP = """<?xml version="1.0"?><ASAP_Annotations><Annotations>
 <Annotation Name="A 0" Type="Polygon" PartOfGroup="tumor"><Coordinates>
 <Coordinate Order="1" X="100" Y="0"/><Coordinate Order="0" X="0" Y="0"/>
-<Coordinate Order="2" X="100" Y="100"/><Coordinate Order="3" X="0" Y="100"/></Coordinates></Annotation>
+<Coordinate Order="2" X="100" Y="100"/><Coordinate Order="3" X="0" Y="100"/></Coordinates>
+</Annotation>
 <Annotation Name="B" Type="Dot" PartOfGroup="None"><Coordinates>
 <Coordinate Order="0" X="1" Y="1"/></Coordinates></Annotation>
 <Annotation Name="C" Type="Rectangle" PartOfGroup="necrosis"><Coordinates>
@@ -97,8 +98,8 @@ ASAP = """<?xml version="1.0"?><ASAP_Annotations><Annotations>
 <Coordinate Order="2" X="9" Y="9"/></Coordinates></Annotation>
 </Annotations></ASAP_Annotations>"""
 IMAGESCOPE = """<Annotations MicronsPerPixel="0.25"><Annotation Id="1" Name="Tumor"><Regions>
-<Region Id="1" Text="r1" NegativeROA="0"><Vertices><Vertex X="0" Y="0" Z="0"/><Vertex X="100" Y="0"/>
-<Vertex X="100" Y="100"/><Vertex X="0" Y="100"/></Vertices></Region>
+<Region Id="1" Text="r1" NegativeROA="0"><Vertices><Vertex X="0" Y="0" Z="0"/>
+<Vertex X="100" Y="0"/><Vertex X="100" Y="100"/><Vertex X="0" Y="100"/></Vertices></Region>
 <Region Id="2" NegativeROA="1"><Vertices><Vertex X="20" Y="20"/><Vertex X="40" Y="20"/>
 <Vertex X="40" Y="40"/><Vertex X="20" Y="40"/></Vertices></Region>
 <Region Id="3" Text="ruler"><Vertices><Vertex X="0" Y="0"/><Vertex X="5" Y="5"/></Vertices></Region>
@@ -118,7 +119,8 @@ def test_imagescope_with_a_negative_region(tmp_path: Path) -> None:
 
 
 def test_imagescope_crossing_is_counted(tmp_path: Path) -> None:
-    crossed = IMAGESCOPE.replace('X="100" Y="0"/>\n<Vertex X="100" Y="100"', 'X="100" Y="100"/>\n<Vertex X="100" Y="0"')
+    corners = '<Vertex X="100" Y="0"/>', '<Vertex X="100" Y="100"/>'
+    crossed = IMAGESCOPE.replace("".join(corners), "".join(reversed(corners)))
     crossed = crossed.replace('NegativeROA="1"', 'NegativeROA="0"')
     assert _read(tmp_path, crossed).mended == 1
 
@@ -129,7 +131,8 @@ BOMB = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "xxxx"><!ENTITY y "&x;&x;
 
 @pytest.mark.parametrize(
     "text",
-    ["", "   ", "{", "[]", "null", "7", '"x"', "[1]", '{"type": "FeatureCollection"}', "[" * 100_000,
+    ["", "   ", "{", "[]", "null", "7", '"x"', "[1]", '{"type": "FeatureCollection"}',
+     "[" * 100_000,
      '{"features": ' * 200 + "[]" + "}" * 200, BOMB, "<a/>", "<a", "<a>" * 50_000,
      json.dumps([_feature([[[0, 0], [1, 1]]])]), json.dumps([_feature([])]),
      json.dumps([_feature([[["a", 0], [1, 1], [2, 0]]])]),
@@ -155,7 +158,9 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
         read_annotations(path, TUMOUR)
 
 
-def test_too_many_points_are_refused_unparsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_points_are_refused_unparsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reading, "MAX_POINTS", 2)
     with pytest.raises(AnnotationError, match="too many points"):
         _read(tmp_path, [_feature([SQUARE, HOLE])])
@@ -163,7 +168,8 @@ def test_too_many_points_are_refused_unparsed(tmp_path: Path, monkeypatch: pytes
 
 def test_names_stay_text_and_bounded(tmp_path: Path) -> None:
     name = "<script>alert(1)</script>\n=cmd()" + "x" * 500
-    (area,) = _read(tmp_path, [_feature([SQUARE], name=name, classification={"name": "Tumor"})]).items
+    one = _feature([SQUARE], name=name, classification={"name": "Tumor"})
+    (area,) = _read(tmp_path, [one]).items
     assert area.name.startswith("<script>alert(1)</script> =cmd()")
     assert len(area.name) <= 100
 

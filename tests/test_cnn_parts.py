@@ -90,7 +90,8 @@ def test_no_case_is_on_two_sides(seed: int, cases: int, scanners: int, draw: int
     parts = split(p, seed)
     sides = [set(p.case[r]) for r in (parts.train, parts.validation, parts.test)]
     assert all(sides)
-    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert sides[0].isdisjoint(sides[1] | sides[2])
+    assert sides[1].isdisjoint(sides[2])
     together = np.sort(np.concatenate([parts.train, parts.validation, parts.test]))
     np.testing.assert_array_equal(together, np.arange(n))
     if parts.unseen_scanners:
@@ -143,7 +144,7 @@ def test_a_patch_depends_on_its_centre_alone() -> None:
 
 @pytest.mark.parametrize("mpp", [0.57, 1.0])
 def test_a_coarse_slide_is_refused(mpp: float) -> None:
-    with pytest.raises(InputError, match="made for 0.5"):
+    with pytest.raises(InputError, match="made for 0\\.5"):
         cnn.Window(128, 0.5).source_px(mpp)
 
 
@@ -237,7 +238,9 @@ def test_decide_takes_the_highest_score_reached() -> None:
     assert cnn.decide(p, 0.2).tolist() == [3, 3, -1]
 
 
-@pytest.mark.parametrize(("ihc", "agrees", "flag"), [("3+", True, None), ("2+", False, cnn.DISAGREES)])
+@pytest.mark.parametrize(
+    ("ihc", "agrees", "flag"), [("3+", True, None), ("2+", False, cnn.DISAGREES)]
+)
 def test_the_verdict_stands_beside_the_rules(ihc: str, agrees: bool, flag: str | None) -> None:
     rules = Score(
         guideline="asco_cap_2018", ihc=ihc, substate=None, rule="", trace=(), flags=(), category="x"

@@ -63,8 +63,12 @@ def test_a_wrong_manifest_names_the_row(tmp_path: Path, rows: str, words: str) -
         cnn.read_source(tmp_path / "m.csv", RECIPE)
 
 
-@pytest.mark.parametrize(("mpp", "side", "words"), [(0.9, 300, "made for 0.5"), (0.25, 100, "less than")])
-def test_images_that_do_not_fit_are_refused(tmp_path: Path, mpp: float, side: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("mpp", "side", "words"), [(0.9, 300, "made for 0"), (0.25, 100, "less than")]
+)
+def test_images_that_do_not_fit_are_refused(
+    tmp_path: Path, mpp: float, side: int, words: str
+) -> None:
     image(tmp_path / "i.png", side)
     (tmp_path / "m.csv").write_text(f"image,label,case_id,mpp\ni.png,1+,a,{mpp}\n")
     with pytest.raises(InputError, match=words):
@@ -76,7 +80,8 @@ def test_class_folders_say_whose_images_they_are(tmp_path: Path) -> None:
     image(tmp_path / "3+" / "bob__7.png")
     recipe = cnn.Recipe(cnn.Window(64, 0.5), mpp=0.5)
     found = cnn.read_source(tmp_path, recipe)
-    assert dict(zip(found.case.tolist(), found.label.tolist(), strict=True)) == {"anna": 0, "bob": 3}
+    labels = dict(zip(found.case.tolist(), found.label.tolist(), strict=True))
+    assert labels == {"anna": 0, "bob": 3}
     image(tmp_path / "3+" / "nobody.png")
     with pytest.raises(ManifestError, match="does not say whose"):
         cnn.read_source(tmp_path, recipe)

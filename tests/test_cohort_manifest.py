@@ -21,7 +21,7 @@ from her2path.cohort.manifest import Entry, read_manifest, safe_name
 from her2path.errors import ManifestError
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("a.svs", "b.svs", "B2.svs"):
         (tmp_path / name).write_bytes(name.encode() * 100)
@@ -125,7 +125,8 @@ def test_annotations_by_name(folder: Path) -> None:
     (folder / "ann").mkdir()
     (folder / "ann" / "a.geojson").write_text("{}")
     (folder / "ann" / "b.xml").write_text("<a/>")
-    found = {e.slide_id: e.annotations for e in find_annotations(read_manifest(folder), folder / "ann")}
+    entries = find_annotations(read_manifest(folder), folder / "ann")
+    found = {e.slide_id: e.annotations for e in entries}
     assert {k: v.name if v else None for k, v in found.items()} == {
         "B2": None, "a": "a.geojson", "b": "b.xml"}  # fmt: skip
     with pytest.raises(ManifestError):

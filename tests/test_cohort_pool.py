@@ -100,7 +100,8 @@ if __name__ == "__main__":
 def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(_PARENT.format(tests=os.fspath(Path(__file__).parent)))
-    parent = subprocess.Popen([sys.executable, os.fspath(script)], stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, os.fspath(script)]
+    parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     with parent.stdout:
         hanging = 0

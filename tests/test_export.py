@@ -107,8 +107,11 @@ def test_cells_are_detections_with_classes_and_measurements(run: RunStore, featu
 
 def test_ids_are_unique_and_the_h_score_is_ours(run: RunStore, features) -> None:
     assert len({f["id"] for f in features}) == len(features)
-    tumour = [f["properties"]["classification"]["names"][-1] for f in features
-              if len(f["properties"]["classification"]["names"]) == 2]
+    tumour = [
+        f["properties"]["classification"]["names"][-1]
+        for f in features
+        if len(f["properties"]["classification"]["names"]) == 2
+    ]
     h_score = 100 * np.mean([("Negative", "1+", "2+", "3+").index(n) for n in tumour])
     assert h_score == pytest.approx(run.result().h_score)
 
@@ -206,7 +209,14 @@ def test_csv_is_the_table(run: RunStore, tmp_path: Path) -> None:
 def test_csv_text_is_no_formula() -> None:
     column = pa.chunked_array([["=1+1", "+x", "-x", "@x", "\tx", "2+", "square 1", None]])
     assert safe_text(column).to_pylist() == [
-        "'=1+1", "'+x", "'-x", "'@x", "'\tx", "2+", "square 1", None
+        "'=1+1",
+        "'+x",
+        "'-x",
+        "'@x",
+        "'\tx",
+        "2+",
+        "square 1",
+        None,
     ]
 
 
@@ -242,7 +252,9 @@ def test_dicom_annotations_come_back(run: RunStore, tmp_path: Path) -> None:
     group = groups[-1]
     outlines = group.get_graphic_data(coordinate_type="2D")
     assert len(outlines) == len(strong)
-    assert outlines[3].mean(axis=0) == pytest.approx([strong[3]["x_px"], strong[3]["y_px"]], abs=0.2)
+    assert outlines[3].mean(axis=0) == pytest.approx(
+        [strong[3]["x_px"], strong[3]["y_px"]], abs=0.2
+    )
     names, values, _ = group.get_measurements()
     assert [n.value for n in names] == ["MEMBRANE_OD", "COMPLETENESS"]
     assert values[:, 1] == pytest.approx([c["completeness"] for c in strong])

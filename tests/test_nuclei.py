@@ -302,16 +302,15 @@ def plain_trace(h, brown, level, cap, shape):
 def test_trace_against_a_plain_dynamic_programme():
     rng = np.random.default_rng(4)
     shape = np.array([3, 18, 2, 0.5, 1.0, 0.04, 0.1, 1.0], np.float32)
-    work = np.zeros((3, 24, 22), np.float32)
+    work = _contours.workspace(22)
     for _ in range(5):
         edge = 8 + 3 * np.cos(np.arange(24) / 24 * 4 * np.pi + rng.uniform(0, 6))
         h = 0.1 + 0.2 * (np.arange(22) < edge[:, None]) + 0.02 * rng.standard_normal((24, 22))
         h = h.astype(np.float32)
         brown = (0.05 * rng.random((24, 22))).astype(np.float32)
         radii, edges, walls = (np.empty(24, np.float32) for _ in range(3))
-        _contours.trace(
-            h, brown, np.float32(0.2), np.float32(0.1), shape, work, radii, edges, walls
-        )
+        rows = [np.ascontiguousarray(p.T) for p in (h, brown)]
+        _contours.trace(*rows, np.float32(0.2), np.float32(0.1), shape, work, radii, edges, walls)
         np.testing.assert_array_equal(radii, plain_trace(h, brown, 0.2, 0.1, shape))
         assert np.abs(radii - edge).mean() < 1.2
 
@@ -321,9 +320,9 @@ def test_ray_measures_against_the_mean_over_pixels():
     h = (0.2 + 0.004 * x + 0.002 * y + 0.1 * (np.hypot(y, x) < 8)).astype(np.float32)
     d = (0.1 + 0.003 * y).astype(np.float32)
     steps = classic._ray_steps(24, 22, 1.0)
-    seen = np.empty((2, 24, 22), np.float32)
+    seen = np.empty((2, 22, 24), np.float32)
     for plane, out in zip((h, d), seen, strict=True):
-        _contours.sample(plane, np.array([30, 30], np.int32), steps, out)
+        _contours.sample(plane, np.array([30, 30], np.int32), steps, 22, out)
     out = np.empty(_contours.MEASURES, np.float32)
     _contours.measure_rays(seen[0], seen[1], np.full(24, 10, np.float32), 3, out)
     inside = np.hypot(y, x) <= 10.5

@@ -84,9 +84,17 @@ def test_every_number_is_the_stored_one(kind, pages, stores) -> None:
 
 def test_the_first_screen_says_what_a_pathologist_needs(pages) -> None:
     fields = pages["clustered"].fields
-    for path in ("score.ihc", "score.rule", "score.guideline", "score.category", "h_score",
-                 "score.probability.3+", "counts.tumour", "heterogeneity.areas.n",
-                 "heterogeneity.positive_cell_fraction"):
+    for path in (
+        "score.ihc",
+        "score.rule",
+        "score.guideline",
+        "score.category",
+        "h_score",
+        "score.probability.3+",
+        "counts.tumour",
+        "heterogeneity.areas.n",
+        "heterogeneity.positive_cell_fraction",
+    ):
         assert path in fields, path
     first = pages["clustered"].text.split("<nav")[0]
     assert "IN_SITU_NOT_EXCLUDED" in first
@@ -189,11 +197,20 @@ def test_nulls_are_words_and_never_none(tmp_path: Path) -> None:
     tree = json.loads(store.result_path.read_text())
     spread = tree["heterogeneity"]
     spread["bystander"]["coverage"] = spread["low_vs_null"] = spread["areas"] = None
-    spread["pattern"] = {"type": "not_evaluable", "p_value": None, "moran_i": None,
-                         "cluster_area_fraction": None}
+    spread["pattern"] = {
+        "type": "not_evaluable",
+        "p_value": None,
+        "moran_i": None,
+        "cluster_area_fraction": None,
+    }
     tree["score"]["probability"] = tree["score"]["reflex_ish"] = tree["stain"] = None
-    tree["cnn"] = {"model": "builtin", "score": None, "probability": None, "agrees": None,
-                   "flag": "few patches"}
+    tree["cnn"] = {
+        "model": "builtin",
+        "score": None,
+        "probability": None,
+        "agrees": None,
+        "flag": "few patches",
+    }
     store.result_path.write_text(json.dumps(tree))
     text = report.build(store.out).read_text()
     assert "A fault of the program" not in text
@@ -256,16 +273,33 @@ def test_pdf_lies_beside_the_page(stores) -> None:
 
 def test_percent_never_rounds_something_to_nothing() -> None:
     assert [percent(v) for v in (0, 0.0001, 0.3149, 0.99999, 1)] == [
-        "0.0 %", "< 0.1 %", "31.5 %", "> 99.9 %", "100.0 %"
+        "0.0 %",
+        "< 0.1 %",
+        "31.5 %",
+        "> 99.9 %",
+        "100.0 %",
     ]
 
 
 def test_heterogeneity_without_a_verdict_gives_the_reason() -> None:
-    tree = {"status": "complete", "heterogeneity": {
-        "basis": "ihc", "areas": {"n": 1, "positive": 0, "heterogeneous": 0, "negative": 1,
-                                  "indeterminate": 0, "heterogeneous_case": None,
-                                  "reason": "given for 3+ only.", "rule": "filho_2021"},
-        "positive_cell_fraction": 0.0, "pattern": {"type": "homogeneous"}}}
+    tree = {
+        "status": "complete",
+        "heterogeneity": {
+            "basis": "ihc",
+            "areas": {
+                "n": 1,
+                "positive": 0,
+                "heterogeneous": 0,
+                "negative": 1,
+                "indeterminate": 0,
+                "heterogeneous_case": None,
+                "reason": "given for 3+ only.",
+                "rule": "filho_2021",
+            },
+            "positive_cell_fraction": 0.0,
+            "pattern": {"type": "homogeneous"},
+        },
+    }
     text = str(heterogeneity_sentence(Context(tree)))
     assert "<strong>No verdict</strong> (given for 3+ only): of" in text
     assert bind(Context(tree))("nothing.here", "pct", "unknown").endswith("unknown</span>")
@@ -276,12 +310,21 @@ def test_heterogeneity_without_a_verdict_gives_the_reason() -> None:
 #: Machado, Oliveira, Fernandes (2009), IEEE TVCG 15:1291, severity 1
 _SEEN = {
     "normal": np.eye(3),
-    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
-               [-0.003882, -0.048116, 1.051998]],
-    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
-               [-0.011820, 0.042940, 0.968881]],
-    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
-               [0.004733, 0.691367, 0.303900]],
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritan": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
 }
 
 

@@ -3,27 +3,63 @@
 import json
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 from browser import MISSING, browser, console, requests
-from fake_run import make_run
+from fake_run import SETTINGS, make_run
 
-from her2path import report
+from her2path import heterogeneity, report
+from her2path.store import RunStore
 
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("batch")
-    trees = {k: make_run(out / "slides" / k, k).result().as_dict()
-             for k in ("clustered", "zero", "not_evaluable")}
-    _case(out, "case <1>", {**trees["clustered"], "score_pooled": "2+", "score_highest": "3+",
-          "slides": ["clustered", {"slide_id": "zero", "specimen": "biopsy"}, "lost"],
-          "timepoints": [{"timepoint": "2024", "h_score": 3.0, "score": "0"},
-                         {"timepoint": "2025", "h_score": 138.0, "score": "3+"}]})
-    _case(out, "case2", {**trees["not_evaluable"], "score_pooled": None, "score_highest": None,
-          "slides": ["not_evaluable"], "timepoints": None})
+    trees = {
+        k: make_run(out / "slides" / k, k).result().as_dict()
+        for k in ("clustered", "zero", "not_evaluable")
+    }
+    levels = heterogeneity.case(
+        [_sample(out, "zero", "2024"), _sample(out, "clustered", "2025")], SETTINGS
+    )
+    _case(
+        out,
+        "case <1>",
+        {
+            **trees["clustered"],
+            "score_pooled": {"ihc": "2+"},
+            "score_highest": {"ihc": "3+", "slide_id": "clustered"},
+            "slides": [
+                {"slide_id": "clustered", "folder": "clustered"},
+                {"slide_id": "Zero #1", "folder": "zero", "specimen": "biopsy"},
+                {"slide_id": "lost", "folder": "lost"},
+            ],
+            "timepoints": levels["timepoints"],
+            "changes": levels["changes"],
+        },
+    )
+    _case(
+        out,
+        "case2",
+        {
+            **trees["not_evaluable"],
+            "score_pooled": None,
+            "score_highest": None,
+            "slides": [{"slide_id": "not_evaluable", "folder": "not_evaluable"}],
+            "timepoints": None,
+        },
+    )
     (out / "failures.csv").write_text("slide,stage,error\nbad.svs,read,<b>cannot</b> be read\n")
     report.build_all(out)
     return out
+
+
+def _sample(out: Path, kind: str, timepoint: str) -> heterogeneity.Sample:
+    store = RunStore(out / "slides" / kind)
+    tumour = store.cells(where=pc.field("cell_type") == "tumour")
+    return heterogeneity.sample(
+        kind, tumour, SETTINGS, timepoint=timepoint, regions=store.regions()
+    )
 
 
 def _case(out: Path, name: str, tree: dict) -> None:
@@ -34,9 +70,14 @@ def _case(out: Path, name: str, tree: dict) -> None:
 
 def test_everything_is_made(batch: Path) -> None:
     made = sorted(str(p.relative_to(batch)) for p in batch.rglob("*.html"))
-    assert made == ["cases/case2/report.html", "cases/case_1/report.html", "index.html",
-                    "slides/clustered/report.html", "slides/not_evaluable/report.html",
-                    "slides/zero/report.html"]
+    assert made == [
+        "cases/case2/report.html",
+        "cases/case_1/report.html",
+        "index.html",
+        "slides/clustered/report.html",
+        "slides/not_evaluable/report.html",
+        "slides/zero/report.html",
+    ]
 
 
 def test_a_case_shows_its_slides_and_time_points(batch: Path) -> None:
@@ -45,7 +86,11 @@ def test_a_case_shows_its_slides_and_time_points(batch: Path) -> None:
     assert 'href="../../slides/zero/report.html"' in text
     assert "biopsy" in text
     assert "lost" in text
-    assert "H-score over time: 2024: 3, 2025: 138." in text
+    assert "Zero #1" in text
+    h_score = RunStore(batch / "slides" / "clustered").result().h_score
+    assert f"H-score over time: 2024: 3, 2025: {h_score:.0f}." in text
+    assert "2024 to 2025" in text
+    assert "0 to 3+" in text
     assert "A fault of the program" not in text
 
 
@@ -69,7 +114,8 @@ def test_the_index_sorts_and_filters(batch: Path, tmp_path: Path) -> None:
     with browser(tmp_path) as driver:
         driver.get((batch / "index.html").as_uri())
         names = lambda: [  # noqa: E731
-            r.text.split()[0] for r in driver.find_elements("css selector", "#slides tbody tr")
+            r.find_element("css selector", "th").text.rstrip(">").split("<")[-1]
+            for r in driver.find_elements("css selector", "#slides tbody tr")
             if r.is_displayed()
         ]
         assert names() == ["clustered", "not_evaluable", "zero"]

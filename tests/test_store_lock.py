@@ -18,7 +18,12 @@ from her2path.store import lock as lock_module
 
 def write_lock(out: Path, **changes: object) -> Path:
     me = psutil.Process()
-    holder = {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time(), "token": "x"}
+    holder = {
+        "host": socket.gethostname(),
+        "pid": me.pid,
+        "started": me.create_time(),
+        "token": "x",
+    }
     path = out / ".lock"
     path.write_text(json.dumps(holder | changes))
     return path
@@ -37,7 +42,10 @@ def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     other = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=env,
     )
     try:
         assert other.stdout is not None

@@ -14,7 +14,7 @@ import pytest
 from distributed import LocalCluster
 
 from her2path import stream as module
-from her2path.errors import DiskFull, InputError, ManifestError, WorkerCannotSee
+from her2path.errors import DiskFull, InputError, ManifestError, UsageError, WorkerCannotSee
 from her2path.stream import Stream
 
 
@@ -83,6 +83,11 @@ def test_errors_come_through_and_a_full_disk_is_named() -> None:
 def test_no_scheduler_is_one_line() -> None:
     with pytest.raises(InputError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
         Stream(1, "tcp://127.0.0.1:9")
+
+
+def test_tls_without_certificates_is_one_line() -> None:
+    with pytest.raises(UsageError, match=r"asks for TLS, and no certificates"):
+        Stream(1, "tls://127.0.0.1:9")
 
 
 @pytest.fixture(scope="module")

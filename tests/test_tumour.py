@@ -16,14 +16,14 @@ from her2path.phantom import PhantomSpec, make_phantom
 from her2path.settings import Settings, TumourSettings
 from her2path.stain import estimate, reduce_unmix
 from her2path.tumour import REACH_UM, RING_COLUMNS, classify, surroundings
-from her2path.tumour._kernels import neighbour_means
-from her2path.tumour.features import NAMES, NUCLEUS, features
-from her2path.tumour.weights import NUCLEUS as NUCLEUS_WEIGHTS
-from her2path.tumour.weights import TUMOUR as TUMOUR_WEIGHTS
+from her2path.tumour._kernels import bucket, neighbour_means, neighbourhood
+from her2path.tumour.features import FIRST, SECOND, first_features, second_features
+from her2path.tumour.weights import model
 
 REAL = os.environ.get("HER2PATH_REAL_DATA")
 needs_real = pytest.mark.skipif(not REAL, reason="HER2PATH_REAL_DATA is not set")
 MARKS = Path(__file__).parent / "data" / "real_nuclei_marks.csv"
+RINGS_H = ("ring_h20", "ring_h50", "ring_h80", "outer_h50", "inside_h10", "inside_h90")
 MEASURES = (
     "hematoxylin_od", "elongation", "contrast", "irregularity", "texture", "confidence",
 )  # fmt: skip
@@ -46,6 +46,11 @@ def random_cells(n: int, side_um: float, seed: int = 0) -> dict[str, np.ndarray]
         "nucleus_confidence": rng.uniform(0, 1, n).astype(f32),
         "ring_h20": rng.uniform(0, 0.2, n).astype(f32),
         "ring_h50": rng.uniform(0, 0.3, n).astype(f32),
+        "ring_h80": rng.uniform(0.1, 0.4, n).astype(f32),
+        "outer_h50": rng.uniform(0, 0.3, n).astype(f32),
+        "inside_h10": rng.uniform(0, 0.3, n).astype(f32),
+        "inside_h90": rng.uniform(0.2, 0.9, n).astype(f32),
+        "nucleus_dab_od": rng.uniform(-0.02, 0.3, n).astype(f32),
         "ring_d30": rng.uniform(-0.02, 0.2, n).astype(f32),
         "ring_d80": rng.uniform(0, 0.5, n).astype(f32),
     }
@@ -87,15 +92,40 @@ def test_cells_farther_than_the_reach_do_not_matter() -> None:
 
 def test_neighbour_means_against_a_plain_loop() -> None:
     cells = random_cells(120, 150.0)
-    x, y = cells["x_um"], cells["y_um"]
+    x, y, ids = cells["x_um"], cells["y_um"], cells["cell_id"]
     values = np.random.default_rng(0).random((120, 2))
-    means, weight = neighbour_means(x, y, cells["cell_id"], values, 40.0)
-    for i in range(120):
-        d2 = (x - x[i]) ** 2 + (y - y[i]) ** 2
-        w = np.where((d2 < 1600) & (np.arange(120) != i), (1 - d2 / 1600) ** 2, 0.0)
-        assert weight[i] == pytest.approx(w.sum())
-        if w.sum():
-            assert means[i] == pytest.approx((w[:, None] * values).sum(0) / w.sum())
+    means, weight = neighbour_means(bucket(x, y, ids, 40.0), values, (20.0, 40.0))
+    for r, reach in enumerate((20.0, 40.0)):
+        for i in range(120):
+            d2 = (x - x[i]) ** 2 + (y - y[i]) ** 2
+            w = np.where((d2 < reach**2) & (np.arange(120) != i), (1 - d2 / reach**2) ** 2, 0.0)
+            assert weight[r, i] == pytest.approx(w.sum())
+            if w.sum():
+                assert means[r, i] == pytest.approx((w[:, None] * values).sum(0) / w.sum())
+
+
+def test_a_double_sees_the_more_trusted_one_beside_it() -> None:
+    x, y = np.array([10.0, 13.0, 40.0]), np.array([10.0, 10.0, 10.0])
+    ids, trust = np.arange(3), np.array([0.5, 0.9, 0.7])
+    radius = np.array([2.0, 4.0, 3.0])
+    got = neighbourhood(bucket(x, y, ids, 60.0), ids, radius, trust)
+    assert got[0] == pytest.approx([3.0, 3.0, 0.5, 0.4, np.log(2), 1.0])
+    assert got[1] == pytest.approx([3.0, 12.0, -1.0, 0.0, 0.0, 1.0])
+    assert got[2] == pytest.approx([12.0, 12.0, -1.0, 0.0, 0.0, 0.0])
+
+
+def test_trees_against_a_plain_walk() -> None:
+    stage = model().first
+    feature, limit, left, right, value, root = stage.arrays
+    table = np.random.default_rng(0).normal(0, 1, (40, len(stage.names)))
+    for row, got in zip(table, stage.odds(table), strict=True):
+        total = stage.base
+        for first in root:
+            node = first
+            while feature[node] >= 0:
+                node = first + (left if row[feature[node]] <= limit[node] else right)[node]
+            total += value[node]
+        assert got == pytest.approx(total)
 
 
 def test_a_lonely_cell_is_judged_and_none_is_no_error() -> None:
@@ -111,17 +141,25 @@ def test_all_counts_every_cell() -> None:
     assert classify(cells, core, TumourSettings(method="all")).tolist() == [1.0] * 20
 
 
-def test_features_and_weights_have_the_same_names() -> None:
-    assert set(TUMOUR_WEIGHTS) == {"bias", *NAMES}
-    assert set(NUCLEUS_WEIGHTS) == {"bias", *(NAMES[i] for i in NUCLEUS)}
-    assert features(random_cells(30, 100.0)).shape == (30, len(NAMES))
+def test_features_and_trees_have_the_same_names() -> None:
+    assert model().first.names == FIRST
+    assert model().second.names == SECOND
+    table = first_features(random_cells(30, 100.0))
+    assert table.values.shape == (30, len(FIRST))
+    assert second_features(table, np.zeros(30)).shape == (30, len(SECOND))
+    for stage in (model().first, model().second):
+        feature, _, left, right, value, root = stage.arrays
+        assert feature.max() < len(stage.names)
+        assert min(left[feature >= 0].min(), right[feature >= 0].min()) > 0
+        assert np.isfinite(value).all()
+        assert len(root) == len(set(root.tolist()))
 
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])
 def test_relative_measures_do_not_follow_the_counterstain(strength: float) -> None:
     cells = random_cells(300, 200.0)
     other = dict(cells)
-    for name in ("nucleus_hematoxylin_od", "nucleus_contrast", "ring_h20", "ring_h50"):
+    for name in ("nucleus_hematoxylin_od", "nucleus_contrast", "nucleus_dab_od", *RINGS_H):
         other[name] = (cells[name] * np.float32(strength)).astype(np.float32)
     a = classify(cells, np.ones(300, bool), TumourSettings())
     b = classify(other, np.ones(300, bool), TumourSettings())

@@ -19,8 +19,8 @@ from her2path.schema import PATTERNS
 from her2path.store import RunStore
 from her2path.viewer import make_server
 from her2path.viewer import tiles as tiles_module
+from her2path.viewer.handlers import Viewer
 from her2path.viewer.index import CLASSES, OTHER, build_index
-from her2path.viewer.server import Viewer
 from her2path.viewer.tiles import IMAGE_PX, Plane, Tiles
 
 ALL = np.ones(CLASSES, bool)
@@ -58,8 +58,13 @@ def test_cells_are_found_like_by_looking_at_all(run: RunStore) -> None:
     table = run.cells()
     x, y = table["x_px"].to_numpy(), table["y_px"].to_numpy()
     assert sorted(index.cells.cell_id) == sorted(table["cell_id"].to_pylist())
-    for box in (Box(-50, -50, 300, 300), Box(1000, 900, 1700, 1601), Box(4000, 3000, 9000, 9000),
-                Box(-900, -900, -5, -5), Box(0, 0, 4096, 3072)):
+    for box in (
+        Box(-50, -50, 300, 300),
+        Box(1000, 900, 1700, 1601),
+        Box(4000, 3000, 9000, 9000),
+        Box(-900, -900, -5, -5),
+        Box(0, 0, 4096, 3072),
+    ):
         inside = (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
         expected = set(table["cell_id"].to_numpy()[inside])
         assert set(index.cells.cell_id[index.in_box(box)]) == expected
@@ -91,7 +96,9 @@ def test_overlay_lies_on_the_cells(run: RunStore, z: int) -> None:
         over = picture(tiles.overlay_tile(z, column, row, ["cells"], ALL)).astype(int)
         under = picture(tiles.slide_tile(z, column, row)).astype(int)
         side = IMAGE_PX * step
-        rows = tiles.index.in_box(Box(*(int(v) for v in (*origin, origin[0] + side, origin[1] + side))))
+        rows = tiles.index.in_box(
+            Box(*(int(v) for v in (*origin, origin[0] + side, origin[1] + side)))
+        )
         for cell in rows:
             ring = (tiles.index.outlines_px(np.array([cell]))[0] - origin) / step - 0.5
             if ring.min() < 3 or ring.max() > IMAGE_PX - 4:
@@ -99,7 +106,7 @@ def test_overlay_lies_on_the_cells(run: RunStore, z: int) -> None:
             at = np.round(ring).astype(int)
             colour = np.array(tiles._colour(cell))
             drawn = over[at[:, 1], at[:, 0]]
-            assert (np.abs(drawn[:, :3] - colour).max(axis=1) < 60).mean() > 0.7  # neighbours overlap
+            assert (np.abs(drawn[:, :3] - colour).max(axis=1) < 60).mean() > 0.7
             centre = np.round(ring.mean(axis=0)).astype(int)
             assert over[centre[1], centre[0], 3] == 0
             nucleus = under[centre[1], centre[0]]
@@ -158,14 +165,20 @@ def test_without_the_slide_the_overview_stands_in(run: RunStore, tmp_path: Path)
     assert "moved.svs" in without.why_no_slide
     for z, x, y in ((0, 0, 0), (2, 1, 1)):
         # the overview is blurred, so that only what lies where can be compared
-        a, b = (cv2.resize(picture(t.slide_tile(z, x, y)), (32, 32), interpolation=cv2.INTER_AREA)
-                for t in (with_slide, without))
+        a, b = (
+            cv2.resize(picture(t.slide_tile(z, x, y)), (32, 32), interpolation=cv2.INTER_AREA)
+            for t in (with_slide, without)
+        )
         same = np.corrcoef(a.ravel(), b.ravel())[0, 1]
         moved = np.corrcoef(a[:, 2:].ravel(), b[:, :-2].ravel())[0, 1]
         assert same > 0.97, z
         assert same > moved + 0.05, z
-    other = make_run(tmp_path / "other" / "run", "zero", slide=True,
-                     plane=__import__("fake_run").Plane(1024, 1024))
+    other = make_run(
+        tmp_path / "other" / "run",
+        "zero",
+        slide=True,
+        plane=__import__("fake_run").Plane(1024, 1024),
+    )
     wrong = Tiles(run, other.out.parent / "run.svs")
     assert "another slide" in wrong.why_no_slide
     with_slide.close()
@@ -212,8 +225,14 @@ def test_tiles_are_served_and_end_with_the_pyramid(viewer: Viewer) -> None:
     status, _, body = call(viewer, "/tile/overlay/4/3/3?layers=cells,nonsense&patterns=none,x")
     assert status == 200
     assert picture(body).shape == (512, 512, 4)
-    for path in ("/tile/slide/5/0/0", "/tile/slide/4/16/0", "/tile/slide/4/0/16",
-                 "/tile/other/1/0/0", "/tile/slide/-1/0/0", "/tile/slide/99/0/0"):
+    for path in (
+        "/tile/slide/5/0/0",
+        "/tile/slide/4/16/0",
+        "/tile/slide/4/0/16",
+        "/tile/other/1/0/0",
+        "/tile/slide/-1/0/0",
+        "/tile/slide/99/0/0",
+    ):
         assert call(viewer, path)[0] == 404, path
 
 
@@ -227,7 +246,9 @@ def test_borderline_cells_are_listed(viewer: Viewer, run: RunStore) -> None:
 
 
 def test_it_listens_on_loopback_only(viewer: Viewer) -> None:
-    others = {a[4][0] for a in socket.getaddrinfo(socket.gethostname(), viewer.port, socket.AF_INET)}
+    others = {
+        a[4][0] for a in socket.getaddrinfo(socket.gethostname(), viewer.port, socket.AF_INET)
+    }
     for address in others - {"127.0.0.1"}:
         if address.startswith("127."):
             continue
@@ -235,8 +256,17 @@ def test_it_listens_on_loopback_only(viewer: Viewer) -> None:
             socket.create_connection((address, viewer.port), timeout=2).close()
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "localhost:1",
-                                  "127.0.0.1:{port}.evil.example", "[::1]:{port}"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:{port}",
+        "127.0.0.1",
+        "localhost:1",
+        "127.0.0.1:{port}.evil.example",
+        "[::1]:{port}",
+    ],
+)
 @pytest.mark.parametrize("path", ["/", "/tile/slide/0/0/0", "/corrections", "/nothing"])
 def test_another_host_is_refused(viewer: Viewer, host: str, path: str) -> None:
     assert call(viewer, path, Host=host.format(port=viewer.port))[0] == 403
@@ -293,7 +323,9 @@ def test_each_start_has_its_own_token(run: RunStore, viewer: Viewer) -> None:
         assert second.port != viewer.port
 
 
-def test_a_taken_port_and_a_missing_run_are_one_line(run: RunStore, viewer: Viewer, tmp_path) -> None:
+def test_a_taken_port_and_a_missing_run_are_one_line(
+    run: RunStore, viewer: Viewer, tmp_path
+) -> None:
     with pytest.raises(OutputError, match=f"port {viewer.port} cannot be opened"):
         make_server(run.out, port=viewer.port)
     with pytest.raises(OutputError, match="no complete result"):
@@ -312,16 +344,27 @@ def ledger(viewer: Viewer) -> Iterator[Viewer]:
 
 def test_a_correction_is_saved_and_applied(ledger: Viewer, run: RunStore) -> None:
     cells = run.cells()
-    cell = next(c for c in cells.to_pylist() if c["pattern"] == "none" and c["cell_type"] == "tumour")
-    body = {"action": "cell", "cell_id": str(cell["cell_id"]), "pattern": "moderate_complete",
-            "cell_type": None, "reader": "A. B. <i>"}
+    cell = next(
+        c for c in cells.to_pylist() if c["pattern"] == "none" and c["cell_type"] == "tumour"
+    )
+    body = {
+        "action": "cell",
+        "cell_id": str(cell["cell_id"]),
+        "pattern": "moderate_complete",
+        "cell_type": None,
+        "reader": "A. B. <i>",
+    }
     status, _, answer = call(ledger, "/corrections", body)
     assert status == 200
     made = json.loads(answer)
     assert made["properties"]["machine_pattern"] == "none"
     assert made["properties"]["time"].endswith("+00:00")
     (read,) = read_corrections(ledger.ledger.path)
-    assert (read.cell_id, read.pattern, read.reader) == (cell["cell_id"], "moderate_complete", "A. B. <i>")
+    assert (read.cell_id, read.pattern, read.reader) == (
+        cell["cell_id"],
+        "moderate_complete",
+        "A. B. <i>",
+    )
     after = apply_corrections(cells, [read]).to_pylist()
     (changed,) = [c for c in after if c["reader"] is not None]
     assert changed["cell_id"] == cell["cell_id"]
@@ -354,7 +397,10 @@ def test_a_marked_region_is_saved_and_can_be_taken_back(ledger: Viewer) -> None:
         ({"action": "region", "ring": [[0, 0], [1, 1], [1]], "reader": "A"}, "two numbers"),
         ({"action": "region", "ring": [[0, 0], [1, 1], [1, "x"]], "reader": "A"}, "two numbers"),
         ({"action": "region", "ring": "text", "reader": "A"}, "3 to 5000 points"),
-        ({"action": "region", "ring": [[0, 0]] * 3, "class": "x", "reader": "A"}, "no region class"),
+        (
+            {"action": "region", "ring": [[0, 0]] * 3, "class": "x", "reader": "A"},
+            "no region class",
+        ),
         ({"action": "region", "ring": [[0, 0]] * 3, "class": "tumour"}, "needs a reader"),
         ({"action": "region", "ring": [[0, 0]] * 3, "reader": " \n"}, "needs a reader"),
         ({"action": "explode"}, "No such action"),
@@ -373,11 +419,15 @@ def test_nonsense_is_refused_in_one_line(ledger: Viewer, body, said: str) -> Non
 
 def test_a_correction_must_correct(ledger: Viewer, run: RunStore) -> None:
     number = str(run.cells(["cell_id"])["cell_id"][5].as_py())
-    for more, said in (({"pattern": "", "reader": "A"}, "nothing was corrected"),
-                       ({"pattern": "vivid", "reader": "A"}, "no pattern"),
-                       ({"cell_type": "alien", "reader": "A"}, "no cell type"),
-                       ({"pattern": "none"}, "needs a reader")):
-        status, _, answer = call(ledger, "/corrections", {"action": "cell", "cell_id": number, **more})
+    for more, said in (
+        ({"pattern": "", "reader": "A"}, "nothing was corrected"),
+        ({"pattern": "vivid", "reader": "A"}, "no pattern"),
+        ({"cell_type": "alien", "reader": "A"}, "no cell type"),
+        ({"pattern": "none"}, "needs a reader"),
+    ):
+        status, _, answer = call(
+            ledger, "/corrections", {"action": "cell", "cell_id": number, **more}
+        )
         assert status == 400
         assert said in json.loads(answer)["error"]
 

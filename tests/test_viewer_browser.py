@@ -18,7 +18,7 @@ from her2path.corrections import read_corrections
 from her2path.palette import SCORE_COLOURS, rgb
 from her2path.schema import OUTLINE_RAYS
 from her2path.store import RunStore
-from her2path.viewer.server import Viewer
+from her2path.viewer.handlers import Viewer
 
 pytestmark = pytest.mark.skipif(MISSING, reason="needs Chromium and its driver")
 
@@ -63,8 +63,9 @@ def until(condition: Any, seconds: float = 20.0) -> None:
 
 
 def go(driver: Any, x: float, y: float, step: float) -> None:
-    driver.execute_script("her2path.setView({x: arguments[0], y: arguments[1], step: arguments[2]})",
-                          x, y, step)
+    driver.execute_script(
+        "her2path.setView({x: arguments[0], y: arguments[1], step: arguments[2]})", x, y, step
+    )
 
 
 def settle(driver: Any) -> np.ndarray:
@@ -82,7 +83,9 @@ def settle(driver: Any) -> np.ndarray:
 def press(driver: Any, key: str) -> None:
     driver.execute_script(
         "document.activeElement.blur(); document.dispatchEvent("
-        "new KeyboardEvent('keydown', {key: arguments[0], bubbles: true, cancelable: true}))", key)
+        "new KeyboardEvent('keydown', {key: arguments[0], bubbles: true, cancelable: true}))",
+        key,
+    )
 
 
 def click(driver: Any, x: float, y: float) -> None:
@@ -106,15 +109,21 @@ def test_the_overlay_lies_on_the_cells_at_every_zoom(page, run: RunStore, step: 
     under = settle(page)
     press(page, "o")
     angle = 2 * np.pi * np.arange(OUTLINE_RAYS) / OUTLINE_RAYS
-    near = [c for c in cells
-            if abs(c["x_px"] - middle["x_px"]) < 400 * step and abs(c["y_px"] - middle["y_px"]) < 250 * step]
+    near = [
+        c
+        for c in cells
+        if abs(c["x_px"] - middle["x_px"]) < 400 * step
+        and abs(c["y_px"] - middle["y_px"]) < 250 * step
+    ]
     assert near
     checked = 0
     dots = 0.25 * step / 2 > 0.8
     hits = []
     for cell in near[:40]:
         radius = np.array(cell["outline"]) / 100 / 0.25
-        ring = np.stack([cell["x_px"] + radius * np.cos(angle), cell["y_px"] + radius * np.sin(angle)], 1)
+        ring = np.stack(
+            [cell["x_px"] + radius * np.cos(angle), cell["y_px"] + radius * np.sin(angle)], 1
+        )
         here = np.array([page_at(page, *p) for p in [(cell["x_px"], cell["y_px"]), *ring[::4]]])
         at = np.floor(here).astype(int)
         if at.min() < 0 or at[:, 0].max() > 960 or at[:, 1].max() > over.shape[0] - 45:
@@ -132,8 +141,10 @@ def test_the_overlay_lies_on_the_cells_at_every_zoom(page, run: RunStore, step: 
 def page_at(driver: Any, x: float, y: float) -> list[float]:
     """As the page's own `toPage`, without asking the page each time."""
     view, box = _state(driver)
-    return [box["left"] + box["width"] / 2 + (x - view["x"]) / view["step"],
-            box["top"] + box["height"] / 2 + (y - view["y"]) / view["step"]]
+    return [
+        box["left"] + box["width"] / 2 + (x - view["x"]) / view["step"],
+        box["top"] + box["height"] / 2 + (y - view["y"]) / view["step"],
+    ]
 
 
 def _state(driver: Any) -> tuple[dict, dict]:
@@ -142,7 +153,8 @@ def _state(driver: Any) -> tuple[dict, dict]:
         driver._seen = url
         driver._box = driver.execute_script(
             "const b = document.getElementById('plot').getBoundingClientRect();"
-            "return {left: b.left, top: b.top, width: b.width, height: b.height}")
+            "return {left: b.left, top: b.top, width: b.width, height: b.height}"
+        )
     return url, driver._box
 
 
@@ -150,8 +162,11 @@ def test_a_click_gives_the_right_cell(page, run: RunStore) -> None:
     for cell in run.cells().to_pylist()[1200::900]:
         go(page, cell["x_px"] + 40, cell["y_px"] - 30, 0.6)
         click(page, cell["x_px"], cell["y_px"])
-        until(lambda c=cell: page.find_element("id", "info").get_attribute("data-cell")
-              == str(c["cell_id"]))
+        until(
+            lambda c=cell: (
+                page.find_element("id", "info").get_attribute("data-cell") == str(c["cell_id"])
+            )
+        )
         text = page.find_element("id", "info").text
         assert f"{cell['completeness']:.3f}" in text or cell["completeness"] in (0.0, 1.0)
         assert f"Region {cell['region_id']}" in text
@@ -186,7 +201,9 @@ def test_switches_and_filters_change_the_picture(page) -> None:
             box.click()
     settle(page)
     plot = page.execute_script(
-        "const b = document.getElementById('plot').getBoundingClientRect(); return [b.width, b.height]")
+        "const b = document.getElementById('plot').getBoundingClientRect();"
+        "return [b.width, b.height]"
+    )
     some = settle(page)
     part = np.s_[60 : int(plot[1]), : int(plot[0])]
     assert 0 < np.abs(some[part] - none[part]).mean() < np.abs(every[part] - none[part]).mean()
@@ -204,13 +221,17 @@ def test_keys_move_zoom_and_jump(page, run: RunStore) -> None:
     press(page, "1")
     assert page.execute_script("return her2path.view().step") == pytest.approx(1.0)
     press(page, "n")
-    first = [r for r in run.gallery().table.to_pylist() if r["borderline"]][0]
-    until(lambda: page.find_element("id", "info").get_attribute("data-cell") == str(first["cell_id"]))
+    first = next(r for r in run.gallery().table.to_pylist() if r["borderline"])
+    until(
+        lambda: page.find_element("id", "info").get_attribute("data-cell") == str(first["cell_id"])
+    )
     view = page.execute_script("return her2path.view()")
     assert (view["x"], view["y"]) == pytest.approx((first["x_px"], first["y_px"]))
     assert "Borderline 1 of" in page.find_element("id", "borderline").text
     press(page, "b")
-    until(lambda: page.find_element("id", "info").get_attribute("data-cell") != str(first["cell_id"]))
+    until(
+        lambda: page.find_element("id", "info").get_attribute("data-cell") != str(first["cell_id"])
+    )
     press(page, "?")
     assert page.find_element("id", "help").is_displayed()
     press(page, "Escape")
@@ -226,11 +247,15 @@ def test_the_scale_bar_tells_the_truth(page) -> None:
         assert bar.rect["width"] * step * 0.25 == pytest.approx(um, rel=0.03)
 
 
-def test_a_cell_is_corrected_and_the_correction_taken_back(page, viewer: Viewer, run: RunStore) -> None:
+def test_a_cell_is_corrected_and_the_correction_taken_back(
+    page, viewer: Viewer, run: RunStore
+) -> None:
     cell = run.cells().to_pylist()[700]
     go(page, cell["x_px"], cell["y_px"], 0.4)
     click(page, cell["x_px"], cell["y_px"])
-    until(lambda: page.find_element("id", "info").get_attribute("data-cell") == str(cell["cell_id"]))
+    until(
+        lambda: page.find_element("id", "info").get_attribute("data-cell") == str(cell["cell_id"])
+    )
     save = page.find_element("css selector", "#cell-form button")
     page.find_element("css selector", "#pattern option[value=moderate_complete]").click()
     page.find_element("id", "reader").clear()
@@ -242,7 +267,11 @@ def test_a_cell_is_corrected_and_the_correction_taken_back(page, viewer: Viewer,
     save.click()
     until(lambda: page.find_element("id", "said").text == "Saved.")
     (read,) = read_corrections(viewer.ledger.path)
-    assert (read.cell_id, read.pattern, read.reader) == (cell["cell_id"], "moderate_complete", "Dr <b>")
+    assert (read.cell_id, read.pattern, read.reader) == (
+        cell["cell_id"],
+        "moderate_complete",
+        "Dr <b>",
+    )
     page.find_element("css selector", "section details summary").click()
     until(lambda: page.find_element("id", "count").text == "1")
     assert "Dr <b>" in page.find_element("id", "saved").text

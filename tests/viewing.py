@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from her2path import viewer as viewer_package
-from her2path.viewer.server import Viewer
+from her2path.viewer.handlers import Viewer
 
 
 @contextmanager
@@ -42,12 +42,15 @@ def viewing(out: Path, slide: Path | None = None) -> Iterator[Viewer]:
 def call(
     viewer: Viewer, path: str, body: Any = None, method: str = "", **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    """Ask the server; ``headers`` (with _ for -) add to or replace the proper ones; "" drops one."""
+    """Ask the server; ``headers`` (with _ for -) replace the proper ones, and "" drops one."""
     host = f"127.0.0.1:{viewer.port}"
     sent = {"Host": host}
     if body is not None:
-        sent |= {"Content-Type": "application/json", "Origin": f"http://{host}",
-                 "X-Her2path-Token": viewer.token}
+        sent |= {
+            "Content-Type": "application/json",
+            "Origin": f"http://{host}",
+            "X-Her2path-Token": viewer.token,
+        }
     sent |= {k.replace("_", "-"): v for k, v in headers.items()}
     sent = {k: v for k, v in sent.items() if v}
     data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()

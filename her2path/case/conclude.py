@@ -166,7 +166,13 @@ def _one_interval_each(
     return measured.model_copy(update={"intervals": intervals})
 
 
-def write_cells(plan: Plan, store: RunStore, cells: pa.Table, region_id: NDArray[np.int32]) -> None:
+def write_cells(
+    plan: Plan,
+    store: RunStore,
+    cells: pa.Table,
+    region_id: NDArray[np.int32],
+    extra: pa.Table | None = None,
+) -> None:
     """Write the final cell table, part by part, with type and region as decided for the slide.
 
     Parameters
@@ -175,6 +181,8 @@ def write_cells(plan: Plan, store: RunStore, cells: pa.Table, region_id: NDArray
         Light cells in block order, with their final ``cell_type``.
     region_id : int32 (N,)
         One a cell, in the same order.
+    extra : pyarrow.Table, optional
+        More columns, one row a cell.
     """
     tumour = is_tumour(cells)
 
@@ -187,7 +195,11 @@ def write_cells(plan: Plan, store: RunStore, cells: pa.Table, region_id: NDArray
                 start += part.num_rows
                 part = with_cell_type(part, tumour[rows])
                 where = part.schema.get_field_index("outline")
-                yield part.add_column(where, "region_id", pa.array(region_id[rows], pa.int32()))
+                part = part.add_column(where, "region_id", pa.array(region_id[rows], pa.int32()))
+                for name in extra.column_names if extra is not None else ():
+                    values = extra.column(name).slice(rows.start, rows.stop - rows.start)
+                    part = part.append_column(extra.schema.field(name), values)
+                yield part
 
     store.write_cells(parts())
 

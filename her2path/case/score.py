@@ -6,14 +6,15 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from her2path import __version__, guidelines, qc
 from her2path.annotations import Annotations, read_annotations
@@ -35,6 +36,9 @@ from her2path.slide import Slide, SlideInfo, SlideRef, open_slide
 from her2path.stain import StainModel
 from her2path.store import RunLock, RunStore, write_gallery, write_text
 from her2path.stream import Stream
+
+if TYPE_CHECKING:
+    from her2path.case.second_look import SecondLook
 
 __all__ = ["Progress", "RunOptions", "SlideResult", "score_slide"]
 
@@ -149,6 +153,34 @@ def score_slide(
         return run.result(stream)
 
 
+def beside(left: pa.Table, right: pa.Table) -> pa.Table:
+    """Return a table with the columns of another, of as many rows, at its right."""
+    for name in right.column_names:
+        left = left.append_column(right.schema.field(name), right.column(name))
+    return left
+
+
+def spread_over(rows: pa.Table, where: NDArray[np.bool_]) -> pa.Table:
+    """Return a table with a row for every element of a mask, null where the mask is False."""
+    place = np.cumsum(where) - 1
+    return rows.take(pa.array(place, mask=~where))
+
+
+def _with_cnn(result: Result, second: SecondLook) -> Result:
+    """Set the CNN's verdict beside the score, with a flag where they differ by a class."""
+    flags = list(result.qc.flags)
+    if second.result.flag is not None:
+        flags.append(flag(second.result.flag))
+    made = result.provenance.model_copy(update={"model_sha256": second.model_sha256})
+    return result.model_copy(
+        update={
+            "cnn": second.result,
+            "qc": result.qc.model_copy(update={"flags": merge(flags)}),
+            "provenance": made,
+        }
+    )
+
+
 def _no_annotations() -> AnnotationError:
     return AnnotationError(
         "tumour.method is annotation, and no annotations were given", "Give --annotations FILE"
@@ -167,6 +199,7 @@ def _slide_facts(info: SlideInfo, path: Path, options: RunOptions) -> SlideFacts
         width_px=info.width_px,
         height_px=info.height_px,
         sha256_quick=info.sha256_quick,
+        bounds_px=None if info.bounds is None else astuple(info.bounds),
     )
 
 
@@ -327,12 +360,40 @@ class _Run:
         )
         self.progress("scoring", 0, 1, 0.0)
         verdict = conclude.conclude(tumour, region_table, int((~mine).sum()), self.settings)
+        second = self._second_look(slide, tumour, region_table, plan, verdict)
         staged = self.store.staging.create()
-        conclude.write_cells(plan, staged, cells, region_id)
+        extra = None if second is None else spread_over(second.cells, mine)
+        conclude.write_cells(plan, staged, cells, region_id, extra)
         conclude.write_maps(plan, staged, cells)
-        staged.write_regions(region_table)
+        staged.write_regions(
+            region_table if second is None else beside(region_table, second.regions)
+        )
         self._pictures(slide, tumour, staged)
-        self._finish(self._complete(plan, seen, tuple(flags), done, verdict))
+        result = self._complete(plan, seen, tuple(flags), done, verdict)
+        self._finish(result if second is None else _with_cnn(result, second))
+
+    def _second_look(
+        self,
+        slide: Slide,
+        tumour: pa.Table,
+        region_table: pa.Table,
+        plan: Plan,
+        verdict: conclude.Verdict,
+    ) -> SecondLook | None:
+        """Let the CNN look too, when asked; it never replaces the rule-based score."""
+        if self.settings.cnn.model is None:
+            return None
+        from her2path.case.second_look import second_look
+
+        return second_look(
+            slide.read,
+            tumour,
+            region_table,
+            plan.optics,
+            self.settings.cnn,
+            verdict.score,
+            self.progress,
+        )
 
     def _annotations_fit(self, plan: Plan) -> None:
         """Refuse annotations that lie beside the tissue: they belong to another slide or crop.

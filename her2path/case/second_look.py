@@ -16,7 +16,9 @@ from her2path.results import CnnResult, Score
 from her2path.schema import CNN_CELLS, CNN_REGIONS, SCORES, arrow_schema
 from her2path.settings import CnnSettings
 
-__all__ = ["PATCHES_PER_REGION", "SCORED_CELLS", "SecondLook", "second_look"]
+__all__ = [
+    "PATCHES_PER_REGION", "SCORED_CELLS", "SecondLook", "region_features", "second_look",
+]
 
 #: up to so many tumour cells each gets its own patch; beyond, a cell carries its region's value
 SCORED_CELLS = 20_000
@@ -108,6 +110,30 @@ def second_look(
         cells=_cell_columns(p if every else _spread(of_region, region, region_ids)),
         model_sha256=scorer.sha256,
     )
+
+
+def region_features(
+    read: Read, tumour: pa.Table, regions: pa.Table, optics: Optics, settings: CnnSettings
+) -> pa.Table:
+    """Return the network's features of every region, for research pipelines.
+
+    Parameters are those of `second_look`.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``region_id``, and ``features``: float32 list, the mean over the region's sampled cells;
+        null for a region without any.
+    """
+    scorer = cnn.Scorer.load(settings.model or "builtin", settings.device, settings.batch)
+    region = tumour.column("region_id").to_numpy()
+    rows = cnn.sample_by_region(tumour.column("cell_id").to_numpy(), region, PATCHES_PER_REGION)
+    centres = np.stack([tumour.column(n).to_numpy()[rows] for n in ("x_px", "y_px")], axis=1)
+    found = scorer.embed(read, centres, optics.mpp, optics.stain)
+    mean = cnn.region_probabilities(found, region[rows], regions.column("region_id").to_numpy())
+    values = [None if np.isnan(row).any() else row.astype(np.float32) for row in mean]
+    features = pa.array(values, pa.list_(pa.float32()))
+    return pa.table({"region_id": regions.column("region_id"), "features": features})
 
 
 def _with_facts(result: CnnResult, card: cnn.Card, score: Score | None) -> CnnResult:

@@ -50,5 +50,11 @@ def view(
     """Show the slide with its overlays in a browser, on loopback."""
     from her2path import viewer
 
-    viewer.serve(out, slide=slide, port=port, open_browser=not no_browser)
+    viewer.serve(
+        out,
+        slide=slide,
+        port=port,
+        open_browser=not no_browser,
+        started=lambda address: typer.echo(address, err=True),
+    )
     return 0

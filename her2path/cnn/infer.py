@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from her2path.stain.model import unit
 
 __all__ = ["Scorer", "load_state"]
 
+#: rows of the points, and their patches
+Group = tuple[NDArray[np.int64], NDArray[np.uint8]]
 #: probabilities are rounded to this: what lies below differs between machines
 DECIMALS = 4
 
@@ -144,17 +146,33 @@ class Scorer:
     ) -> NDArray[np.float32]:
         model = stain or usual_stain()
         self.window.source_px(mpp)  # a slide that is too coarse is refused with no points too
-        out: NDArray[np.float32] | None = None
         n, done = len(centres_px), 0
-        for rows, rgb in cut(read, np.asarray(centres_px), mpp, self.window) if n else ():
-            part = self._forward(planes(rgb, model, self.card.channels), features)
-            if out is None:
-                out = np.empty((n, part.shape[1]), np.float32)
-            out[rows] = part
+        if n == 0:
+            return self._forward(planes(self._blank(), model, self.card.channels), features)[:0]
+        parts, order = [], []
+        for rows, rgb in self._filled(cut(read, np.asarray(centres_px), mpp, self.window)):
+            parts.append(self._forward(planes(rgb, model, self.card.channels), features))
+            order.append(rows)
             done += len(rows)
             if progress is not None:
                 progress(done, n)
-        return out if out is not None else np.zeros((0, LOGITS), np.float32)
+        out = np.empty((n, parts[0].shape[1]), np.float32)
+        out[np.concatenate(order)] = np.concatenate(parts)
+        return out
+
+    def _blank(self) -> NDArray[np.uint8]:
+        return np.full((1, self.card.patch_px, self.card.patch_px, 3), 240, np.uint8)
+
+    def _filled(self, groups: Iterator[Group]) -> Iterator[Group]:
+        """Join groups that were read together until they fill a batch."""
+        kept: list[Group] = []
+        for group in groups:
+            kept.append(group)
+            if sum(len(rows) for rows, _ in kept) >= self.batch:
+                yield _joined(kept)
+                kept = []
+        if kept:
+            yield _joined(kept)
 
     def _forward(self, x: NDArray[np.float32], features: bool) -> NDArray[np.float32]:
         parts, at = [], 0
@@ -189,6 +207,11 @@ class Scorer:
                 "there is too little memory for one patch", "Use --device cpu, or free memory"
             ) from exc
         self.batch = max(1, self.batch // 2)
+
+
+def _joined(groups: list[Group]) -> Group:
+    rows, rgb = zip(*groups, strict=True)
+    return np.concatenate(rows), np.concatenate(rgb)
 
 
 def usual_stain() -> StainModel:

@@ -138,8 +138,6 @@ def cut(
     order = np.lexsort((corner[:, 0], corner[:, 1], tile[:, 0], tile[:, 1]))
     edges = np.flatnonzero(np.any(np.diff(tile[order], axis=0) != 0, axis=1)) + 1
     for rows in np.split(order, edges):
-        if not len(rows):
-            continue
         low, high = corner[rows].min(axis=0), corner[rows].max(axis=0) + side
         pixels = read(Box(int(low[0]), int(low[1]), int(high[0]), int(high[1])))
         out = np.empty((len(rows), window.patch_px, window.patch_px, 3), np.uint8)

@@ -347,7 +347,8 @@ def _around_cells(
     for at, pixels in cut(read, centres / mpp, mpp, recipe.window):
         rgb[at] = pixels
     whole = {names[0]: whole_label(cells, recipe.guideline)} if len(cells) and label is None else {}
-    return _patches(rgb, labels, names, model, recipe, whole, "scored cells")
+    kind = "known cells of phantoms" if "has_nucleus" in table.column_names else "scored cells"
+    return _patches(rgb, labels, names, model, recipe, whole, kind)
 
 
 def _patches(

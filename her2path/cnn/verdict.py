@@ -17,14 +17,12 @@ DISAGREES = "CNN_DISAGREES"
 Floats = NDArray[np.float64]
 
 
-def region_probabilities(
-    probabilities: NDArray[Any], region: NDArray[Any], ids: NDArray[Any]
-) -> Floats:
-    """Return each region's mean over its patches.
+def region_probabilities(values: NDArray[Any], region: NDArray[Any], ids: NDArray[Any]) -> Floats:
+    """Return each region's mean over its patches: probabilities, or features of any number.
 
     Parameters
     ----------
-    probabilities : float (N, 4)
+    values : float (N, D)
         Of sampled patches.
     region : int (N,)
         Region of each patch.
@@ -33,22 +31,22 @@ def region_probabilities(
 
     Returns
     -------
-    float64 (R, 4)
+    float64 (R, D)
         NaN for a region without a patch.
     """
     ids = np.asarray(ids)
     order = np.argsort(ids, kind="stable")
-    out = np.full((len(ids), len(SCORES)), np.nan)
+    out = np.full((len(ids), np.shape(values)[1]), np.nan)
     if not len(ids):
         return out
     at = np.clip(np.searchsorted(ids[order], region), 0, len(ids) - 1)
     known = ids[order][at] == region
     place = order[at[known]]
     count = np.bincount(place, minlength=len(ids))
-    values = np.asarray(probabilities, np.float64)[known]
+    mine = np.asarray(values, np.float64)[known]
     has = count > 0
-    for k in range(len(SCORES)):
-        total = np.bincount(place, weights=values[:, k], minlength=len(ids))
+    for k in range(out.shape[1]):
+        total = np.bincount(place, weights=mine[:, k], minlength=len(ids))
         out[has, k] = total[has] / count[has]
     return out
 

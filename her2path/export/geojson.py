@@ -102,7 +102,7 @@ def _cells(table: pa.Table, mpp: float, offset: Offset) -> str:
         '"},"measurements":{',
     ]  # fmt: skip
     for name, column in MEASURES.items():
-        parts += [f"{json.dumps(name)}:", _decimal(table[column].to_numpy(), 3), ","]
+        parts += [f"{json.dumps(name)}:", _decimal(table[column].to_numpy(), 4), ","]
     for name, column in (("Score", "score"), ("Intensity", "intensity"), ("Region", "region_id")):
         parts += [f'"{name}":', table[column].cast(pa.string()), ","]
     parts[-1] = "}}}"

@@ -48,7 +48,8 @@ def region_labels(
 
 def _properties(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the label's colours and numbers, as OME-Zarr has them."""
-    keys = ("name", "score", "substate", "area_class", "positive_fraction", "h_score", "tumour_cells")
+    keys = ("name", "score", "substate", "area_class", "positive_fraction", "h_score",
+            "tumour_cells")
     return {
         "colors": [
             {"label-value": r["region_id"] + 1, "rgba": [*rgb(AREA_COLOURS[r["area_class"]]), 255]}

@@ -107,7 +107,7 @@ def write_spatialdata(store: RunStore, folder: Path, _offset: tuple[float, float
     )
     path = folder / "her2path.sdata.zarr"
     with atomic_dir(path) as temporary:
-        temporary.rmdir()  # it makes the folder itself, and takes an existing one for someone else's
+        temporary.rmdir()  # it makes the folder itself and refuses an existing one
         sdata.write(temporary)
     return path
 
@@ -150,4 +150,5 @@ def _table(store: RunStore) -> Any:
     data = to_anndata(store)
     data.obs["cell_id"] = data.obs.index.astype("int64")
     del data.uns["spatial"]
-    return models.TableModel.parse(data, region="cells", region_key="region", instance_key="cell_id")
+    keys = {"region_key": "region", "instance_key": "cell_id"}
+    return models.TableModel.parse(data, region="cells", **keys)

@@ -30,8 +30,8 @@ LINES = b"her2path_lines"
 MAX_BYTES = 256 << 20
 #: more signals than any nucleus holds: a typing error
 MAX_SIGNALS = 10_000
-_WHOLE = re.compile(r"^[+-]?\d+(?:\.0*)?$")
-_DECIMAL = re.compile(r"^[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d{1,2})?$")
+_WHOLE = re.compile(r"^[+-]?\d{1,40}(?:\.0{0,40})?$")
+_DECIMAL = re.compile(r"^[+-]?\d{1,40}(?:[.,]\d{1,80})?(?:[eE][+-]?\d{1,2})?$")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 __all__ = [
+    "DRAFT_RAYS",
     "MEASURES",
     "SIDE",
     "centroid",
@@ -22,43 +23,74 @@ __all__ = [
     "row_means",
     "sample",
     "trace",
+    "workspace",
 ]
 
+#: rays of a candidate's contour: known beforehand, so that loops over them are vectorised
+DRAFT_RAYS = 24
 #: steps averaged on either side of an edge
 SIDE = 2
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 #: numbers about a contour: area in steps²; H inside, its standard deviation; DAB inside;
 #: H outside; DAB outside; H of the core; H of the rest; long over short axis
 MEASURES = 9
+#: rays by which the closed path overlaps itself at either end
+LEAD = DRAFT_RAYS // 4
 
 
 @_jit
-def sample(plane, at, table, out):  # type: ignore[no-untyped-def]
-    """Read a plane at the nearest pixels of every ray's steps, clamped to the plane.
+def sample(plane, at, table, rows, out):  # type: ignore[no-untyped-def]
+    """Read a plane at the nearest pixels of the first steps of every ray, clamped to the plane.
 
     Parameters
     ----------
     plane : float32 (H, W)
     at : int32 (2,)
         Pixel (y, x) of the centre.
-    table : int32 (2, K, J)
+    table : int32 (2, J, K)
         Offsets (y, x) of step j on ray k.
-    out : float32 (K, J)
+    rows : int
+        How many steps are read.
+    out : float32 (J, K)
     """
     height, width = plane.shape
-    rays, steps = table.shape[1], table.shape[2]
-    span = -table[1, rays // 2, steps - 1]
-    y0, x0 = at[0], at[1]
-    if span <= y0 < height - span and span <= x0 < width - span:
-        for k in range(rays):
-            for j in range(steps):
-                out[k, j] = plane[y0 + table[0, k, j], x0 + table[1, k, j]]
-        return
-    for k in range(rays):
-        for j in range(steps):
-            y = min(max(y0 + table[0, k, j], 0), height - 1)
-            x = min(max(x0 + table[1, k, j], 0), width - 1)
-            out[k, j] = plane[y, x]
+    for j in range(rows):
+        for k in range(table.shape[2]):
+            y = min(max(at[0] + table[0, j, k], 0), height - 1)
+            x = min(max(at[1] + table[1, j, k], 0), width - 1)
+            out[j, k] = plane[y, x]
+
+
+@_jit
+def flat_steps(table, width):  # type: ignore[no-untyped-def]
+    """Return a table of offsets as places in a plane of that width, (J x K)."""
+    out = np.empty(table.shape[1] * table.shape[2], np.int64)
+    i = 0
+    for j in range(table.shape[1]):
+        for k in range(table.shape[2]):
+            out[i] = np.int64(table[0, j, k]) * width + table[1, j, k]
+            i += 1
+    return out
+
+
+@_jit
+def _sample_inner(plane, place, flat, size, out):  # type: ignore[no-untyped-def]
+    """Read a flat plane as `sample` does, for a centre whose rays all end inside of it."""
+    for i in range(size):
+        # unsigned: no test whether the index counts from the end
+        out[i] = plane[np.uint64(place + flat[i])]
+
+
+@_jit
+def workspace(steps):  # type: ignore[no-untyped-def]
+    """Return what `trace` works in, for contours of so many steps."""
+    wide = (steps + 7) // 8 * 8
+    return (
+        np.zeros((6, (steps + 2) * DRAFT_RAYS), np.float32),
+        np.empty((DRAFT_RAYS, wide), np.float32),
+        np.empty((2, wide + 6), np.float32),
+        np.empty((DRAFT_RAYS + 2 * LEAD, wide), np.int32),
+    )
 
 
 @_jit
@@ -69,8 +101,8 @@ def trace(  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    h, brown : float32 (K, J)
-        Smoothed hematoxylin OD and height of DAB ridges (OD) at step j of ray k.
+    h, brown : float32 (J, K)
+        Smoothed hematoxylin OD and height of DAB ridges (OD) at step j of ray k; K = `DRAFT_RAYS`.
     level : float32
         H OD between nucleus and surroundings; growth over darker pixels gains, over paler costs.
     cap : float32
@@ -79,8 +111,8 @@ def trace(  # type: ignore[no-untyped-def]
         First and last step of the contour, steps averaged on each side of the edge (`SIDE`),
         weight of earlier edges, weight of brown, cost of a step between rays (relative to the mean
         of the rays' strongest edges), weight of growth, cap of an edge relative to `cap`.
-    work : float32 (3, K, J)
-        Workspace.
+    work
+        Of `workspace`, for J steps.
     radii, edges, walls : float32 (K,)
         Receive the radius in steps, the H drop across the edge (OD), and the highest DAB ridge
         from the first step to just outside the edge (OD).
@@ -90,84 +122,109 @@ def trace(  # type: ignore[no-untyped-def]
     float
         The mean of the optimised gain, OD.
     """
-    rays = h.shape[0]
+    planes, gains, totals, moves = work
     first, last = int(shape[0]), int(shape[1])
-    gain, drop, high = work[0], work[1], work[2]
-    peaks = np.float32(0)
-    zero = np.float32(0)
-    earlier, barrier, growth, top = shape[3], shape[4], shape[6], cap * shape[7]
     count = last + 1 - first
-    for k in range(rays):
-        line, lane = h[k, first:], brown[k, first:]
-        lines, lanes, past = h[k, first - 1 :], brown[k, first + 1 :], drop[k, first:]
-        gains, highs = gain[k, first:], high[k, first:]
-        before, wall, peak, fill = zero, zero, zero, zero
+    drop, wall, before, fill, gain = planes[0], planes[1], planes[2], planes[3], planes[4]
+    size = count * DRAFT_RAYS
+    _edges(h.reshape(-1)[(first - 1) * DRAFT_RAYS :], size, drop)
+    _highest(brown.reshape(-1)[first * DRAFT_RAYS :], size, wall)
+    # an edge counts as an earlier one from the second step behind it
+    _highest(drop, size, before[DRAFT_RAYS:])
+    _growth(h.reshape(-1)[first * DRAFT_RAYS :], size, level, cap, fill)
+    _gain(
+        drop, before, wall[DRAFT_RAYS:], fill[DRAFT_RAYS:],
+        (cap * shape[7], shape[3], shape[4], shape[6]), size, gain,
+    )
+    peaks = np.float32(0)
+    for k in range(DRAFT_RAYS):
+        peaks += before[size + DRAFT_RAYS + k]
         for j in range(count):
-            # two steps on either side of the edge: inside minus outside
-            g = np.float32(0.5) * ((lines[j] - lines[j + 2]) + (line[j] - lines[j + 3]))
-            past[j] = g
-            wall = max(wall, lane[j])
-            highs[j] = max(wall, max(lanes[j], lanes[j + 1]))
-            if j >= SIDE:
-                before = max(before, past[j - SIDE])
-            fill += min(max(line[j] - level, -cap), cap)
-            gains[j] = min(g, top) - earlier * before - barrier * wall + growth * fill
-            peak = max(peak, g)
-        peaks += peak
-    cost = shape[5] * peaks / np.float32(rays)
-    mean = _closed_path(gain, first, last, cost, radii)
-    for k in range(rays):
-        at_step = int(radii[k])
-        edges[k] = drop[k, at_step]
-        walls[k] = high[k, at_step]
+            gains[k, j] = gain[j * DRAFT_RAYS + k]
+    cost = shape[5] * peaks / np.float32(DRAFT_RAYS)
+    mean = _closed_path(gains, count, cost, totals, moves, radii)
+    for k in range(DRAFT_RAYS):
+        j = int(radii[k])
+        radii[k] = first + j
+        edges[k] = drop[j * DRAFT_RAYS + k]
+        beyond = max(brown[first + j + 1, k], brown[first + j + 2, k])
+        walls[k] = max(wall[(j + 1) * DRAFT_RAYS + k], beyond)
     return mean
 
 
 @_jit
-def _closed_path(gain, first, last, cost, radii):  # type: ignore[no-untyped-def]
+def _edges(line, size, out):  # type: ignore[no-untyped-def]
+    """Write half of: two steps inside of the edge minus two steps outside of it."""
+    inner, outer, outmost = line[DRAFT_RAYS:], line[2 * DRAFT_RAYS :], line[3 * DRAFT_RAYS :]
+    for i in range(size):
+        out[i] = np.float32(0.5) * ((line[i] - outer[i]) + (inner[i] - outmost[i]))
+
+
+@_jit
+def _highest(line, size, out):  # type: ignore[no-untyped-def]
+    """Write the running maximum along every ray, from 0; one row of zeros first."""
+    for k in range(DRAFT_RAYS):
+        out[k] = np.float32(0)
+    for i in range(size):
+        out[i + DRAFT_RAYS] = max(out[i], line[i])
+
+
+@_jit
+def _growth(line, size, level, cap, out):  # type: ignore[no-untyped-def]
+    """Write the running sum of the capped distance from the level; one row of zeros first."""
+    for k in range(DRAFT_RAYS):
+        out[k] = np.float32(0)
+    for i in range(size):
+        out[i + DRAFT_RAYS] = out[i] + min(max(line[i] - level, -cap), cap)
+
+
+@_jit
+def _gain(drop, before, wall, fill, weights, size, out):  # type: ignore[no-untyped-def]
+    top, earlier, barrier, growth = weights
+    for i in range(size):
+        out[i] = (
+            min(drop[i], top) - earlier * before[i] - barrier * wall[i] + growth * fill[i]
+        )
+
+
+@_jit
+def _closed_path(gain, count, cost, totals, moves, radii):  # type: ignore[no-untyped-def]
     """Best closed path over the rays: an open one over one turn and a half, its middle kept.
 
     A step between rays changes the radius by 3 at the most, at `cost` times the change squared.
     """
-    rays = gain.shape[0]
-    lead = rays // 4
-    turn = rays + 2 * lead
-    count = last + 1
-    # whole vectors of 8: a loop's scalar rest would cost more than the loop
+    turn = DRAFT_RAYS + 2 * LEAD
     wide = (count + 7) // 8 * 8
-    now = np.full(wide + 6, np.float32(-1e9))
-    new = np.full(wide + 6, np.float32(-1e9))
-    came = np.zeros((turn, wide), np.int32)
-    best = np.empty(wide, np.float32)
-    for j in range(first, count):
-        now[j + 3] = gain[0, j]
+    totals[:] = np.float32(-1e9)
+    for j in range(count):
+        totals[0, j + 3] = gain[0, j]
     for t in range(1, turn):
-        row = gain[t % rays]
-        _step(now, cost, best, came[t])
-        for j in range(first, count):
-            new[j + 3] = best[j] + row[j]
-        now, new = new, now
-    at = first
-    for j in range(first, count):
-        if now[j + 3] > now[at + 3]:
+        now, new = totals[(t - 1) % 2], totals[t % 2]
+        _step(now, cost, gain[t % DRAFT_RAYS], wide, new[3:], moves[t])
+        for j in range(count, wide):
+            new[j + 3] = np.float32(-1e9)
+    now = totals[(turn - 1) % 2, 3:]
+    at = 0
+    for j in range(count):
+        if now[j] > now[at]:
             at = j
     mean = np.float32(0)
-    for t in range(turn - 1, lead - 1, -1):
-        if t < lead + rays:
-            k = t % rays
+    for t in range(turn - 1, LEAD - 1, -1):
+        if t < LEAD + DRAFT_RAYS:
+            k = t % DRAFT_RAYS
             radii[k] = at
             mean += gain[k, at]
-        at += came[t, at]
-    return mean / np.float32(rays)
+        at += moves[t, at]
+    return mean / np.float32(DRAFT_RAYS)
 
 
 @_jit
-def _step(now, cost, best, move):  # type: ignore[no-untyped-def]
-    """Write the best total that reaches each radius from the ray before, and the move it took."""
-    size = best.size
-    a, b, c, d, e, f, g = (
-        now[:size], now[1:], now[2:], now[3:], now[4:], now[5:], now[6:]
-    )
+def _step(now, cost, row, size, new, move):  # type: ignore[no-untyped-def]
+    """Write the best total that reaches each radius from the ray before, and the move it took.
+
+    Whole vectors of 8: a loop's scalar rest would cost more than the loop.
+    """
+    a, b, c, d, e, f, g = now, now[1:], now[2:], now[3:], now[4:], now[5:], now[6:]
     one, two, three = cost, cost * np.float32(4), cost * np.float32(9)
     for j in range(size):
         top = d[j]
@@ -190,7 +247,7 @@ def _step(now, cost, best, move):  # type: ignore[no-untyped-def]
         v = g[j] - three
         m = np.int32(3) if v > top else m
         top = max(v, top)
-        best[j] = top
+        new[j] = top + row[j]
         move[j] = m
 
 
@@ -200,7 +257,7 @@ def measure_rays(h, d, radii, rings, out):  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    h, d : float32 (K, J)
+    h, d : float32 (J, K)
         Hematoxylin and DAB OD at step j of ray k.
     radii : float32 (K,)
         Steps.
@@ -209,36 +266,37 @@ def measure_rays(h, d, radii, rings, out):  # type: ignore[no-untyped-def]
     out : float32 (MEASURES,)
         Elongation is left alone.
     """
-    acc = np.zeros(9, np.float32)
+    zero = np.float32(0)
+    n, sum_h, square, sum_d, core_n, core_h = zero, zero, zero, zero, zero, zero
+    out_n, out_h, out_d = zero, zero, zero
     for k in range(radii.size):
         edge = int(radii[k])
         core = edge * 0.55
         for j in range(edge + 1):
             # step 0 stands for a disc of half a step's radius, shared by all rays
             w = np.float32(j) if j else np.float32(0.125)
-            v = h[k, j]
-            acc[0] += w
-            acc[1] += w * v
-            acc[2] += w * v * v
-            acc[3] += w * d[k, j]
+            v = h[j, k]
+            n += w
+            sum_h += w * v
+            square += w * v * v
+            sum_d += w * d[j, k]
             if j <= core:
-                acc[4] += w
-                acc[5] += w * v
+                core_n += w
+                core_h += w * v
         for j in range(edge + 1, edge + 1 + rings):
             w = np.float32(j)
-            acc[6] += w
-            acc[7] += w * h[k, j]
-            acc[8] += w * d[k, j]
-    n = acc[0]
-    mean = acc[1] / n
+            out_n += w
+            out_h += w * h[j, k]
+            out_d += w * d[j, k]
+    mean = sum_h / n
     out[0] = n
     out[1] = mean
-    out[2] = np.sqrt(max(acc[2] / n - mean * mean, np.float32(0)))
-    out[3] = acc[3] / n
-    out[4] = acc[7] / acc[6]
-    out[5] = acc[8] / acc[6]
-    out[6] = acc[5] / acc[4]
-    out[7] = (acc[1] - acc[5]) / max(n - acc[4], np.float32(1))
+    out[2] = np.sqrt(max(square / n - mean * mean, zero))
+    out[3] = sum_d / n
+    out[4] = out_h / out_n
+    out[5] = out_d / out_n
+    out[6] = core_h / core_n
+    out[7] = (sum_h - core_h) / max(n - core_n, np.float32(1))
 
 
 @_jit
@@ -270,16 +328,30 @@ def long_over_short(radii, rays, centre):  # type: ignore[no-untyped-def]
 def draft_all(h, brown, d, at, level, cap, table, step, rings, shape, rays,  # type: ignore[no-untyped-def]
               radii, edges, walls, gain, centre, measures):
     """Trace and measure every candidate; `radii` come back in pixels, `step` pixels a step."""
-    count, steps = table.shape[1], table.shape[2]
-    work = np.zeros((3, count, steps), np.float32)
-    seen = np.empty((3, count, steps), np.float32)
+    steps, count = table.shape[1], table.shape[2]
+    height, width = h.shape
+    flat = flat_steps(table, width)
+    span = -table[1, steps - 1, count // 2]
+    work = workspace(steps)
+    seen = np.empty((3, steps, count), np.float32)
     for i in range(at.shape[0]):
-        sample(h, at[i], table, seen[0])
-        sample(brown, at[i], table, seen[1])
-        sample(d, at[i], table, seen[2])
+        y, x = at[i, 0], at[i, 1]
+        inner = span <= y < height - span and span <= x < width - span
+        place = np.int64(y) * width + x
+        for p in range(2):
+            plane = h if p == 0 else brown
+            if inner:
+                _sample_inner(plane.reshape(-1), place, flat, flat.size, seen[p].reshape(-1))
+            else:
+                sample(plane, at[i], table, steps, seen[p])
         gain[i] = trace(
             seen[0], seen[1], level[i], cap[i], shape, work, radii[i], edges[i], walls[i]
         )
+        rows = int(radii[i].max()) + 1 + rings
+        if inner:
+            _sample_inner(d.reshape(-1), place, flat, rows * count, seen[2].reshape(-1))
+        else:
+            sample(d, at[i], table, rows, seen[2])
         measure_rays(seen[0], seen[2], radii[i], rings, measures[i])
         for k in range(count):
             # the edge lies between the last step inside and the first one outside
@@ -298,7 +370,7 @@ def centroid(radii, rays, out):  # type: ignore[no-untyped-def]
     sy = np.float32(0)
     sx = np.float32(0)
     for k in range(radii.size):
-        n = (k + 1) % radii.size
+        n = k + 1 if k + 1 < radii.size else 0
         y0, x0 = radii[k] * rays[0, k], radii[k] * rays[1, k]
         y1, x1 = radii[n] * rays[0, n], radii[n] * rays[1, n]
         cross = x0 * y1 - x1 * y0
@@ -317,7 +389,7 @@ def perimeters(radii, rays):  # type: ignore[no-untyped-def]
     out = np.zeros(radii.shape[0], np.float32)
     for i in range(radii.shape[0]):
         for k in range(radii.shape[1]):
-            n = (k + 1) % radii.shape[1]
+            n = k + 1 if k + 1 < radii.shape[1] else 0
             dy = radii[i, n] * rays[0, n] - radii[i, k] * rays[0, k]
             dx = radii[i, n] * rays[1, n] - radii[i, k] * rays[1, k]
             out[i] += np.sqrt(dy * dy + dx * dx)

@@ -11,7 +11,9 @@ from numba import njit
 
 from her2path.nuclei._hash import coordinate_hash
 
-__all__ = ["blur", "reduce_mean", "response", "rise", "scale_maxima", "spread", "weigh"]
+__all__ = [
+    "blur", "divide", "hide", "reduce_mean", "response", "rise", "scale_maxima", "spread", "weigh",
+]
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
@@ -20,6 +22,11 @@ _jit = njit(cache=True, nogil=True, error_model="numpy")
 def reduce_mean(plane, q, top, left, low, high, out):  # type: ignore[no-untyped-def]
     """Average q x q pixels, each first clipped to low..high, from (top, left) on."""
     scale = np.float32(1.0 / (q * q))
+    if q == 2:  # the usual case: a stride known beforehand is vectorised
+        for i in range(out.shape[0]):
+            upper, lower = plane[top + 2 * i, left:], plane[top + 2 * i + 1, left:]
+            _mean_of_four(upper, lower, low, high, scale, out[i])
+        return
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             total = np.float32(0)
@@ -31,6 +38,16 @@ def reduce_mean(plane, q, top, left, low, high, out):  # type: ignore[no-untyped
 
 
 @_jit
+def _mean_of_four(upper, lower, low, high, scale, out):  # type: ignore[no-untyped-def]
+    for j in range(out.size):
+        total = min(max(upper[2 * j], low), high)
+        total += min(max(upper[2 * j + 1], low), high)
+        total += min(max(lower[2 * j], low), high)
+        total += min(max(lower[2 * j + 1], low), high)
+        out[j] = total * scale
+
+
+@_jit
 def weigh(h, ridge, knee, weighted, weight):  # type: ignore[no-untyped-def]
     """Write h x w and w, where w falls from 1 to 0 as a DAB ridge rises from 0 to `knee`."""
     for y in range(h.shape[0]):
@@ -39,6 +56,23 @@ def weigh(h, ridge, knee, weighted, weight):  # type: ignore[no-untyped-def]
             w = max(np.float32(1) - ridge[y, x] / knee, np.float32(1e-3))
             weight[y, x] = w
             weighted[y, x] = h[y, x] * w
+
+
+@_jit
+def hide(h, ridge, mean, knee, leak, out):  # type: ignore[no-untyped-def]
+    """Write H with ridges replaced by their surroundings, less what leaks from them."""
+    for y in range(h.shape[0]):
+        for x in range(h.shape[1]):
+            w = min(ridge[y, x] / knee, np.float32(1))
+            out[y, x] = h[y, x] + w * (mean[y, x] - h[y, x]) - leak * ridge[y, x]
+
+
+@_jit
+def divide(above, below, out):  # type: ignore[no-untyped-def]
+    """Write the ratio."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            out[y, x] = above[y, x] / below[y, x]
 
 
 @_jit
@@ -56,16 +90,40 @@ def spread(h, ridge, mean, knee, q, top, left, out, brown):  # type: ignore[no-u
         The coarse planes' factor and first pixel; edges are clamped.
     out, brown : float32 (H, W)
     """
-    last_y, last_x = ridge.shape[0] - 1, ridge.shape[1] - 1
-    one = np.float32(1)
+    last_y = ridge.shape[0] - 1
+    width = h.shape[1]
+    above, around = np.empty(width, np.float32), np.empty(width, np.float32)
+    share = np.empty(width, np.float32)
+    row = -1
     for y in range(h.shape[0]):
         i = min(max((y - top) // q, 0), last_y)
-        for x in range(h.shape[1]):
-            j = min(max((x - left) // q, 0), last_x)
-            r = ridge[i, j]
-            w = min(r / knee, one)
-            brown[y, x] = r
-            out[y, x] = h[y, x] + w * (mean[i, j] - h[y, x])
+        if i != row:
+            row = i
+            _repeat(ridge[i], q, left, above)
+            _repeat(mean[i], q, left, around)
+            for x in range(width):
+                share[x] = min(above[x] / knee, np.float32(1))
+        _bridge(h[y], around, share, out[y])
+        brown[y] = above
+
+
+@_jit
+def _repeat(row, q, left, out):  # type: ignore[no-untyped-def]
+    """Write every value of a row q times, the first from `left` on; the ends are continued."""
+    last = row.size - 1
+    out[:left] = row[0]
+    x = left
+    for j in range(min(row.size, (out.size - left) // q)):
+        for _ in range(q):
+            out[x] = row[j]
+            x += 1
+    out[x:] = row[last]
+
+
+@_jit
+def _bridge(row, around, share, out):  # type: ignore[no-untyped-def]
+    for x in range(out.size):
+        out[x] = row[x] + share[x] * (around[x] - row[x])
 
 
 @_jit
@@ -76,16 +134,37 @@ def blur(plane, taps, out):  # type: ignore[no-untyped-def]
     line = np.empty(width + 2 * reach, np.float32)
     # slices, because an index that could be negative keeps a loop from being vectorised
     middle = line[reach : reach + width]
+    last = height - 1
     for y in range(height):
         _scale(plane[y], taps[0], middle)
-        for k in range(1, reach + 1):
-            _add_pair(plane[max(y - k, 0)], plane[min(y + k, height - 1)], taps[k], middle)
+        k = 1
+        while k + 2 <= reach:
+            a, b, c = max(y - k, 0), max(y - k - 1, 0), max(y - k - 2, 0)
+            d, e, f = min(y + k, last), min(y + k + 1, last), min(y + k + 2, last)
+            _add_pairs(
+                plane[a], plane[d], plane[b], plane[e], plane[c], plane[f],
+                taps[k], taps[k + 1], taps[k + 2], middle,
+            )
+            k += 3
+        while k <= reach:
+            _add_pair(plane[max(y - k, 0)], plane[min(y + k, last)], taps[k], middle)
+            k += 1
         line[:reach] = middle[0]
         line[reach + width :] = middle[width - 1]
         _scale(middle, taps[0], out[y])
-        for k in range(1, reach + 1):
+        k = 1
+        while k + 2 <= reach:
             left, right = line[reach - k :], line[reach + k :]
-            _add_pair(left[:width], right[:width], taps[k], out[y])
+            left2, right2 = line[reach - k - 1 :], line[reach + k + 1 :]
+            left3, right3 = line[reach - k - 2 :], line[reach + k + 2 :]
+            _add_pairs(
+                left, right, left2, right2, left3, right3,
+                taps[k], taps[k + 1], taps[k + 2], out[y],
+            )
+            k += 3
+        while k <= reach:
+            _add_pair(line[reach - k :], line[reach + k :], taps[k], out[y])
+            k += 1
 
 
 @_jit
@@ -100,6 +179,15 @@ def _add_pair(a, b, factor, out):  # type: ignore[no-untyped-def]
     """Add factor x (a + b)."""
     for x in range(out.size):
         out[x] += factor * (a[x] + b[x])
+
+
+@_jit
+def _add_pairs(a, b, c, d, e, f, one, two, three, out):  # type: ignore[no-untyped-def]
+    """Add three pairs, one after the other: a third of the loads and stores of single pairs."""
+    for x in range(out.size):
+        v = out[x] + one * (a[x] + b[x])
+        v += two * (c[x] + d[x])
+        out[x] = v + three * (e[x] + f[x])
 
 
 @_jit
@@ -178,17 +266,34 @@ def scale_maxima(stack, wide, relative, base, oy, ox, out):  # type: ignore[no-u
     """
     scales, height, width = stack.shape
     n = 0
+    floor, maybe = np.empty(width, np.float32), np.zeros(width, np.int32)
     for y in range(1, height - 1):
+        for x in range(width):
+            floor[x] = relative * (max(wide[y, x], np.float32(0)) + base)
+            maybe[x] = 0
+        for s in range(scales):
+            row = stack[s, y]
+            _mark_peaks(
+                row[1:], row, row[2:], stack[s, y - 1, 1:], stack[s, y + 1, 1:], floor[1:],
+                maybe[1 : width - 1],
+            )
         for x in range(1, width - 1):
-            floor = relative * (max(wide[y, x], np.float32(0)) + base)
+            if maybe[x] == 0:
+                continue
             for s in range(scales):
-                v = stack[s, y, x]
-                if v <= floor or v < stack[s, y, x - 1] or v < stack[s, y, x + 1]:
-                    continue
-                if v >= stack[s, y - 1, x] and _is_peak(stack, s, y, x, oy, ox):
+                if stack[s, y, x] > floor[x] and _is_peak(stack, s, y, x, oy, ox):
                     if n < out.shape[0]:
                         out[n, 0] = y
                         out[n, 1] = x
                         out[n, 2] = s
                     n += 1
     return n
+
+
+@_jit
+def _mark_peaks(row, left, right, above, below, floor, out):  # type: ignore[no-untyped-def]
+    """Mark where a row exceeds its floor and no direct neighbour is higher: few, and quickly."""
+    for x in range(out.size):
+        v = row[x]
+        good = (v > floor[x]) & (v >= left[x]) & (v >= right[x]) & (v >= above[x]) & (v >= below[x])
+        out[x] |= np.int32(good)

@@ -40,6 +40,18 @@ def _bounded(value):  # type: ignore[no-untyped-def]
 
 
 @_jit
+def _sort(values, out):  # type: ignore[no-untyped-def]
+    """Write a few values in rising order."""
+    for i in range(values.size):
+        v = values[i]
+        j = i
+        while j > 0 and out[j - 1] > v:
+            out[j] = out[j - 1]
+            j -= 1
+        out[j] = v
+
+
+@_jit
 def describe_all(radii, edges, walls, gain, centre, measures, near, wide, mpp, contrast, out):  # type: ignore[no-untyped-def]
     """Write the features of every candidate, float32 (N, F).
 
@@ -62,10 +74,11 @@ def describe_all(radii, edges, walls, gain, centre, measures, near, wide, mpp, c
     """
     rays = radii.shape[1]
     k32 = np.float32(rays)
+    sorted_edges = np.empty(rays, np.float32)
     for i in range(radii.shape[0]):
         m = measures[i]
         own = max(m[1], np.float32(0)) + np.float32(0.04)
-        sorted_edges = np.sort(edges[i])
+        _sort(edges[i], sorted_edges)
         total = np.float32(0)
         strong = np.float32(0)
         length = np.float32(0)
@@ -82,7 +95,7 @@ def describe_all(radii, edges, walls, gain, centre, measures, near, wide, mpp, c
             walled += np.float32(1) if walls[i, k] > np.float32(0.05) else np.float32(0)
             free += edges[i, k] / (np.float32(1) + walls[i, k] * np.float32(20))
             square += edges[i, k] * edges[i, k]
-            bends += abs(radii[i, (k + 1) % rays] - radii[i, k])
+            bends += abs(radii[i, k + 1 if k + 1 < rays else 0] - radii[i, k])
         mean = total / k32
         radius = length / k32
         row = out[i]
@@ -120,7 +133,6 @@ def describe_all(radii, edges, walls, gain, centre, measures, near, wide, mpp, c
             row[29] = _bounded((near[i] - wide[i]) / contrast)
             row[30] = _bounded(gain[i] / contrast)
             row[31] = _bounded(m[1] / contrast)
-
 
 
 @_jit

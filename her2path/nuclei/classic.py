@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from her2path.nuclei import _contours, _hash, _planes, _rivals, _score
+from her2path.nuclei._contours import DRAFT_RAYS
 from her2path.nuclei.table import RAYS, Nuclei
 from her2path.nuclei.weights import (
     BIAS,
@@ -65,8 +66,6 @@ STEP_UM, FIRST_UM = 0.5, 1.5
 EARLIER, BARRIER, BEND, GROWTH, LEVEL = 0.5, 1.0, 0.04, 0.1, 0.3
 #: an edge, and a pixel's distance from the level, count at most nucleus - neighbourhood + floor, OD
 EDGE_CAP, CAP_FLOOR = 1.0, 0.01
-#: rays of a candidate's contour
-DRAFT_RAYS = 24
 #: width of the ring outside that a contour is compared with, µm
 MARGIN_UM = 1.5
 #: rivals: farthest centres (µm), common share of area, rounds
@@ -119,10 +118,10 @@ def _rays(count: int) -> F32:
 
 @lru_cache(16)
 def _ray_steps(count: int, steps: int, step_px: float) -> I32:
-    """Return the pixel offsets (y, x) nearest to every step of every ray."""
+    """Return the pixel offsets (y, x) nearest to every step of every ray, (2, steps, count)."""
     a = 2 * np.pi * np.arange(count) / count
-    r = np.arange(steps) * step_px
-    return np.rint(np.stack([np.sin(a)[:, None] * r, np.cos(a)[:, None] * r])).astype(np.int32)
+    r = np.arange(steps)[:, None] * step_px
+    return np.rint(np.stack([np.sin(a) * r, np.cos(a) * r])).astype(np.int32)
 
 
 @lru_cache(16)
@@ -199,8 +198,9 @@ def _blobs(
     _planes.reduce_mean(h, q, top, left, LOWEST, HIGHEST, coarse_h)
     _planes.reduce_mean(d, q, top, left, LOWEST, HIGHEST, coarse_d)
     ridge, mean = _ridges(coarse_h, coarse_d, mpp * q)
-    hidden = np.minimum(ridge / np.float32(KNEE), np.float32(1))
-    scales = _blurs(coarse_h + hidden * (mean - coarse_h) - np.float32(RIDGE_LEAK) * ridge, mpp * q)
+    hidden = np.empty(shape, np.float32)
+    _planes.hide(coarse_h, ridge, mean, np.float32(KNEE), np.float32(RIDGE_LEAK), hidden)
+    scales = _blurs(hidden, mpp * q)
     stack = np.empty((SCALES - 1, *shape), np.float32)
     _planes.response(
         scales, _blurs(coarse_d, mpp * q), np.float32(RING), np.float32(RING_CAP), stack
@@ -225,7 +225,8 @@ def _ridges(h: F32, d: F32, mpp: float) -> tuple[F32, F32]:
     taps = _taps(BRIDGE_UM / mpp)
     _planes.blur(sharp, taps, mean)
     _planes.blur(wide, taps, weight)
-    return ridge, mean / weight
+    _planes.divide(mean, weight, sharp)
+    return ridge, sharp
 
 
 def _trace(

@@ -40,20 +40,52 @@ def _slide_row(slide: dict[str, Any]) -> dict[str, Any]:
 
 
 def timepoints(context: CaseContext) -> dict[str, Any]:
-    """Score, category and shares from one time point to the next."""
-    stored = context.get("timepoints")
-    rows = (stored.get("points") or stored.get("rows")) if isinstance(stored, dict) else stored
-    if not rows or len(rows) < 2:
+    """Score, category and shares at each time point, and what changed between them."""
+    rows = context.get("timepoints") or []
+    if len(rows) < 2:
         raise CannotSay("The case has one time point only.")
-    labels = [str(r.get("timepoint", r.get("name", i + 1))) for i, r in enumerate(rows)]
-    figure = plots.timeline(labels, [r.get("h_score") for r in rows])
+    labels = [str(r.get("timepoint") or i + 1) for i, r in enumerate(rows)]
+    h_score = [r.get("h_score") for r in rows]
+    figure = plots.timeline(labels, h_score, [_band(r, "h_score") for r in rows])
     steps = ", ".join(
-        f"{name}: {'not evaluable' if r.get('h_score') is None else format(r['h_score'], '.0f')}"
-        for name, r in zip(labels, rows, strict=True)
+        f"{name}: {'not evaluable' if v is None else format(v, '.0f')}"
+        for name, v in zip(labels, h_score, strict=True)
     )
-    columns = [c for c in rows[0] if not isinstance(rows[0][c], (dict, list))]
     return {
-        "rows": rows, "columns": columns, "alt": f"H-score over time: {steps}.",
-        "svg": Markup(plots.inline_svg(figure, "timeline")),  # noqa: S704 - our own drawing
-        "changes": stored.get("changes") or [] if isinstance(stored, dict) else [],
+        "rows": [_point(r, label) for r, label in zip(rows, labels, strict=True)],
+        "changes": [_change(c) for c in context.get("changes") or []],
+        "alt": f"H-score over time: {steps}.",
+        "svg": Markup(plots.inline_svg(figure, "timeline")),
+    }
+
+
+def _band(row: dict[str, Any], name: str) -> tuple[float, float] | None:
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return None if low is None or high is None else (float(low), float(high))
+
+
+def _point(row: dict[str, Any], label: str) -> dict[str, Any]:
+    category = str(row.get("category"))
+    return {
+        "label": label,
+        "slides": row.get("name"),
+        "ihc": row.get("ihc"),
+        "category": CATEGORY_WORDS.get(category, "–"),
+        "h_score": row.get("h_score"),
+        "h_band": _band(row, "h_score"),
+        "positive": row.get("positive_cell_fraction"),
+        "p_band": _band(row, "positive_cell_fraction"),
+        "heterogeneous": row.get("heterogeneous_case"),
+        "cells": row.get("cells"),
+    }
+
+
+def _change(row: dict[str, Any]) -> dict[str, Any]:
+    numbers = row.get("changes") or {}
+    return {
+        "title": f"{row.get('from')} to {row.get('to')}",
+        "scores": f"{row.get('score_before')} to {row.get('score_after')}",
+        "conversion": row.get("conversion") if row.get("converted") else None,
+        "h_score": numbers.get("h_score") or {},
+        "positive": numbers.get("positive_cell_fraction") or {},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -133,6 +134,10 @@ class SlideContext(Context):
         """Cell patches."""
         return _reads(self.store.gallery, "No cell patches were stored.")
 
+    def ish(self) -> dict[str, Any] | None:
+        """ISH results of the slide, where counts were given."""
+        return self.store.ish()
+
     def cells_by_id(self, ids: list[int], columns: list[str]) -> dict[int, dict[str, Any]]:
         """Return some columns of some cells, by cell_id."""
         where = pc.field("cell_id").isin(ids)
@@ -161,6 +166,11 @@ class CaseContext(Context):
         """The case's name."""
         return str(self.get("case_id") or self.folder.name)
 
+    def ish(self) -> dict[str, Any] | None:
+        """ISH results of the case, where counts were given."""
+        path = self.folder / "ish.json"
+        return dict(read_json(path)) if path.is_file() else None
+
     @cached_property
     def slides(self) -> list[dict[str, Any]]:
         """Slides of the case: ``slide_id``, and ``result`` (None where it failed)."""
@@ -168,9 +178,10 @@ class CaseContext(Context):
         for entry in self.get("slides") or []:
             row = dict(entry) if isinstance(entry, dict) else {"slide_id": str(entry)}
             row["slide_id"] = str(row.get("slide_id") or row.get("id"))
-            store = self.batch.slide(row["slide_id"])
+            folder = str(row.get("folder") or row["slide_id"])
+            store = self.batch.slide(folder)
             row["result"] = store.result().as_dict() if store.complete else None
-            row["link"] = f"../../slides/{row['slide_id']}/report.html"
+            row["link"] = f"../../slides/{quote(folder)}/report.html"
             rows.append(row)
         return rows
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from her2path.errors import OutputError
 from her2path.report.words import CATEGORY_WORDS, percent
@@ -29,8 +31,7 @@ COLUMNS = (
 
 def index_values(store: BatchStore) -> dict[str, Any]:
     """Return the template's variables for a batch."""
-    cases = [_row(read_json(d / "case.json"), d.name, f"cases/{d.name}/report.html")
-             for d in store.case_dirs()]
+    cases = [_case_row(folder) for folder in store.case_dirs()]
     slides = [_slide_row(s) for s in store.slides()]
     failures = _failures(store)
     scores = Counter(r["ihc"] for r in (cases or slides) if r["ihc"])
@@ -41,10 +42,22 @@ def index_values(store: BatchStore) -> dict[str, Any]:
             "slides": slides, "failures": failures, "totals": totals}
 
 
+def _case_row(folder: Path) -> dict[str, Any]:
+    link = f"cases/{quote(folder.name)}/report.html"
+    try:
+        tree = read_json(folder / "case.json")
+    except OutputError as exc:
+        return {**_row({}, folder.name, None), "status": "damaged", "flags": str(exc)}
+    there = (folder / "report.html").is_file()
+    return _row(tree, str(tree.get("case_id") or folder.name), link if there else None)
+
+
 def _slide_row(store: RunStore) -> dict[str, Any]:
     name = store.out.name
     try:
-        return _row(store.result().as_dict(), name, f"slides/{name}/report.html")
+        link = f"slides/{quote(name)}/report.html" if store.report_path.is_file() else None
+        tree = store.result().as_dict()
+        return _row(tree, str(tree["slide"]["id"] or name), link)
     except OutputError as exc:
         return {**_row({}, name, None), "status": "damaged", "flags": str(exc)}
 

@@ -11,7 +11,7 @@ from her2path import guidelines
 from her2path.guidelines.trace import FLAGS as SCORE_FLAGS
 from her2path.palette import PATTERN_COLOURS, WORDS
 from her2path.report import pictures, plots
-from her2path.report.context import CannotSay, Context, SlideContext
+from her2path.report.context import CannotSay, CaseContext, Context, SlideContext
 from her2path.schema import PATTERNS
 from her2path.store import PATCH_PX
 
@@ -37,15 +37,15 @@ DEFINITIONS = {
     "mosaic": "Mosaic: positive cells intermingled",
 }
 #: patches shown for each pattern, and of borderline cells
-_PER_PATTERN = 8
-_BORDERLINE = 16
+_PER_PATTERN = 12
+_BORDERLINE = 18
 #: rows of the region table in a page; the rest is in regions.parquet
 _REGION_ROWS = 200
 
 
 def svg(figure: Any, name: str) -> Markup:
     """Return a figure as markup for a page."""
-    return Markup(plots.inline_svg(figure, name))  # noqa: S704 - our own drawing, texts escaped
+    return Markup(plots.inline_svg(figure, name))
 
 
 def summary(context: SlideContext) -> Values:
@@ -214,7 +214,8 @@ def virtual_biopsy(context: Context) -> Values:
     facts = context.need("heterogeneity.virtual_biopsy", "No virtual biopsies were drawn.")
     rows = facts.get("table") or []
     if not rows:
-        raise CannotSay(f"No virtual biopsies were drawn: {facts.get('reason') or 'no reason given'}.")
+        reason = facts.get("reason") or "no reason given"
+        raise CannotSay(f"No virtual biopsies were drawn: {reason}.")
     scores = sorted({k for r in rows for k in (r.get("scores") or {})})
     return {"facts": facts, "rows": rows, "scores": scores}
 
@@ -225,7 +226,8 @@ def gallery(context: SlideContext) -> Values:
     table = made.table.to_pylist()
     if not table:
         raise CannotSay("No cell patches were stored." + context.why_not_evaluable)
-    groups = [(p, WORDS[p], [i for i, r in enumerate(table) if r["pattern"] == p]) for p in PATTERNS]
+    patterns = [r["pattern"] for r in table]
+    groups = [(p, WORDS[p], [i for i, q in enumerate(patterns) if q == p]) for p in PATTERNS]
     borderline = [i for i, r in enumerate(table) if r["borderline"]][:_BORDERLINE]
     plain = {p: [i for i in at if not table[i]["borderline"]] or at for p, _, at in groups}
     shown = {i for at in plain.values() for i in at[:_PER_PATTERN]} | set(borderline)
@@ -246,13 +248,14 @@ def gallery(context: SlideContext) -> Values:
 def _card(patch: Any, row: Values, numbers: dict[int, Values], measure: str) -> Values:
     known = numbers.get(row["cell_id"], {})
     od, whole = known.get(measure), known.get("completeness")
-    caption = "" if od is None or whole is None else f"{od:.2f} · {100 * whole:.0f} %"
     words = WORDS[row["pattern"]]
+    caption, told = "", ""
+    if od is not None and whole is not None:
+        caption = f"{od:.2f} · {100 * whole:.0f} %"
+        told = f", strength {od:.2f}, completeness {100 * whole:.0f} %"
     return {
         "uri": plots.data_uri(pictures.jpeg(patch, 85), "image/jpeg"), "caption": caption,
-        "pattern": words, "alt": f"Cell {row['cell_id']}, {words}"
-        + ("" if not caption else f", strength {od:.2f}, completeness {100 * whole:.0f} %"),
-        "x": row["x_px"], "y": row["y_px"],
+        "alt": f"Cell {row['cell_id']}, {words}{told}",
     }
 
 
@@ -260,7 +263,8 @@ def trace(context: Context) -> Values:
     """The decision, step by step."""
     score = context.need("score", "No score was given.")
     flags = [(f, SCORE_FLAGS.get(f, "")) for f in score.get("flags") or ()]
-    return {"steps": list(score.get("trace") or ()), "flags": flags}
+    distances = context.get("score.uncertainty.distances") or []
+    return {"steps": list(score.get("trace") or ()), "flags": flags, "distances": distances}
 
 
 def what_if(context: SlideContext) -> Values:
@@ -274,9 +278,9 @@ def what_if(context: SlideContext) -> Values:
     return {"rows": rows, "used": context.get("score.guideline")}
 
 
-def ish(context: Context) -> Values:
+def ish(context: SlideContext | CaseContext) -> Values:
     """ISH results, where counts were given."""
-    stored = context.store.ish() if isinstance(context, SlideContext) else context.get("ish")
+    stored = context.ish()
     if not stored:
         raise CannotSay("No ISH counts were given.")
     return {"cases": stored.get("cases") or [], "areas": stored.get("areas") or []}

@@ -141,6 +141,7 @@ def _stack(
         ax.bar(edges[:-1], counts, np.diff(edges), bottom, align="edge", color=colour,
                edgecolor=_INK, linewidth=0.3)
         bottom += counts
+    ax.set_ylim(0, 1.05 * max(1.0, float(bottom.max())))
 
 
 def _keys(colours: dict[str, str]) -> list[Patch]:
@@ -202,7 +203,8 @@ def _paint_classes(
 ) -> None:
     colours = SCORE_COLOURS if what == "score" else AREA_COLOURS
     for name, colour in colours.items():
-        mine = [p for r, rings in zip(regions, polygons, strict=True) if r[what] == name for p in rings]
+        pairs = zip(regions, polygons, strict=True)
+        mine = [ring for row, rings in pairs if row[what] == name for ring in rings]
         if mine:
             ax.add_collection(_collection(mine, len(regions), facecolors=colour))
     figure.legend(handles=_keys(colours), loc="lower center", ncols=4 if what == "score" else 2)
@@ -224,7 +226,7 @@ def _paint_numbers(
     patches = _collection([p for _, p in known], len(regions), cmap=cmap, norm=norm)
     patches.set_array(values)
     ax.add_collection(patches)
-    width, height = figure.get_size_inches()
+    height = figure.get_size_inches()[1]
     strip = figure.add_axes((0.15, 0.48 / height, 0.75, 0.13 / height))
     figure.colorbar(patches, cax=strip, orientation="horizontal", label=label)
 
@@ -250,10 +252,17 @@ def variogram(lag_um: Sequence[float], semivariance: Sequence[float | None]) -> 
 
 
 @_styled
-def timeline(labels: Sequence[str], h_score: Sequence[float | None]) -> Figure:
-    """H-score over time points, in their order."""
+def timeline(
+    labels: Sequence[str],
+    h_score: Sequence[float | None],
+    bands: Sequence[tuple[float, float] | None],
+) -> Figure:
+    """H-score over time points, in their order, with 95 % intervals."""
     figure, ax = _figure(4.6, 2.4, (0.6, 0.1, 0.35, 0.1))
     at = [(i, v) for i, v in enumerate(h_score) if v is not None]
+    for i, band in enumerate(bands):
+        if band is not None:
+            ax.plot([i, i], band, color=_INK, linewidth=1.2)
     ax.plot([i for i, _ in at], [v for _, v in at], "o-", color=SCORE_COLOURS["3+"])
     ax.set_xticks(range(len(labels)), list(labels))
     ax.set_xlim(-0.4, len(labels) - 0.6)

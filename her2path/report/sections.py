@@ -96,4 +96,4 @@ def _make(section: Section, context: Context) -> Made:
         log.error("section %s could not be made: %s", section.id, exc)
         log.debug("section %s", section.id, exc_info=True)
         fault = f"{type(exc).__name__}: {one_line(exc, 200)}"
-        return Made(section, {}, f"A fault of the program kept this section from being made ({fault}).")
+        return Made(section, {}, f"A fault of the program kept this section away ({fault}).")

@@ -136,9 +136,10 @@ def _cells(context: Context, v: Callable[..., Markup]) -> Markup:
     found = _positive(context, v)
     fractions = context.get("fractions") or {}
     strong = [fractions.get(k) for k in ("moderate_complete", "intense_complete")]
-    if None in strong:
+    known = [float(v) for v in strong if v is not None]
+    if len(known) < len(strong):
         return found
-    return found + Markup("; {} are moderate complete or above").format(percent(sum(strong)))
+    return found + Markup("; {} are moderate complete or above").format(percent(sum(known)))
 
 
 def _positive(context: Context, v: Callable[..., Markup]) -> Markup:

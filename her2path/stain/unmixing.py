@@ -12,7 +12,7 @@ from numba import njit
 
 from her2path.stain.model import StainModel
 
-__all__ = ["mix", "reduce_unmix", "unmix"]
+__all__ = ["cell_means", "mix", "reduce_unmix", "unmix"]
 
 Pixels = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
@@ -77,6 +77,42 @@ def _halve_unmix(rgb, hl, dl, h, d):  # type: ignore[no-untyped-def]
             b = (np.uint32(a[x, 2]) + a[x + 1, 2] + c[x, 2] + c[x + 1, 2] + 2) >> 2
             h[j, i] = hl[0, r] + hl[1, g] + hl[2, b]
             d[j, i] = dl[0, r] + dl[1, g] + dl[2, b]
+
+
+@njit(cache=True, nogil=True)
+def _cell_means(plane, side, out):  # type: ignore[no-untyped-def]
+    columns = np.empty(side, np.float64)
+    scale = 1.0 / (side * side)
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            columns[:] = 0.0
+            for y in range(j * side, (j + 1) * side):
+                row = plane[y, i * side : (i + 1) * side]
+                for x in range(side):
+                    columns[x] += row[x]
+            total = 0.0
+            for x in range(side):
+                total += columns[x]
+            out[j, i] = np.float32(total * scale)
+
+
+def cell_means(plane: Plane, side: int) -> Plane:
+    """Return the mean of every ``side`` x ``side`` pixels, summed in a fixed order.
+
+    Parameters
+    ----------
+    plane : float32 (h, w)
+        Both sides multiples of ``side``.
+    side : int
+        Pixels.
+
+    Returns
+    -------
+    float32 (h / side, w / side)
+    """
+    out = np.empty((plane.shape[0] // side, plane.shape[1] // side), np.float32)
+    _cell_means(plane, side, out)
+    return out
 
 
 def unmix(rgb: Pixels, model: StainModel) -> tuple[Plane, Plane]:

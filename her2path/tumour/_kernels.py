@@ -126,7 +126,7 @@ def _nearest(x, y, start, stop, ids, radius, trust, out):  # type: ignore[no-unt
                     pressed += 1.0
                 if trust[j] < trust[i] or (trust[j] == trust[i] and ids[j] < ids[i]):
                     continue
-                if d < better or (d == better and trust[j] > trust[i] + margin):
+                if d < better:
                     better = d
                     overlap = max(1.0 - d / (radius[i] + radius[j]), -1.0)
                     margin = trust[j] - trust[i]

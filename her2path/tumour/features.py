@@ -38,7 +38,7 @@ FIRST: tuple[str, ...] = (
     *(f"near_{n}" for n in OWN),
     "against_h", "against_ring_h", "against_dab", "against_area",
     *NEAREST,
-    "closeness", "crowding", "density",
+    "near_nearest", "near_pressed", "closeness", "crowding", "density",
 )  # fmt: skip
 #: names of the second stage's features, in order
 SECOND: tuple[str, ...] = (
@@ -71,16 +71,21 @@ def first_features(columns: Columns) -> Table:
     ids = np.asarray(columns["cell_id"], dtype=np.int64)
     near = bucket(x, y, ids, WIDE_UM)
     own, compared = _own(columns)
-    both = np.column_stack([own, compared[:, :3]])
-    means, weight = neighbour_means(near, both, (CROWD_UM, NEAR_UM, WIDE_UM))
-    lonely = weight == 0
-    close = np.where(lonely[1][:, None], own, means[1][:, : len(OWN)])
-    wide = np.column_stack([means[2][:, len(OWN) :], means[2][:, 0]])
-    against = np.where(lonely[2][:, None], 0.0, compared - wide)
     radius = np.sqrt(np.exp(own[:, 0]) / np.pi)
     beside = neighbourhood(near, ids, radius, own[:, 5])
+    spacing = beside[:, [NEAREST.index("nearest"), NEAREST.index("pressed")]]
+    both = np.column_stack([own, spacing, compared[:, :3]])
+    means, weight = neighbour_means(near, both, (CROWD_UM, NEAR_UM, WIDE_UM))
+    lonely = weight == 0
+    k = len(OWN)
+    close = np.where(lonely[1][:, None], both, means[1])
+    wide = np.column_stack([means[2][:, k + 2 :], means[2][:, 0]])
+    against = np.where(lonely[2][:, None], 0.0, compared - wide)
     crowd, dense, far = np.log(weight + 0.5)
-    values = np.column_stack([own, close, against, beside, dense - far, crowd - dense, dense])
+    values = np.column_stack(
+        [own, close[:, :k], against, beside, close[:, k : k + 2],
+         dense - far, crowd - dense, dense]
+    )  # fmt: skip
     return Table(values, near)
 
 

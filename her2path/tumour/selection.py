@@ -2,8 +2,9 @@
 
 Lymphocytes (small, round, dark, dense, without cytoplasm) and spindle stromal nuclei (elongated,
 in pale fibres) are left out, and so are doubles and what looks like no nucleus. The second stage
-sees what the first one made of the neighbours: glands are taken nearly whole. Invasive tumour cannot be told
-from carcinoma in situ or from normal glands: results carry the flag ``IN_SITU_NOT_EXCLUDED``.
+sees what the first one made of the neighbours: glands are taken nearly whole. Invasive tumour
+cannot be told from carcinoma in situ or from normal glands: results carry the flag
+``IN_SITU_NOT_EXCLUDED``.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def classify(
     ----------
     columns : mapping of arrays (n,)
         Raw cells of the core and of its surroundings within `REACH_UM`, once each, in any order:
-        ``cell_id``, ``x_um, y_um`` (absolute: the same in every cut), ``nucleus_area_um2``,
-        ``nucleus_hematoxylin_od, nucleus_dab_od, nucleus_elongation, nucleus_contrast, nucleus_irregularity,
-        nucleus_texture, nucleus_confidence`` and the columns of `surroundings`.
+        ``cell_id``, ``x_um, y_um`` (absolute: the same in every cut), ``nucleus_area_um2,
+        nucleus_hematoxylin_od, nucleus_dab_od, nucleus_elongation, nucleus_contrast,
+        nucleus_irregularity, nucleus_texture, nucleus_confidence`` and the columns of
+        `surroundings`.
     core : bool (n,)
         The cells that are asked for.
     settings : TumourSettings

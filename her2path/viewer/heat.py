@@ -89,7 +89,8 @@ class Heat:
         here &= counts.sum(axis=0) > 0
         out = np.zeros((side, side, 4), np.uint8)
         out[here] = (20, 140, 90, 90)
-        edge = cv2.morphologyEx(here.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        around = np.ones((3, 3), np.uint8)
+        edge = cv2.morphologyEx(here.astype(np.uint8), cv2.MORPH_GRADIENT, around)
         out[(edge > 0) & here] = (10, 90, 60, 230)
         return out
 

@@ -150,7 +150,8 @@ def _one_of(value: Any, valid: tuple[str, ...], what: str) -> str | None:
     if value is None or value == "":
         return None
     if value not in valid:
-        raise UsageError(f"there is no {what} {one_line(value, 40)!r}", f"Valid: {', '.join(valid)}")
+        given = one_line(value, 40)
+        raise UsageError(f"there is no {what} {given!r}", f"Valid: {', '.join(valid)}")
     return str(value)
 
 

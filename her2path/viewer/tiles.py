@@ -107,7 +107,8 @@ class Tiles:
         except Her2PathError as exc:
             self.why_no_slide = str(exc)
             return None
-        if (slide.info.width_px, slide.info.height_px) != (self.plane.width_px, self.plane.height_px):
+        size = (slide.info.width_px, slide.info.height_px)
+        if size != (self.plane.width_px, self.plane.height_px):
             self.why_no_slide = f"{path} is another slide: its size differs."
             slide.close()
             return None
@@ -177,8 +178,8 @@ class Tiles:
         if "regions" in layers:
             self._draw_regions(canvas, origin, step)
         if "annotations" in layers:
-            for shape, colour in self._annotations:
-                _draw_shape(canvas, shape, origin, step, (*colour, 255), 3)
+            for shape, line in self._annotations:
+                _draw_shape(canvas, shape, origin, step, (*line, 255), 3)
         bgra = cv2.cvtColor(canvas, cv2.COLOR_RGBA2BGRA)
         return bytes(cv2.imencode(".png", bgra, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
 
@@ -253,7 +254,7 @@ class Tiles:
 
 
 def _fixed(points: NDArray[Any], origin: tuple[float, float], step: float) -> NDArray[np.int32]:
-    """Return level-0 points in a tile's fixed-point pixels; a pixel's centre is its whole number."""
+    """Return level-0 points in a tile's fixed-point pixels; whole numbers are pixel centres."""
     local = (points - np.asarray(origin)) / step - 0.5
     fixed: NDArray[np.int32] = np.round(local * 2**_SHIFT).astype(np.int32)
     return fixed

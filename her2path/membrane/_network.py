@@ -1,0 +1,340 @@
+"""The fitted message passing, evaluated: a fixed number of rounds over rays and their partners.
+
+Every ray carries `STATES` numbers in -1..1. The first says whether the cell's own membrane is
+stained there, the second how far the ray is to be trusted with the strength of the line, the
+others mean what the fit made of them. In each round a ray sees its own inputs, its own state, that
+of the rays beside it, of the partner's ray on the same line, and the means of its own and of the
+partner's ring; all rays of all cells take the same step at the same time. Sums run in a fixed
+order and only over one cell and its partners, so a result does not know where the slide was cut.
+`scripts/fit_membrane.py` holds the same model for fitting.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from her2path.cells._kernels import RAYS
+from her2path.membrane._inputs import CELL_INPUTS, RAY_INPUTS, beside
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+
+#: rounds, numbers carried by a ray, hidden units of a ray's step and of a cell's verdict
+ROUNDS, STATES, HIDDEN, VERDICT = 4, 5, 20, 16
+#: inputs of a ray that change from round to round
+MOVING = 6
+#: all inputs of a ray that change, in whole fours
+GATHERED = (MOVING + 5 * STATES + 3) // 4 * 4
+#: states padded to what a processor adds at once
+LANES = 8
+#: inputs of a cell's verdict, and what it says: stained, mass, OD, doubt
+FINAL, SAYS = 2 * STATES + 2 + CELL_INPUTS + 2 + 4, 4
+#: a little mass (OD µm) that keeps ratios of nothing defined
+TRACE = 1e-3
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def squash(x: float) -> float:
+    """Return x pressed into -1..1; exact arithmetic, the same on every machine."""
+    return x / np.sqrt(1.0 + x * x)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_rows(x: F32, w: F32, rows: int, z: F32) -> None:
+    """Add x[:rows] @ w[:rows] to z; `rows` is a multiple of 4, the order of the sums is fixed."""
+    width = z.size
+    for a in range(0, rows, 4):
+        p, q, r, s = x[a], x[a + 1], x[a + 2], x[a + 3]
+        for u in range(width):
+            z[u] += (p * w[a, u] + q * w[a + 1, u]) + (r * w[a + 2, u] + s * w[a + 3, u])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def fixed_part(ray: F32, cell: F32, first: tuple, out: F32) -> None:
+    """Write what the unchanging inputs add to every round's hidden units, (N, RAYS, HIDDEN)."""
+    by_ray, by_cell = first
+    common, z = np.empty(HIDDEN, np.float32), np.empty(HIDDEN, np.float32)
+    x, c = np.empty(RAY_INPUTS, np.float32), np.empty(CELL_INPUTS, np.float32)
+    for i in range(ray.shape[0]):
+        common[:] = 0.0
+        for a in range(CELL_INPUTS):
+            c[a] = cell[i, a]
+        add_rows(c, by_cell, CELL_INPUTS, common)
+        for k in range(RAYS):
+            for a in range(RAY_INPUTS):
+                x[a] = ray[i, k, a]
+            for u in range(HIDDEN):
+                z[u] = common[u]
+            add_rows(x, by_ray, RAY_INPUTS, z)
+            for u in range(HIDDEN):
+                out[i, k, u] = z[u]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def neighbours_part(i: int, k: int, lines: tuple, state: tuple) -> tuple:
+    """Return the partner cell (-1 if none), its ray, its strength and what it adds here."""
+    partner, overlap = lines
+    h, a = state
+    link = partner[i, k]
+    if link < 0:
+        return -1, 0, 0.0, 0.0
+    j, s = link // RAYS, link % RAYS
+    return j, s, a[j], overlap[i, k] * (0.5 + 0.5 * h[j, s, 0]) * a[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def moving_inputs(m: float, sd: float, own: float, other: float, part: float, x: F32) -> None:
+    """Write the inputs of one ray that depend on the last round."""
+    x[0] = beside(m, own)
+    x[1] = beside(m, part)
+    x[2] = beside(own, other)
+    x[3] = (m + TRACE) / (m + own + part + 2 * TRACE)
+    x[4] = own / (own + 3.0 * sd)
+    rest = m - part
+    x[5] = rest / (abs(rest) + own + sd)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def ring_means(h: F32, out: F32) -> None:
+    """Write the mean state of every ring, (N, STATES)."""
+    for i in range(h.shape[0]):
+        for c in range(STATES):
+            total = 0.0
+            for k in range(RAYS):
+                total += h[i, k, c]
+            out[i, c] = total / RAYS
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def step_weights(moving: F32, talk: F32) -> F32:
+    """Return the weights of `gather`'s inputs, one below the other, padded to whole fours."""
+    out = np.zeros((GATHERED, HIDDEN), np.float32)
+    out[:MOVING] = moving
+    for place, part in enumerate((0, 1, 2, 3, 5)):
+        low = MOVING + place * STATES
+        out[low : low + STATES] = talk[part]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def gather(i: int, k: int, j: int, s: int, states: tuple, x: F32) -> None:
+    """Write what a ray hears, from x[MOVING] on.
+
+    Its own state, that of the rays one step and two to four steps along the ring, the partner
+    ray's, and the mean of the partner's ring; zeros without a partner.
+    """
+    h, mean = states
+    for c in range(STATES):
+        x[MOVING + c] = h[i, k, c]
+        near = h[i, (k + RAYS - 1) % RAYS, c] + h[i, (k + 1) % RAYS, c]
+        x[MOVING + STATES + c] = 0.5 * near
+        total = 0.0
+        for far in range(2, 5):
+            total += h[i, (k + RAYS - far) % RAYS, c] + h[i, (k + far) % RAYS, c]
+        x[MOVING + 2 * STATES + c] = total / 6.0
+        x[MOVING + 3 * STATES + c] = h[j, s, c] if j >= 0 else 0.0
+        x[MOVING + 4 * STATES + c] = mean[j, c] if j >= 0 else 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def take_round(number: int, data: tuple, state: tuple, weights: tuple, new: tuple) -> None:
+    """Take one step of every ray.
+
+    Parameters
+    ----------
+    number : int
+        0 is the first round, in which no ray has said anything yet.
+    data : tuple
+        m (N, RAYS) >= 0, share of the perimeter (N, RAYS), sd (N,), partner, overlap,
+        `fixed_part`.
+    state : tuple
+        h (N, RAYS, STATES) float32, a (N,) float64: own strength, OD µm.
+    weights : tuple
+        bias, moving, from states (6, STATES, HIDDEN), to states, bias of states.
+    new : tuple
+        h, a to be written.
+    """
+    m, length, sd, partner, overlap, fixed = data
+    h, a = state
+    bias, moving, talk, last, last_bias = weights
+    new_h, new_a = new
+    n = m.shape[0]
+    mean = np.empty((n, STATES), np.float32)
+    ring_means(h, mean)
+    w = step_weights(moving, talk)
+    rows = GATHERED if number > 0 else 8
+    z, common = np.empty(HIDDEN, np.float32), np.empty(HIDDEN, np.float32)
+    x, y = np.zeros(GATHERED, np.float32), np.empty(LANES, np.float32)
+    ends, shift = np.zeros((HIDDEN, LANES), np.float32), np.zeros(LANES, np.float32)
+    ends[:, :STATES] = last
+    shift[:STATES] = last_bias
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for i in range(n):
+        for u in range(HIDDEN):
+            common[u] = bias[number, u]
+            if number > 0:
+                for c in range(STATES):
+                    common[u] += mean[i, c] * talk[4, c, u]
+        total, count = 0.0, 1e-4
+        for k in range(RAYS):
+            j, s, other, part = neighbours_part(i, k, (partner, overlap), (h, a))
+            for u in range(HIDDEN):
+                z[u] = fixed[i, k, u] + common[u]
+            moving_inputs(m[i, k], sd[i], a[i], other, part, x)
+            if number > 0:
+                gather(i, k, j, s, (h, mean), x)
+            add_rows(x, w, rows, z)
+            for u in range(HIDDEN):
+                z[u] = max(z[u], zero)
+            y[:] = 0.0
+            add_rows(z, ends, HIDDEN, y)
+            for c in range(LANES):
+                v = y[c] + shift[c]
+                y[c] = v / np.sqrt(one + v * v)
+            for c in range(STATES):
+                new_h[i, k, c] = y[c]
+            trust = length[i, k] * trust_of(new_h, i, k)
+            total += trust * m[i, k] * (a[i] + TRACE) / (a[i] + part + TRACE)
+            count += trust
+        new_a[i] = total / count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def trust_of(h: F32, i: int, k: int) -> float:
+    """Return how much a ray counts for the strength of its cell's line."""
+    return (0.52 + 0.5 * h[i, k, 1]) * (0.5 + 0.5 * h[i, k, 0])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def ring_sums(i: int, data: tuple, states: tuple, lines: tuple, x: F32, sums: F64) -> None:
+    """Gather one ring for its verdict.
+
+    Parameters
+    ----------
+    i : int
+        The cell.
+    data : tuple
+        As in `take_round`.
+    states : tuple
+        (h, a, `ring_means` of h) before the last round, and (h, a) after it.
+    lines : tuple of (N, RAYS)
+        crest OD and width (µm).
+    x : (FINAL,) float32, zero
+        Inputs of the verdict, less the numbers of the cell and its strength.
+    sums : (8,) float64
+        0 stained share; 1-4 weighted crest, mass, width, weight; 5 share of the perimeter where
+        a partner's line hides this cell's; 6 shared share.
+    """
+    m, length, _, partner, overlap, _ = data
+    (old_h, old_a, old_mean), (h, a) = states
+    sums[:] = 0.0
+    for k in range(RAYS):
+        j, s, _, part = neighbours_part(i, k, (partner, overlap), (old_h, old_a))
+        p, size = 0.5 + 0.5 * h[i, k, 0], length[i, k]
+        for c in range(STATES):
+            x[c] += h[i, k, c] / RAYS
+            x[STATES + c] += h[i, k, c] / RAYS if j < 0 else 0.0
+        x[2 * STATES] += size * p * p
+        sums[0] += size * p
+        at = FINAL - 4
+        x[at + 2] += size * part / (part + a[i] + 0.03)
+        if j < 0:
+            x[2 * STATES + 1] += size * p
+        else:
+            sums[6] += size
+            x[at] += size * (0.5 + 0.5 * old_h[j, s, 0])
+            x[at + 1] += size * beside(old_a[i], old_a[j])
+            x[at + 3] += size * (0.5 + 0.5 * old_mean[j, 0])
+        share = (old_a[i] + TRACE) / (old_a[i] + part + TRACE)
+        v = size * trust_of(h, i, k) * share * share + 1e-6
+        sums[1] += v * max(lines[0][i, k], 0.0)
+        sums[2] += v * m[i, k]
+        sums[3] += v * lines[1][i, k]
+        sums[4] += v
+        sums[5] += size if part > 3.0 * max(a[i] * p, 0.05) else 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def judge(x: F32, weights: tuple, says: F32) -> None:
+    """Write the verdict's numbers (SAYS,) from its inputs (FINAL,)."""
+    first, first_bias, second, second_bias = weights
+    z = first_bias.copy()
+    for a in range(FINAL):
+        for u in range(VERDICT):
+            z[u] += x[a] * first[a, u]
+    says[:] = second_bias
+    for u in range(VERDICT):
+        if z[u] > 0:
+            for q in range(SAYS):
+                says[q] += z[u] * second[u, q]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sharp_shape(sums: F64, blur_um: float, gauss: float) -> tuple[float, float]:
+    """Return crest OD for one unit of mass, and the full width, both before the blur."""
+    crest, mass, wide = sums[1] / sums[4], sums[2] / sums[4], sums[3] / sums[4]
+    sharp = np.sqrt(max(wide * wide - blur_um * blur_um, 0.16 * wide * wide) + 1e-6)
+    shape = min(max(crest / (mass + TRACE) * wide, 0.4), 1.2 / gauss)
+    return shape / max(sharp, 0.2), sharp
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def verdicts(
+    data: tuple, states: tuple, lines: tuple, cell: F32, optics: tuple, weights: tuple, out: F64
+) -> None:
+    """Write each cell's results.
+
+    Parameters
+    ----------
+    data, states, lines : tuple
+        As in `ring_sums`.
+    cell : (N, CELL_INPUTS) float32
+    optics : tuple
+        Full width of the blur (µm), and a Gaussian's integral at width and height 1.
+    weights : tuple
+        Of `judge`.
+    out : (N, 10) float64
+        OD, OD over the ring, mass, completeness, width, (cytoplasm), shared share, (junction
+        share), 1 where uncertain, log odds of any staining; those in brackets are left alone.
+    """
+    blur_um, gauss = optics
+    sd, a = data[2], states[1][1]
+    x, says, sums = np.empty(FINAL, np.float32), np.empty(SAYS, np.float32), np.empty(8)
+    for i in range(a.size):
+        x[:] = 0.0
+        ring_sums(i, data, states, lines, x, sums)
+        at = 2 * STATES + 2
+        x[at : at + CELL_INPUTS] = cell[i]
+        x[at + CELL_INPUTS] = np.log1p(a[i] / 0.03)
+        x[at + CELL_INPUTS + 1] = a[i] / (a[i] + 3.0 * sd[i])
+        judge(x, weights, says)
+        sure = 0.5 + 0.5 * squash(says[0])
+        out[i, 6] = sums[6]
+        out[i, 9] = np.log(max(sure, 1e-6) / max(1.0 - sure, 1e-6))
+        out[i, 8] = 1.0 if says[3] > 0.0 or sums[5] > 0.3 else 0.0
+        if sure < 0.5:
+            continue
+        shape, out[i, 4] = sharp_shape(sums, blur_um, gauss)
+        out[i, 2] = a[i] * np.exp(0.5 * squash(says[1]))
+        out[i, 0] = out[i, 2] * shape * np.exp(0.7 * squash(says[2]))
+        out[i, 3] = min(sums[0], 1.0)
+        out[i, 1] = out[i, 0] * out[i, 3]
+
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "ray": (RAY_INPUTS, HIDDEN),
+    "cell": (CELL_INPUTS, HIDDEN),
+    "bias": (ROUNDS, HIDDEN),
+    "moving": (MOVING, HIDDEN),
+    "talk": (6, STATES, HIDDEN),
+    "last": (HIDDEN, STATES),
+    "last_bias": (STATES,),
+    "verdict": (FINAL, VERDICT),
+    "verdict_bias": (VERDICT,),
+    "says": (VERDICT, SAYS),
+    "says_bias": (SAYS,),
+}
+"""Names and shapes of the weights."""

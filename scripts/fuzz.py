@@ -1,0 +1,317 @@
+"""Mutated inputs by the thousand: slides, annotations, tables, settings. Nothing may break through.
+
+Every input is a sound one with bytes flipped, cut, doubled, or text swapped for something worse;
+seeded, so that a finding can be made again with its number. They are read by child processes, as
+a batch does. What counts as a finding: a child that dies, hangs or grows; an exception that is not
+one of the program's own; an error of more than one line; a file anywhere but in the child's folder.
+
+    python scripts/fuzz.py --count 2000 --seed 1 --out /tmp/fuzz
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from her2path.cohort.child import Job
+from her2path.cohort.pool import Budget, Pool
+from her2path.errors import Her2PathError
+
+#: the longest that one input may take, seconds, and the most memory, MiB
+LIMIT_S, LIMIT_MB = 60.0, 3000.0
+#: inputs that one task reads, so that a process' start is paid once
+BUNDLE = 20
+WORSE = [b"", b"\0", b"-1", b"1e999", b"NaN", b"null", b"[]", b"{}", b"\xff\xfe", b"9" * 5000,
+         b"[" * 3000, b'"' * 7, b"../../x", b"=cmd()", b"<script>", b"!!python/object:os.system",
+         b"&a;", b"\n\n", b",,,,", b"2147483648", b"0"]  # fmt: skip
+_WORD = re.compile(rb"[A-Za-z_]+|-?[0-9.]+")
+KINDS = ("svs", "tiff", "geojson", "xml", "csv", "counts", "tma", "yaml")
+
+
+def seeds(folder: Path) -> dict[str, Path]:
+    """Write one sound input of every kind; return them."""
+    import numpy as np
+    import tifffile
+
+    from her2path.phantom import PhantomSpec, make_files
+    from her2path.settings import Settings
+
+    spec = PhantomSpec(seed=3, width_um=150, height_um=150, margin_um=10, tumour_share=0.7,
+                       nest_um=70)  # fmt: skip
+    slide = make_files(spec, folder / "slide")["slide"]
+    found = {"svs": slide}
+    rgb = tifffile.imread(slide)
+    found["tiff"] = folder / "seed.tiff"
+    tifffile.imwrite(found["tiff"], np.asarray(rgb)[:512, :512], photometric="rgb",
+                     resolution=(40000, 40000), resolutionunit="CENTIMETER", tile=(128, 128),
+                     compression="deflate")  # fmt: skip
+    ring = [[0, 0], [400, 0], [400, 400], [0, 400], [0, 0]]
+    features = [
+        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+         "properties": {"name": f"a{i}", "classification": {"name": "Tumor"}}}
+        for i in range(4)
+    ]  # fmt: skip
+    texts = {
+        "geojson": json.dumps({"type": "FeatureCollection", "features": features}),
+        "xml": '<ASAP_Annotations><Annotations><Annotation Name="a" Type="Polygon" '
+        'PartOfGroup="tumor"><Coordinates>'
+        + "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(ring))
+        + "</Coordinates></Annotation></Annotations></ASAP_Annotations>",
+        "csv": "slide,case_id,mpp,guideline,timepoint,note\n"
+        + "".join(f"slide/phantom.svs,c{i},0.25,heracles,2020,x\n" for i in range(1)),
+        "counts": "case_id,area_id,cell_id,her2,cep17,ihc\n"
+        + "".join(f"k,{i // 9},{i},{2 + i % 7},2,2+\n" for i in range(40)),
+        "tma": "row,col,case_id\n1,1,a\nB,2,b\n",
+        "yaml": Settings().to_yaml(),
+    }
+    for name, text in texts.items():
+        found[name] = folder / f"seed.{name}"
+        found[name].write_text(text)
+    return found
+
+
+def mutate(data: bytes, draw: random.Random, text: bool = False) -> bytes:
+    """Return the bytes spoilt in one to six ways; of text, half the time only whole words are."""
+    if text and draw.random() < 0.5:
+        return _reworded(data, draw)
+    out = bytearray(data)
+    for _ in range(draw.randint(1, 6)):
+        # the head of a file says most
+        reach = len(out) if draw.random() < 0.5 else min(len(out), 2048)
+        at = draw.randrange(reach) if reach else 0
+        way = draw.randrange(7)
+        if way == 0 and out:
+            out[at] ^= 1 << draw.randrange(8)
+        elif way == 1 and out:
+            out[at : at + draw.randint(1, 8)] = draw.randbytes(draw.randint(0, 8))
+        elif way == 2:
+            del out[at : at + draw.choice([1, 16, 512, len(out)])]
+        elif way == 3:
+            out[at:at] = out[at : at + draw.choice([4, 64, 4096])]
+        elif way == 4:
+            out[at:at] = draw.choice(WORSE)
+        elif way == 5:
+            out[at : at + 4] = draw.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"])
+        else:
+            end = at + draw.choice([8, 256, 8192])
+            out[at:end] = draw.randbytes(len(out[at:end]))
+    return bytes(out)
+
+
+def _reworded(data: bytes, draw: random.Random) -> bytes:
+    """Swap, drop or double words and lines: the form stays, the sense does not."""
+    for _ in range(draw.randint(1, 3)):
+        words = list(_WORD.finditer(data))
+        if not words:
+            break
+        one, other = draw.choice(words), draw.choice(words)
+        new = draw.choice([draw.choice(WORSE), other.group(), one.group() * 2, b"",
+                           b"%.3g" % draw.uniform(-1e6, 1e6)])  # fmt: skip
+        data = data[: one.start()] + new + data[one.end() :]
+        if draw.random() < 0.3:
+            lines = data.splitlines(keepends=True)
+            lines.insert(draw.randrange(len(lines) + 1), draw.choice(lines))
+            data = b"".join(lines)
+    return data
+
+
+@dataclass(frozen=True)
+class Read:
+    """Reads a bundle of mutated inputs; see `her2path.cohort.child.Task`."""
+
+    kind: str
+    seed: str
+    first: int
+    count: int
+    salt: int
+    folder: str
+
+    def with_threads(self, threads: int) -> Read:
+        """Return the same task."""
+        del threads
+        return self
+
+    def run(self, tick: Callable[[str, int, int, float], None]) -> dict[str, Any]:
+        """Return how many inputs were taken, how many refused, and what broke through."""
+        out: dict[str, Any] = {"taken": 0, "refused": 0, "found": []}
+        data = Path(self.seed).read_bytes()
+        home = Path(self.folder)
+        home.mkdir(parents=True, exist_ok=True)
+        os.chdir(home)
+        for number in range(self.first, self.first + self.count):
+            key = f"{self.kind}-{number}"
+            tick(key, number - self.first, self.count, 0.0)
+            draw = random.Random(f"{self.salt}-{key}")
+            path = home / f"input.{self.kind}"
+            path.write_bytes(mutate(data, draw, self.kind not in ("svs", "tiff")))
+            try:
+                READERS[self.kind](path, Path(self.seed), home)
+                out["taken"] += 1
+            except Her2PathError as exc:
+                out["refused"] += 1
+                if "\n" in str(exc) or not str(exc).strip():
+                    out["found"].append((key, f"not one line: {exc!r}"))
+                if exc.exit_code == 5:
+                    out["found"].append((key, f"taken for a fault of the program: {exc}"))
+            except Exception as exc:  # noqa: BLE001 - what we look for
+                out["found"].append((key, f"{type(exc).__name__}: {exc}"[:300]))
+            path.unlink(missing_ok=True)
+        left = [p.name for p in home.iterdir()]
+        if left:
+            out["found"].append((f"{self.kind}-{self.first}", f"left behind: {left}"))
+        return out
+
+
+def _slide(path: Path, _: Path, __: Path) -> None:
+    from her2path.geometry import Box
+    from her2path.slide import SlideRef, open_slide
+
+    with open_slide(SlideRef(str(path))) as slide:
+        info = slide.info
+        slide.overview(512)
+        side = min(600, info.width_px, info.height_px)
+        slide.read(Box(-10, -10, side, side))
+        slide.read(Box(info.width_px - side, info.height_px - side, info.width_px, info.height_px))
+
+
+def _annotations(path: Path, _: Path, __: Path) -> None:
+    from her2path.annotations import read_annotations
+    from her2path.settings import Settings
+
+    found = read_annotations(path, Settings().tumour)
+    found.share_outside(lambda x, y: x >= y, 1000, 1000)
+    assert found.geojson()
+
+
+def _manifest(path: Path, seed: Path, _: Path) -> None:
+    from her2path.cohort.inputs import check_inputs, settings_for
+    from her2path.cohort.manifest import read_manifest
+    from her2path.settings import Settings
+
+    beside = seed.with_name(f"m{os.getpid()}.csv")  # slides are found from the manifest's folder
+    beside.write_bytes(path.read_bytes())
+    try:
+        entries = read_manifest(beside)
+        check_inputs(path, entries, Settings())
+        for entry in entries:
+            settings_for(entry, Settings())
+            assert not {"/", "\\", "\0"} & set(entry.folder)
+    finally:
+        beside.unlink()
+
+
+def _counts(path: Path, _: Path, home: Path) -> None:
+    from her2path import ish
+
+    result = ish.interpret(ish.read_counts(path))
+    ish.write(result, home / "ish")
+    for file in (home / "ish").iterdir():
+        file.unlink()
+    (home / "ish").rmdir()
+
+
+def _tma(path: Path, _: Path, __: Path) -> None:
+    from her2path.cohort.inputs import read_tma_map
+
+    read_tma_map(path)
+
+
+def _yaml(path: Path, _: Path, __: Path) -> None:
+    from her2path.settings import load_settings
+
+    load_settings(path).sha256()
+
+
+READERS: dict[str, Callable[[Path, Path, Path], None]] = {
+    "svs": _slide, "tiff": _slide, "geojson": _annotations, "xml": _annotations, "csv": _manifest,
+    "counts": _counts, "tma": _tma, "yaml": _yaml,
+}  # fmt: skip
+
+
+def tree(folder: Path) -> str:
+    """Return a fingerprint of the names below a folder."""
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def fuzz(
+    count: int, seed: int, folder: Path, limit_s: float = 1800.0, workers: int = 2
+) -> dict[str, Any]:
+    """Read ``count`` mutated inputs, kinds in turn; return counts and findings.
+
+    Parameters
+    ----------
+    count : int
+        Inputs in all.
+    seed : int
+        Of every mutation.
+    folder : Path
+        For seeds and inputs; what is left there at the end are the seeds alone.
+    limit_s : float
+        When to stop, finished or not.
+    workers : int
+        Processes.
+    """
+    sound = seeds(folder / "seeds")
+    before = tree(folder / "seeds")
+    each = -(-count // len(KINDS))
+    jobs = []
+    for kind in KINDS:
+        for first in range(0, each, BUNDLE):
+            home = folder / "work" / f"{kind}-{first}"
+            task = Read(kind, str(sound[kind]), first, min(BUNDLE, each - first), seed, str(home))
+            jobs.append(Job(len(jobs), task))
+    budget = Budget(workers, LIMIT_MB, LIMIT_S)
+    last: dict[int, str] = {}
+    totals: Counter[str] = Counter()
+    found: list[tuple[str, str]] = []
+    begun = time.monotonic()
+    with Pool(budget, lambda i, stage, *_: last.__setitem__(i, stage)) as pool:
+        for outcome in pool.run(jobs):
+            task = jobs[outcome.index].task
+            assert isinstance(task, Read)
+            if outcome.fall is not None:
+                found.append((last.get(outcome.index, task.kind), outcome.fall.error))
+            else:
+                totals[f"{task.kind} taken"] += outcome.facts["taken"]
+                totals[f"{task.kind} refused"] += outcome.facts["refused"]
+                found += outcome.facts["found"]
+                totals["run"] += task.count
+            if time.monotonic() - begun > limit_s:
+                break
+    if tree(folder / "seeds") != before:
+        found.append(("all", "files appeared beside the seeds"))
+    return {"run": totals.pop("run", 0), "seed": seed, "counts": dict(sorted(totals.items())),
+            "seconds": round(time.monotonic() - begun, 1), "peak_mb": round(pool.peak_mb),
+            "found": found}  # fmt: skip
+
+
+def main() -> int:
+    """Run from the command line; 1 where something was found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=1800.0, help="seconds in all")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=None)
+    given = parser.parse_args()
+    folder = given.out or Path(tempfile.mkdtemp(prefix="her2path-fuzz-"))
+    result = fuzz(given.count, given.seed, folder, given.limit, given.workers)
+    print(json.dumps(result, indent=2))
+    return 1 if result["found"] or result["run"] < given.count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

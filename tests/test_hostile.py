@@ -1,0 +1,149 @@
+"""Hostile input through the whole program, and ten thousand slides through the tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from cohort_samples import SET_OPTIONS, linked, manifest, rows_of, run
+from fake_run import Plane, make_run
+
+from her2path import report
+from her2path.cohort import Faces, collect
+from her2path.store import RunStore
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def _script(name: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # children look for the tasks by the module's name
+    sys.modules[name] = module
+    sys.path.insert(0, os.fspath(SCRIPTS))
+    spec.loader.exec_module(module)
+    return module
+
+
+def _fuzzed(count: int, seed: int, folder: Path, limit_s: float) -> None:
+    result = _script("fuzz").fuzz(count, seed, folder, limit_s)
+    assert result["found"] == []
+    assert result["run"] >= count
+
+
+def test_mutated_inputs(tmp_path: Path) -> None:
+    _fuzzed(160, 11, tmp_path, 200)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_two_thousand_mutated_inputs(tmp_path: Path) -> None:
+    _fuzzed(2400, 12, tmp_path, 2000)
+
+
+def test_mutations_are_seeded(tmp_path: Path) -> None:
+    import random
+
+    fuzz = _script("fuzz")
+    data = b'{"a": [1, 2, 3], "b": "word"}' * 5
+    one = [fuzz.mutate(data, random.Random(i), text=True) for i in range(40)]
+    assert one == [fuzz.mutate(data, random.Random(i), text=True) for i in range(40)]
+    assert len(set(one)) > 35
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(8)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["!!python/object/apply:os.system ['touch pwned']", "slide: !!python/name:os.system", BOMB,
+     "- a\n- b", "slide: {mpp: [}", "nonsense: 1", "[" * 5000, "\x00"],
+)  # fmt: skip
+def test_settings_that_would_do_harm_are_one_line(tmp_path: Path, text: str) -> None:
+    from her2path.errors import SettingsError
+    from her2path.settings import load_settings
+
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert "\n" not in str(caught.value)
+    assert not Path("pwned").exists()
+
+
+def test_the_command_says_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    linked(tmp_path, 1)
+    path = manifest(tmp_path, [{"slide": "s0.svs"}, {"slide": "=cmd()\n../../x.svs"}])
+    before = sorted(tmp_path.iterdir())
+    done = run("batch", path, "-o", tmp_path / "out", *SET_OPTIONS)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert "row" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+# -- many ------------------------------------------------------------------------------------------
+
+
+def _many(folder: Path, count: int) -> Path:
+    """Write ``count`` tiny results: one that is evaluable, in a hundred that are not."""
+    small = Plane(1024, 1024)
+    good = make_run(folder / "seed" / "good", "two_plus", plane=small)
+    silent = make_run(folder / "seed" / "silent", "not_evaluable", plane=small)
+    texts = {s: s.result_path.read_text() for s in (good, silent)}
+    for number in range(count):
+        store = good if number % 100 == 0 else silent
+        place = folder / "in" / f"n{number:05d}"
+        place.mkdir(parents=True)
+        names = ("settings.yaml", "regions.parquet") if store is good else ("settings.yaml",)
+        for name in names:
+            os.link(store.out / name, place / name)
+        if store is good:
+            (place / "cells.parquet").mkdir()
+            for part in store.cells_path.iterdir():
+                os.link(part, place / "cells.parquet" / part.name)
+        tree = json.loads(texts[store])
+        tree["slide"]["id"] = place.name
+        (place / "result.json").write_text(json.dumps(tree))
+    return folder / "in"
+
+
+def _collected(tmp_path: Path, count: int) -> float:
+    source = _many(tmp_path, count)
+    begun = time.monotonic()
+    result = collect([source], tmp_path / "out", faces=Faces(index=report.build_index))
+    seconds = time.monotonic() - begun
+    assert result.run["counts"]["done"] == count
+    assert result.run["counts"]["cases"] == count
+    rows = rows_of(tmp_path / "out" / "slides.csv")
+    assert [r["slide_id"] for r in rows] == [f"n{i:05d}" for i in range(count)]
+    assert [r["case_id"] for r in rows_of(tmp_path / "out" / "cases.csv")] == [
+        r["case_id"] for r in rows
+    ]
+    assert sum(r["status"] == "complete" for r in rows) == -(-count // 100)
+    assert RunStore(tmp_path / "out" / "slides" / "n00000").result().slide.id == "n00000"
+    return seconds
+
+
+def test_two_hundred_tiny_results(tmp_path: Path) -> None:
+    _collected(tmp_path, 200)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_ten_thousand_tiny_results(tmp_path: Path) -> None:
+    seconds = _collected(tmp_path, 10_000)
+    assert seconds < 1800
