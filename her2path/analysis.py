@@ -96,9 +96,7 @@ def measure(
     own = _inside(x_fx, y_fx, core, f)
     borders = cells.grow_cells(found, d, h, optics.mpp_a, settings.cells, own)
     luts = optics.stain.tables()[1]
-    rays = membrane.measure_rays(
-        rgb, luts, f, optics.mpp, found, borders, settings.membrane, own
-    )
+    rays = membrane.measure_rays(rgb, luts, f, optics.mpp, found, borders, settings.membrane, own)
     cell_id = y_fx * ID_STRIDE + x_fx
     keep = np.flatnonzero(own)
     keep = keep[np.argsort(cell_id[keep], kind="stable")]

@@ -212,7 +212,7 @@ class Stream:
 
 def _unpacked(packed: bytes) -> tuple[Any, ...]:
     """Return what all tasks have in common; done once a worker."""
-    common: tuple[Any, ...] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - our own
+    common: tuple[Any, ...] = pickle.loads(zlib.decompress(packed))
     return common
 
 

@@ -212,15 +212,17 @@ def augment(cells: Cells, rng: np.random.Generator) -> tuple[Cells, np.ndarray]:
 DIRECTION = {
     "log_area": 1, "log_elongation": -1, "irregularity": -1, "texture": -1, "confidence": 1,
     "inside_low": 1, "inside_high": -1, "ring_dab": 1, "against_area": 1, "against_ring_h": 1,
-    "against_dab": 1, "nearest_better": 1, "better_overlap": -1,
+    "against_dab": 1, "nearest": 1, "nearest_better": 1, "better_overlap": -1,
     "better_margin": -1, "first": 1, "context_small": 1, "context_large": 1,
 }  # fmt: skip
 
 
 def trees(seed: int, rounds: int, names: tuple[str, ...]) -> HistGradientBoostingClassifier:
     """Return an unfitted stage."""
+    # how far apart cells lie in general says nothing with one sign
+    own = [n if n == "near_nearest" else n.removeprefix("near_") for n in names]
     return HistGradientBoostingClassifier(
-        monotonic_cst=[DIRECTION.get(n.removeprefix("near_"), 0) for n in names],
+        monotonic_cst=[DIRECTION.get(n, 0) for n in own],
         max_iter=rounds, learning_rate=0.1, max_leaf_nodes=14, min_samples_leaf=60,
         l2_regularization=5.0, max_bins=128, random_state=seed, early_stopping=False,
     )  # fmt: skip

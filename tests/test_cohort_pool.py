@@ -74,11 +74,12 @@ def test_a_decoder_that_talks_is_not_heard(capfd: pytest.CaptureFixture[str]) ->
 
 
 def test_budget_keeps_the_machine_busy_within_memory() -> None:
-    budget = Budget(workers=8, memory_mb=6000, timeout_s=1)
-    assert budget.children(100) == 5
-    assert budget.children(3) == 3
-    assert budget.threads(5) == 1
-    assert budget.threads(1) == 7
+    budget = Budget(workers=8, memory_mb=3500, timeout_s=1)
+    assert budget.children(100) == 3
+    assert budget.children(2) == 2
+    assert budget.threads(3) == 1
+    assert budget.threads(2) == 2
+    assert budget.threads(1) == 6
     assert Budget(8, 100_000, 1).threads(1) == 8
     assert Budget(8, 10, 1).children(5) == 1
     assert Budget(8, 10, 1).threads(1) == 1

@@ -197,6 +197,23 @@ def test_a_really_full_disk(undisturbed: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_gigapixels_stay_within_the_budget(tmp_path: Path) -> None:
+    from her2path.phantom import PhantomSpec, make_phantom, write_slide
+
+    spec = PhantomSpec(seed=1, width_um=512, height_um=512, margin_um=20, tumour_share=0.7,
+                       nest_um=150)  # fmt: skip
+    (tmp_path / "in").mkdir()
+    write_slide(make_phantom(spec), tmp_path / "in" / "large.svs", tile_repeat=(22, 22))
+    budget = {"stream.memory_mb": 3000, "stream.timeout_s": 3000, "stream.block_px": 4096}
+    result = run_batch(tmp_path / "in", tmp_path / "out", SETTINGS.replace(budget))
+    assert result.exit_code == 0
+    assert result.run["peak_memory_mb"] <= 3000
+    stored = RunStore(tmp_path / "out" / "slides" / "large").result().slide
+    assert (stored.width_px or 0) * (stored.height_px or 0) >= 2e9
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_worker_of_a_cluster_is_killed(undisturbed: Path, tmp_path: Path) -> None:
     from distributed import LocalCluster

@@ -95,6 +95,24 @@ def test_the_command_says_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
+def _benched(folder: Path, slides: int, broken: int, sample: int) -> dict[str, float]:
+    found = _script("bench_batch").bench(folder, slides, broken, sample, 200.0, SET_OPTIONS)
+    assert found["exit_code"] == 3
+    assert found["results"] == slides - broken
+    assert found["failures"] == broken
+    return found
+
+
+def test_a_batch_with_broken_slides_is_faster_than_single_runs(tmp_path: Path) -> None:
+    assert _benched(tmp_path, 10, 2, 1)["ratio"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_hundred_slides_with_ten_broken(tmp_path: Path) -> None:
+    assert _benched(tmp_path, 200, 10, 10)["ratio"] <= 0.6
+
+
 # -- many ------------------------------------------------------------------------------------------
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 
 from her2path import membrane
-from her2path.membrane import _joint
+from her2path.membrane import _joint, _network
 from her2path.membrane.columns import RAW_COLUMNS, pack
+from her2path.membrane.weights import read
 from her2path.settings import MembraneSettings
 
 MPP_A = 0.5
@@ -202,22 +205,63 @@ def test_nothing_in_nothing_out() -> None:
     assert none.keys() == empty.keys()
 
 
-def test_ring_posterior_equals_dense_matrices() -> None:
-    odds = np.exp(np.random.default_rng(7).normal(0, 1.5, 48))
-    switch = 0.04
-    move = np.array([[1 - switch, switch], [switch, 1 - switch]])
+def squashed(x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt(1 + x * x)
 
-    def total(bare: int) -> float:
-        product = np.eye(2)
-        for k in range(48):
-            product = product @ move @ np.diag([0.0 if k == bare else 1.0, odds[k]])
-        return float(np.trace(product))
 
-    out = np.empty(48)
-    evidence = _joint.ring_posterior(odds, switch, out)
-    expected = np.array([total(k) for k in range(48)]) / total(-1)
-    assert out == pytest.approx(expected, abs=1e-12)
-    assert evidence == pytest.approx(np.log(total(-1)) - 48 * np.log(1 - switch))
+def test_a_round_equals_plain_matrices() -> None:
+    rng = np.random.default_rng(7)
+    n, states, hidden = 3, _network.STATES, _network.HIDDEN
+    m, length = rng.random((n, 48)), np.full((n, 48), 1 / 48)
+    sd, a = np.full(n, 0.02), rng.random(n) + 0.1
+    partner = np.full((n, 48), -1, np.int32)
+    partner[0, :10], partner[1, 20:30] = 48 + np.arange(29, 19, -1), np.arange(9, -1, -1)
+    overlap = np.where(partner >= 0, 0.7, 0.0)
+    fixed = np.zeros((n, 48, _network.WIDE), np.float32)
+    fixed[..., :hidden] = rng.normal(0, 1, (n, 48, hidden))
+    h = rng.uniform(-1, 1, (n, 48, states)).astype(np.float32)
+    shapes = ((4, hidden), (6, hidden), (6, states, hidden), (hidden, states), (states,))
+    weights = tuple(rng.normal(0, 0.3, shape).astype(np.float32) for shape in shapes)
+    new_h, new_a = np.empty_like(h), np.empty(n)
+    data = (m, length, sd, partner, overlap, fixed)
+    _network.take_round(1, data, (h, a), weights, (new_h, new_a))
+
+    bias, moving, talk, last, last_bias = weights
+    has = (partner >= 0)[..., None]
+    j, s = np.maximum(partner, 0) // 48, np.maximum(partner, 0) % 48
+    own, other = a[:, None] + 1e-3, np.where(has[..., 0], a[j], 0.0) + 1e-3
+    part = overlap * (0.5 + 0.5 * h[j, s, 0]) * a[j]
+    rest = m - part
+    x = np.stack(
+        [
+            (m + 1e-3) / (m + 1e-3 + own),
+            (m + 1e-3) / (m + part + 2e-3),
+            own / (own + other),
+            (m + 1e-3) / (m + a[:, None] + part + 2e-3),
+            np.repeat((a / (a + 3 * sd))[:, None], 48, 1),
+            rest / (abs(rest) + a[:, None] + sd[:, None]),
+        ],
+        axis=-1,
+    )
+    mean = h.mean(axis=1)
+    near = (np.roll(h, 1, 1) + np.roll(h, -1, 1)) / 2
+    far = sum(np.roll(h, t, 1) + np.roll(h, -t, 1) for t in (2, 3, 4)) / 6
+    z = fixed[..., :hidden] + bias[1] + x @ moving + h @ talk[0] + near @ talk[1] + far @ talk[2]
+    z = z + has * (h[j, s] @ talk[3] + mean[j] @ talk[5]) + (mean @ talk[4])[:, None]
+    expected = squashed(np.maximum(z, 0) @ last + last_bias)
+    assert new_h == pytest.approx(expected, abs=1e-4)
+    trust = length * (0.52 + 0.5 * expected[..., 1]) * (0.5 + 0.5 * expected[..., 0])
+    strength = (trust * m * own / (own + part)).sum(1) / (trust.sum(1) + 1e-4)
+    assert new_a == pytest.approx(strength, abs=1e-4)
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in _network.SHAPES.items()}
+    arrays["says"] = arrays["says"][:, :1]
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    with pytest.raises(ValueError, match="says must be of shape"):
+        read(file.getvalue())
 
 
 def test_lengths_of_a_ring_add_up_to_its_perimeter() -> None:

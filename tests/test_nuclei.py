@@ -13,6 +13,7 @@ from her2path.nuclei import (
     Nuclei,
     _contours,
     _hash,
+    _outlines,
     _planes,
     _rivals,
     _score,
@@ -341,18 +342,18 @@ def test_centroid_area_elongation_and_recast_against_shapely():
     radii = (8 + 3 * np.cos(np.arange(24) / 24 * 4 * np.pi)).astype(np.float32)
     shape = Polygon(zip(radii * old[1], radii * old[0], strict=True))
     out = np.empty(3, np.float32)
-    _contours.centroid(radii, old, out)
+    _outlines.centroid(radii, old, out)
     assert out[2] == pytest.approx(shape.area, rel=1e-5)
     move = np.array([1.25, -0.5], np.float32)
     again = np.empty(RAYS, np.float32)
-    _contours.recast(radii, old, move, new, again)
+    _outlines.recast(radii, old, move, new, again)
     moved = Polygon(zip(again * new[1] + move[1], again * new[0] + move[0], strict=True))
     assert moved.symmetric_difference(shape).area < 0.02 * shape.area
     centre = np.zeros(3, np.float32)
     theta = np.arange(720) / 720 * 2 * np.pi
     ellipse = (1 / np.hypot(np.cos(theta) / 9, np.sin(theta) / 4)).astype(np.float32)
     dense = np.stack([np.sin(theta), np.cos(theta)]).astype(np.float32)
-    assert _contours.long_over_short(ellipse, dense, centre) == pytest.approx(9 / 4, rel=1e-3)
+    assert _outlines.long_over_short(ellipse, dense, centre) == pytest.approx(9 / 4, rel=1e-3)
 
 
 def test_shared_area_against_shapely():

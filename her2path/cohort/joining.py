@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from her2path.cohort.batch import BatchResult, Closing, Faces, budget_of, guard
 from her2path.cohort.child import Fall
+from her2path.cohort.closing import (
+    SLIDE_COLUMNS,
+    BatchResult,
+    Closing,
+    Faces,
+    budget_of,
+    guard,
+)
 from her2path.cohort.inputs import check_inputs
 from her2path.cohort.live import Board
 from her2path.cohort.manifest import TOLD, Entry, listed, read_manifest, safe_name
 from her2path.cohort.members import Member, member_of
 from her2path.cohort.pool import Pool
-from her2path.cohort.slides import add_ish, figures, share
+from her2path.cohort.slides import FIGURES, add_ish, figures, share
 from her2path.cohort.tables import read_rows
 from her2path.errors import Her2PathError, ManifestError, UsageError, one_line
 from her2path.results import Result
@@ -264,14 +271,9 @@ def _same(source: Path, target: Path) -> bool:
 
 def _carried(row: dict[str, str]) -> dict[str, str]:
     """Return the columns of a batch's row that its manifest brought."""
-    from her2path.cohort.batch import SLIDE_COLUMNS
-    from her2path.cohort.slides import FIGURES
-
     told = {*SLIDE_COLUMNS, *FIGURES, *TOLD}
     return {k: v for k, v in row.items() if k not in told}
 
 
 def _without(member: Member) -> Member:
-    from dataclasses import replace
-
     return replace(member, done=False)

@@ -24,10 +24,11 @@ from her2path.cohort.child import Fall, Job, serve
 
 __all__ = ["Budget", "Outcome", "Pool"]
 
-#: what one child takes at the least, MiB: the program itself, its caches and one block a thread
-CHILD_MB = 1200
-#: what every further thread takes, MiB: one block with its planes
-THREAD_MB = 800
+#: what one child takes, MiB: the program, its caches, one block and the cells of a large slide
+#: (584 measured on 100 Mpx)
+CHILD_MB = 1000
+#: what every further thread takes, MiB: one block of 4096 px with its planes (235 measured)
+THREAD_MB = 500
 #: seconds between looks at time and memory
 LOOK_S = 0.25
 #: longest wait for a child that was told to end

@@ -27,26 +27,26 @@ SMALL = 0.03
 FLOOR = 0.012
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def log_of(mass: float) -> float:
     """Return how dark a reading is: 0 for none, about 1 for each threefold step."""
     return np.log1p(max(mass, 0.0) / SMALL)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def beside(own: float, other: float) -> float:
     """Return own / (own + other) of two amounts, one half where neither is anything."""
     own, other = max(own, 0.0) + 1e-3, max(other, 0.0) + 1e-3
     return own / (own + other)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def rank_of(ordered: F64, n: int, share: float) -> float:
     """Return the value at a share of the ranks of the first n, sorted; 0 of too few."""
     return ordered[int(share * (n - 1) + 0.5)] if n >= FEW else 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def sort_first(values: F64, n: int) -> None:
     """Sort the first n values in place."""
     for a in range(1, n):
@@ -58,7 +58,7 @@ def sort_first(values: F64, n: int) -> None:
         values[b + 1] = v
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def describe_cells(m: F64, partner: I32, rays: tuple, cells: tuple, out: F32) -> None:
     """Write the numbers of each cell.
 
@@ -108,7 +108,7 @@ def describe_cells(m: F64, partner: I32, rays: tuple, cells: tuple, out: F32) ->
         out[i, 15] = 0.5 * rank_of(wide, RAYS, 0.5)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def describe_rays(m: F64, links: tuple, rays: tuple, noise: F64, out: F32) -> None:
     """Write the numbers of each ray.
 

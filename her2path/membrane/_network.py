@@ -28,10 +28,15 @@ ROUNDS, STATES, HIDDEN, VERDICT = 4, 5, 20, 16
 MOVING = 6
 #: all inputs of a ray that change, in whole fours
 GATHERED = (MOVING + 5 * STATES + 3) // 4 * 4
-#: states padded to what a processor adds at once
-LANES = 8
+#: hidden units and states padded to what a processor adds at once
+WIDE, LANES = 24, 8
 #: inputs of a cell's verdict, and what it says: stained, mass, OD, doubt
 FINAL, SAYS = 2 * STATES + 2 + CELL_INPUTS + 2 + 4, 4
+#: probability of any staining from which a cell is stained: a false membrane weighs more than a
+#: missed faint one
+SURE = 0.6
+#: a cell whose rays are doubtful in more than this share shows nothing; their place among inputs
+BLIND, DOUBTS = 0.9, 12
 #: a little mass (OD µm) that keeps ratios of nothing defined
 TRACE = 1e-3
 
@@ -44,19 +49,39 @@ def squash(x: float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_rows(x: F32, w: F32, rows: int, z: F32) -> None:
-    """Add x[:rows] @ w[:rows] to z; `rows` is a multiple of 4, the order of the sums is fixed."""
-    width = z.size
+    """Add x[:rows] @ w[:rows] to z, WIDE numbers; `rows` is a multiple of 4.
+
+    The order of the sums is fixed; the width is known to the compiler, which then adds eight at
+    once.
+    """
     for a in range(0, rows, 4):
         p, q, r, s = x[a], x[a + 1], x[a + 2], x[a + 3]
-        for u in range(width):
+        for u in range(WIDE):
             z[u] += (p * w[a, u] + q * w[a + 1, u]) + (r * w[a + 2, u] + s * w[a + 3, u])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def add_states(z: F32, w: F32, y: F32) -> None:
+    """Add z[:HIDDEN] @ w to y, LANES numbers."""
+    for a in range(0, HIDDEN, 4):
+        p, q, r, s = z[a], z[a + 1], z[a + 2], z[a + 3]
+        for u in range(LANES):
+            y[u] += (p * w[a, u] + q * w[a + 1, u]) + (r * w[a + 2, u] + s * w[a + 3, u])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def widened(w: F32) -> F32:
+    """Return weights with zeros up to WIDE columns."""
+    out = np.zeros((w.shape[0], WIDE), np.float32)
+    out[:, : w.shape[1]] = w
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def fixed_part(ray: F32, cell: F32, first: tuple, out: F32) -> None:
-    """Write what the unchanging inputs add to every round's hidden units, (N, RAYS, HIDDEN)."""
-    by_ray, by_cell = first
-    common, z = np.empty(HIDDEN, np.float32), np.empty(HIDDEN, np.float32)
+    """Write what the unchanging inputs add to every round's hidden units, (N, RAYS, WIDE)."""
+    by_ray, by_cell = widened(first[0]), widened(first[1])
+    common, z = np.empty(WIDE, np.float32), np.empty(WIDE, np.float32)
     x, c = np.empty(RAY_INPUTS, np.float32), np.empty(CELL_INPUTS, np.float32)
     for i in range(ray.shape[0]):
         common[:] = 0.0
@@ -66,10 +91,10 @@ def fixed_part(ray: F32, cell: F32, first: tuple, out: F32) -> None:
         for k in range(RAYS):
             for a in range(RAY_INPUTS):
                 x[a] = ray[i, k, a]
-            for u in range(HIDDEN):
+            for u in range(WIDE):
                 z[u] = common[u]
             add_rows(x, by_ray, RAY_INPUTS, z)
-            for u in range(HIDDEN):
+            for u in range(WIDE):
                 out[i, k, u] = z[u]
 
 
@@ -111,11 +136,11 @@ def ring_means(h: F32, out: F32) -> None:
 @njit(cache=True, nogil=True, error_model="numpy")
 def step_weights(moving: F32, talk: F32) -> F32:
     """Return the weights of `gather`'s inputs, one below the other, padded to whole fours."""
-    out = np.zeros((GATHERED, HIDDEN), np.float32)
-    out[:MOVING] = moving
+    out = np.zeros((GATHERED, WIDE), np.float32)
+    out[:MOVING, :HIDDEN] = moving
     for place, part in enumerate((0, 1, 2, 3, 5)):
         low = MOVING + place * STATES
-        out[low : low + STATES] = talk[part]
+        out[low : low + STATES, :HIDDEN] = talk[part]
     return out
 
 
@@ -127,14 +152,18 @@ def gather(i: int, k: int, j: int, s: int, states: tuple, x: F32) -> None:
     ray's, and the mean of the partner's ring; zeros without a partner.
     """
     h, mean = states
+    # places along the ring, without a division for each state
+    b1, f1 = (k - 1 if k >= 1 else k + RAYS - 1), (k + 1 if k + 1 < RAYS else k + 1 - RAYS)
+    b2, f2 = (k - 2 if k >= 2 else k + RAYS - 2), (k + 2 if k + 2 < RAYS else k + 2 - RAYS)
+    b3, f3 = (k - 3 if k >= 3 else k + RAYS - 3), (k + 3 if k + 3 < RAYS else k + 3 - RAYS)
+    b4, f4 = (k - 4 if k >= 4 else k + RAYS - 4), (k + 4 if k + 4 < RAYS else k + 4 - RAYS)
     for c in range(STATES):
         x[MOVING + c] = h[i, k, c]
-        near = h[i, (k + RAYS - 1) % RAYS, c] + h[i, (k + 1) % RAYS, c]
-        x[MOVING + STATES + c] = 0.5 * near
-        total = 0.0
-        for far in range(2, 5):
-            total += h[i, (k + RAYS - far) % RAYS, c] + h[i, (k + far) % RAYS, c]
-        x[MOVING + 2 * STATES + c] = total / 6.0
+        x[MOVING + STATES + c] = 0.5 * (h[i, b1, c] + h[i, f1, c])
+        far = (
+            (h[i, b2, c] + h[i, f2, c]) + (h[i, b3, c] + h[i, f3, c]) + (h[i, b4, c] + h[i, f4, c])
+        )
+        x[MOVING + 2 * STATES + c] = far / 6.0
         x[MOVING + 3 * STATES + c] = h[j, s, c] if j >= 0 else 0.0
         x[MOVING + 4 * STATES + c] = mean[j, c] if j >= 0 else 0.0
 
@@ -166,7 +195,7 @@ def take_round(number: int, data: tuple, state: tuple, weights: tuple, new: tupl
     ring_means(h, mean)
     w = step_weights(moving, talk)
     rows = GATHERED if number > 0 else 8
-    z, common = np.empty(HIDDEN, np.float32), np.empty(HIDDEN, np.float32)
+    z, common = np.empty(WIDE, np.float32), np.zeros(WIDE, np.float32)
     x, y = np.zeros(GATHERED, np.float32), np.empty(LANES, np.float32)
     ends, shift = np.zeros((HIDDEN, LANES), np.float32), np.zeros(LANES, np.float32)
     ends[:, :STATES] = last
@@ -181,19 +210,19 @@ def take_round(number: int, data: tuple, state: tuple, weights: tuple, new: tupl
         total, count = 0.0, 1e-4
         for k in range(RAYS):
             j, s, other, part = neighbours_part(i, k, (partner, overlap), (h, a))
-            for u in range(HIDDEN):
+            for u in range(WIDE):
                 z[u] = fixed[i, k, u] + common[u]
             moving_inputs(m[i, k], sd[i], a[i], other, part, x)
             if number > 0:
                 gather(i, k, j, s, (h, mean), x)
             add_rows(x, w, rows, z)
-            for u in range(HIDDEN):
+            for u in range(WIDE):
                 z[u] = max(z[u], zero)
-            y[:] = 0.0
-            add_rows(z, ends, HIDDEN, y)
             for c in range(LANES):
-                v = y[c] + shift[c]
-                y[c] = v / np.sqrt(one + v * v)
+                y[c] = shift[c]
+            add_states(z, ends, y)
+            for c in range(LANES):
+                y[c] = y[c] / np.sqrt(one + y[c] * y[c])
             for c in range(STATES):
                 new_h[i, k, c] = y[c]
             trust = length[i, k] * trust_of(new_h, i, k)
@@ -315,7 +344,7 @@ def verdicts(
         out[i, 6] = sums[6]
         out[i, 9] = np.log(max(sure, 1e-6) / max(1.0 - sure, 1e-6))
         out[i, 8] = 1.0 if says[3] > 0.0 or sums[5] > 0.3 else 0.0
-        if sure < 0.5:
+        if sure < SURE or cell[i, DOUBTS] > BLIND:
             continue
         shape, out[i, 4] = sharp_shape(sums, blur_um, gauss)
         out[i, 2] = a[i] * np.exp(0.5 * squash(says[1]))

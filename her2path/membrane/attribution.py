@@ -105,7 +105,7 @@ def _solve(raw: Raw, mpp_a: float, fitted: Weights) -> F64:
     m, ray, cell = describe(raw, (partner, junction, overlap))
     length = _joint.ring_lengths(r)
     length /= _row_sums(length)[:, None]
-    fixed = np.empty((*r.shape, _network.HIDDEN), np.float32)
+    fixed = np.empty((*r.shape, _network.WIDE), np.float32)
     _network.fixed_part(ray, cell, fitted.first, fixed)
     noise = np.asarray(raw["line_noise"], np.float64)
     sd = np.sqrt(noise**2 + _inputs.FLOOR**2)

@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from her2path.nuclei import _contours, _hash, _planes, _rivals, _score
+from her2path.nuclei import _contours, _hash, _outlines, _planes, _rivals, _score
 from her2path.nuclei._contours import DRAFT_RAYS
 from her2path.nuclei.table import RAYS, Nuclei
 from her2path.nuclei.weights import (
@@ -295,10 +295,10 @@ def _finish(
     rays, n = _rays(RAYS), len(kept)
     radii = np.empty((n, RAYS), np.float32)
     centre, elongation = np.empty((n, 3), np.float32), np.empty(n, np.float32)
-    _contours.recast_all(
+    _outlines.recast_all(
         drafts.radii[kept], _rays(DRAFT_RAYS), move, rays, radii, centre, elongation
     )
-    perimeter, area, m = _contours.perimeters(radii, rays), centre[:, 2], drafts.measures[kept]
+    perimeter, area, m = _outlines.perimeters(radii, rays), centre[:, 2], drafts.measures[kept]
     nuclei = Nuclei(
         y=(at[:, 0] + offset[:, 0]).astype(np.float32),
         x=(at[:, 1] + offset[:, 1]).astype(np.float32),
@@ -306,7 +306,7 @@ def _finish(
         area_px=area,
         hematoxylin=m[:, 1],
         dab=m[:, 3],
-        contrast=_contours.row_means(drafts.edges[kept]),
+        contrast=_outlines.row_means(drafts.edges[kept]),
         elongation=elongation,
         irregularity=np.float32(1) - np.float32(4 * np.pi) * area / (perimeter * perimeter),
         texture=(m[:, 2] / np.maximum(m[:, 1], np.float32(0.01))).astype(np.float32),
