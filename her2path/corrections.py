@@ -1,8 +1,9 @@
 """Corrections that a reader made to cells, kept as GeoJSON and applied to a table.
 
-Each feature is a point at the cell's centre (level-0 px) with ``correction: "cell"``, ``cell_id`` (text: JavaScript cannot hold 64-bit whole numbers), ``reader_pattern``,
-``reader_cell_type`` (either may be null), ``reader`` and ``time`` (ISO 8601). Other features, such
-as areas that a reader marked, are left alone here. The last correction of a cell counts.
+Each feature is a point at the cell's centre (level-0 px) with the properties ``correction``
+(``"cell"``), ``cell_id`` (text: JavaScript cannot hold 64-bit whole numbers), ``reader_pattern``
+and ``reader_cell_type`` (either may be null), ``reader`` and ``time`` (ISO 8601). Other features,
+such as areas that a reader marked, are left alone here. The last correction of a cell counts.
 """
 
 from __future__ import annotations

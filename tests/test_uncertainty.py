@@ -263,12 +263,12 @@ def test_biopsy_cluster_near_a_cutoff():
     """Five linked cells: the least stained of them decides how often the cluster is intense."""
     n = 300
     x = np.r_[np.arange(5) * 20.0, 200 + 60.0 * np.arange(n)]
-    measure = np.r_[[0.9, 0.9, 0.9, 0.9, 0.56], np.full(n, 0.01)].astype(np.float32)
+    measure = np.r_[[0.9, 0.9, 0.9, 0.9, 0.66], np.full(n, 0.01)].astype(np.float32)
     table = {"x_um": x, "y_um": np.zeros(n + 5), "membrane_od": measure,
              "completeness": np.ones(n + 5, np.float32),
              "pattern": np.r_[np.full(5, 6), np.zeros(n, int)]}  # fmt: skip
     sure = uncertainty.bootstrap(table, "gastric_biopsy")
-    wanted = stats.norm.cdf(np.log(0.56 / 0.55) / (np.log(1.1) / 1.96))
+    wanted = stats.norm.cdf(np.log(0.66 / 0.65) / (np.log(1.1) / 1.96))
     assert sure.probability["3+"] == pytest.approx(wanted, abs=0.02)
     assert sure.probability["2+"] == pytest.approx(1 - wanted, abs=0.02)
     fixed = {k: table[k] for k in ("x_um", "y_um", "pattern")}

@@ -26,6 +26,7 @@ __all__ = [
     "LIGHT",
     "Verdict",
     "assign",
+    "beside",
     "conclude",
     "focus_grid",
     "is_tumour",
@@ -196,10 +197,9 @@ def write_cells(
                 part = with_cell_type(part, tumour[rows])
                 where = part.schema.get_field_index("outline")
                 part = part.add_column(where, "region_id", pa.array(region_id[rows], pa.int32()))
-                for name in extra.column_names if extra is not None else ():
-                    values = extra.column(name).slice(rows.start, rows.stop - rows.start)
-                    part = part.append_column(extra.schema.field(name), values)
-                yield part
+                yield (
+                    part if extra is None else beside(part, extra.slice(rows.start, part.num_rows))
+                )
 
     store.write_cells(parts())
 
@@ -257,6 +257,13 @@ def _mask_on(plan: Plan, rows: int, cols: int, side: int) -> NDArray[np.uint8]:
     y, x = (np.arange(rows) + 0.5) * side, (np.arange(cols) + 0.5) * side
     xx, yy = np.meshgrid(x, y)
     return plan.in_tissue(xx, yy).astype(np.uint8)
+
+
+def beside(left: pa.Table, right: pa.Table) -> pa.Table:
+    """Return a table with the columns of another, of as many rows, at its right."""
+    for name in right.column_names:
+        left = left.append_column(right.schema.field(name), right.column(name))
+    return left
 
 
 def tissue_grid(plan: Plan) -> tuple[NDArray[np.bool_], float]:

@@ -153,13 +153,6 @@ def score_slide(
         return run.result(stream)
 
 
-def beside(left: pa.Table, right: pa.Table) -> pa.Table:
-    """Return a table with the columns of another, of as many rows, at its right."""
-    for name in right.column_names:
-        left = left.append_column(right.schema.field(name), right.column(name))
-    return left
-
-
 def spread_over(rows: pa.Table, where: NDArray[np.bool_]) -> pa.Table:
     """Return a table with a row for every element of a mask, null where the mask is False."""
     place = np.cumsum(where) - 1
@@ -366,7 +359,7 @@ class _Run:
         conclude.write_cells(plan, staged, cells, region_id, extra)
         conclude.write_maps(plan, staged, cells)
         staged.write_regions(
-            region_table if second is None else beside(region_table, second.regions)
+            region_table if second is None else conclude.beside(region_table, second.regions)
         )
         self._pictures(slide, tumour, staged)
         result = self._complete(plan, seen, tuple(flags), done, verdict)
