@@ -253,6 +253,10 @@ def _tidy(mask: Mask, mpp: float, min_area_um2: float) -> Mask:
     return kept | holes
 
 
+#: blue less red OD over mean OD: about -0.6 for hematoxylin, 0.9 for DAB
+MOST_BROWN = 0.15
+
+
 def _folds(od: Plane, mask: Mask, mpp: float) -> Mask:
     """Return long dark ridges, about twice as dense as the tissue at their sides."""
     if not mask.any():
@@ -265,6 +269,8 @@ def _folds(od: Plane, mask: Mask, mpp: float) -> Mask:
     brown = np.where(mask, od[..., 2] - od[..., 0], 0.0).astype(np.float32)
     hue = cv2.boxFilter(brown, cv2.CV_32F, (n, n)) / weight / np.maximum(around, 0.01)
     alike = np.abs(brown - hue * grey) < 0.25 * grey
+    # among 3+ clones the hue beside is brown too: what is mainly DAB is never called a fold
+    alike &= brown < MOST_BROWN * grey
     dense = mask & alike & (grey > 1.7 * around) & (grey > 0.08)
     dense = _morph(dense, cv2.MORPH_CLOSE, 3 * mpp, mpp)
     return _elongated(_morph(dense, cv2.MORPH_OPEN, 16.0, mpp), mpp)

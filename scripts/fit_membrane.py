@@ -236,7 +236,7 @@ def prepare(raw: dict[str, Any]) -> dict[str, Any]:
         "crest": np.maximum(unpack("line_crest", raw["line_crest"]), 0),
         "width": unpack("line_width", raw["line_width"]),
         "use": raw["use"],
-        "weight": np.where(raw["use"], 1.0, STROMA_WEIGHT * raw["stroma"]),
+        "weight": np.where(raw["use"], 1.0, STROMA_WEIGHT * raw.get("stroma", 0.0)),
         **{name: raw[name] for name in TRUTH.values()},
     }
     out = {k: np.asarray(v, np.float32) for k, v in floats.items()}

@@ -26,6 +26,11 @@ EDGE_UM, EDGE_CREST = 0.6, 0.55
 
 EXPANSION, RIDGE, LIMIT = 0, 1, 2
 
+#: step along a ray, µm; two half widths of a crest, in steps; how far a second line is looked for
+STEP_UM = 0.35
+NEAR, FARTHER = int(1.05 / STEP_UM + 0.5), int(2.1 / STEP_UM + 0.5)
+BEHIND_UM = 16.0
+
 
 @njit(cache=True, nogil=True)
 def bin_points(x: F64, y: F64, size: float) -> tuple[I64, I64, int, int]:
@@ -86,83 +91,125 @@ def neighbour_limits(i: int, x: F64, y: F64, size: F64, bins: tuple, soft: F64, 
         soft[k] = FAR
         hard[k] = FAR
     bx, by = int(max(x[i], 0.0) / reach), int(max(y[i], 0.0) / reach)
-    for v in range(max(by - 1, 0), min(by + 2, rows)):
-        for u in range(max(bx - 1, 0), min(bx + 2, columns)):
-            for place in range(start[v * columns + u], start[v * columns + u + 1]):
+    # near neighbours first: behind them the far ones seldom count
+    for ring in range(2):
+        most = FAR
+        if ring == 1:
+            most = soft.max()
+        for v in range(max(by - 1, 0), min(by + 2, rows)):
+            low = start[v * columns + max(bx - 1, 0)]
+            high = start[v * columns + min(bx + 2, columns)]
+            for place in range(low, high):
                 j = order[place]
                 dx, dy = x[j] - x[i], y[j] - y[i]
                 far2 = dx * dx + dy * dy
                 if j == i or far2 > reach * reach or far2 == 0.0:
                     continue
+                if (far2 > 0.2 * reach * reach) != (ring == 1):
+                    continue
                 power = 0.5 * (far2 + size[i] * size[i] - size[j] * size[j])
-                _limit_by(dx, dy, far2, max(power, 0.15 * far2), 0.8 * size[j], soft, hard)
+                power = max(power, 0.15 * far2)
+                if power * power < 1.001 * far2 * most * most:
+                    _part(dx, dy, power, soft)
+                _bar(dx, dy, far2, 0.8 * size[j], hard)
 
 
-@njit(cache=True, nogil=True)
-def _limit_by(
-    dx: float, dy: float, far2: float, power: float, disc: float, soft: F64, hard: F64
-) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _part(dx: float, dy: float, power: float, soft: F64) -> None:
     for k in range(RAYS):
         along = COS[k] * dx + SIN[k] * dy
-        if along <= 0.05:
-            continue
-        soft[k] = min(soft[k], power / along)
+        if along > 0.05 and power < 1.001 * soft[k] * along:
+            soft[k] = min(soft[k], power / along)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _bar(dx: float, dy: float, far2: float, disc: float, hard: F64) -> None:
+    """Let a neighbour's disc stop the rays that meet it: those within its angle, and one more."""
+    far = np.sqrt(far2)
+    middle = int(np.floor(np.arctan2(dy, dx) * (RAYS / (2 * np.pi)) + 0.5)) + RAYS
+    # an arc sine is at most a quarter turn for a whole one
+    half = int(min(disc / far, 1.0) * (RAYS / 4)) + 1
+    for ray in range(middle - half, middle + half + 1):
+        k = ray % RAYS
+        along = COS[k] * dx + SIN[k] * dy
         side2 = far2 - along * along
-        if side2 < disc * disc:
+        if along > 0.05 and side2 < disc * disc:
             hard[k] = min(hard[k], along - np.sqrt(disc * disc - side2))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def ridge_evidence(profile: F64, n: int, near: int, wide: int, out: F64) -> None:
     """Write 0..1 for each of the first n samples: is it the crest of a line?
 
     A crest is higher than both sides at one of two distances; the smaller of the two differences
     counts, so that a step (the edge of a blush or of a nucleus) is no crest. It saturates: a
-    darker line farther out is no better than the first one.
+    darker line farther out is no better than the first one. The profile goes on for at least
+    `wide` samples behind the n; before it, its first sample stands.
     """
-    last = profile.size - 1
-    for q in range(n):
-        c = profile[q]
-        a = min(c - profile[max(q - near, 0)], c - profile[min(q + near, last)])
-        b = min(c - profile[max(q - wide, 0)], c - profile[min(q + wide, last)])
-        height = max(a, b) - 0.02
-        out[q] = height / (height + 0.10) if height > 0 else 0.0
+    for q in range(min(wide, n)):
+        before = profile[max(q - near, 0)], profile[0]
+        out[q] = _crest(profile[q], before, (profile[q + near], profile[q + wide]))
+    c, near_in, wide_in = profile[wide:], profile[wide - near :], profile
+    near_out, wide_out, rest = profile[wide + near :], profile[2 * wide :], out[wide:]
+    for q in range(n - wide):
+        rest[q] = _crest(c[q], (near_in[q], wide_in[q]), (near_out[q], wide_out[q]))
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _crest(c: float, before: tuple, after: tuple) -> float:
+    a = min(c - before[0], c - after[0])
+    b = min(c - before[1], c - after[1])
+    height = max(max(a, b) - 0.02, 0.0)
+    return height / (height + 0.10)
 
 
 @njit(cache=True, nogil=True)
-def best_ring(cost: F64, bend: float, path: I64, work: F64, back: I64) -> None:
+def best_ring(cost: F64, bend: float, path: I64, total: F64, ways: tuple) -> None:
     """Write the cheapest closed path through cost (RAYS, n); |dr| costs `bend` a step.
 
     The ring is unrolled to one turn and a half and the middle turn is kept, which closes it but
-    for paths that never forget their start.
+    for paths that never forget their start. `total` and the two of `ways` are workspace of
+    (3 RAYS / 2, n): the cheapest way to a place, and the cheapest ways on from the ray before,
+    outward and inward.
     """
     n = cost.shape[1]
     turns = RAYS + RAYS // 2
+    outward, inward = ways
     for q in range(n):
-        work[0, q] = cost[0, q]
+        total[0, q] = cost[0, q]
     for t in range(1, turns):
-        for q in range(n):
-            work[t, q] = work[t - 1, q]
-            back[t, q] = q
+        old, rising, falling = total[t - 1], outward[t], inward[t]
+        up, down = old[0], old[n - 1]
+        rising[0], falling[n - 1] = up, down
+        # two chains that do not wait for each other
         for q in range(1, n):
-            if work[t, q - 1] + bend < work[t, q]:
-                work[t, q] = work[t, q - 1] + bend
-                back[t, q] = back[t, q - 1]
-        for q in range(n - 2, -1, -1):
-            if work[t, q + 1] + bend < work[t, q]:
-                work[t, q] = work[t, q + 1] + bend
-                back[t, q] = back[t, q + 1]
+            up = min(old[q], up + bend)
+            down = min(old[n - 1 - q], down + bend)
+            rising[q] = up
+            falling[n - 1 - q] = down
+        new, here = total[t], cost[t % RAYS]
         for q in range(n):
-            work[t, q] += cost[t % RAYS, q]
-    best = 0
-    for q in range(1, n):
-        if work[turns - 1, q] < work[turns - 1, best]:
-            best = q
-    lead = RAYS // 4
+            new[q] = min(rising[q], falling[q]) + here[q]
+    _walk_back(total, ways, n, path)
+
+
+@njit(cache=True, nogil=True)
+def _walk_back(total: F64, ways: tuple, n: int, path: I64) -> None:
+    turns, lead = RAYS + RAYS // 2, RAYS // 4
+    outward, inward = ways
+    q = 0
+    for other in range(1, n):
+        if total[turns - 1, other] < total[turns - 1, q]:
+            q = other
     for t in range(turns - 1, lead - 1, -1):
         if t < lead + RAYS:
-            path[t % RAYS] = best
-        best = back[t, best]
+            path[t % RAYS] = q
+        if outward[t, q] <= inward[t, q]:
+            while outward[t, q] != total[t - 1, q]:
+                q -= 1
+        else:
+            while inward[t, q] != total[t - 1, q]:
+                q += 1
 
 
 @njit(cache=True, nogil=True)
@@ -175,11 +222,8 @@ def grow(
     """
     x, y, nucleus = nuclei
     n_cells = x.size
-    step = 0.35 / um
-    n = int(max_um / 0.35) + 1
-    pad = int(2.2 / 0.35) + 1
-    near, wide = int(1.05 / 0.35 + 0.5), int(2.1 / 0.35 + 0.5)
-    radii = np.empty((n_cells, RAYS), np.float32)
+    n, pad, on = int(max_um / STEP_UM) + 1, int(2.2 / STEP_UM) + 1, int(BEHIND_UM / STEP_UM) + 2
+    radii = nucleus.copy()
     kind = np.zeros((n_cells, RAYS), np.uint8)
     behind = np.zeros((n_cells, RAYS), np.uint8)
     size = np.empty(n_cells)
@@ -192,55 +236,84 @@ def grow(
     start, order, columns, rows = bin_points(x, y, reach)
     bins = (start, order, columns, rows, reach)
     soft, hard = np.empty(RAYS), np.empty(RAYS)
-    profile, crest = np.empty(n + pad), np.empty((RAYS, n))
-    cost = np.empty((RAYS, n))
-    work, back = np.empty((2 * RAYS, n)), np.zeros((2 * RAYS, n), np.int64)
-    path, seen = np.zeros(RAYS, np.int64), np.zeros(RAYS, np.int64)
+    rays = np.empty((RAYS, n + pad + on)), np.empty((RAYS, n)), np.empty((RAYS, n))
+    # steps of one width lie close together in the processor's cache
+    work = np.empty(3 * (RAYS + RAYS // 2) * n)
+    seen, path = np.zeros(RAYS, np.int64), np.zeros(RAYS, np.int64)
     for i in range(n_cells):
         if not wanted[i]:
-            radii[i] = nucleus[i]
             continue
         neighbour_limits(i, x, y, size, bins, soft, hard)
-        used = 0
-        for k in range(RAYS):
-            stop = min(hard[k], max(1.45 * soft[k], soft[k] + 2.0 / um), max_um / um)
-            stop = max(stop, min(nucleus[i, k], max_um / um))
-            seen[k] = min(int(stop / step) + 2, n)
-            used = max(used, seen[k])
-        ix, iy = np.floor(x[i]), np.floor(y[i])
-        fx, fy = x[i] - ix, y[i] - iy
-        for k in range(RAYS):
-            some = seen[k]
-            _sample_ray(d, int(ix), int(iy), fx, fy, k, step, profile[: some + pad])
-            ridge_evidence(profile[: some + pad], some, near, wide, crest[k])
-            _mute_edge(crest[k, :some], int((nucleus[i, k] + EDGE_UM / um) / step) + 1)
-            crest[k, some:used] = 0.0
-            home = max(min(nucleus[i, k] + expansion_um / um, soft[k]), 0.8 * nucleus[i, k])
-            home = min(home, max_um / um)
-            lowest = 0.85 * nucleus[i, k] - 0.3 / um
-            stop = max(min(hard[k], max_um / um), home)
-            _ray_cost(crest[k, :used], step, um, (home, lowest, soft[k], stop), cost[k, :used])
-        best_ring(cost[:, :used], 0.35 * 0.16, path, work[:, :used], back[:, :used])
-        for k in range(RAYS):
-            q = path[k]
-            radii[i, k] = q * step
-            if crest[k, q] >= 0.15:
-                kind[i, k] = RIDGE
-                place = (int(ix), int(iy), fx, fy, k, step)
-                far = min(hard[k], q * step + 16.0 / um)
-                behind[i, k] = _line_behind(d, place, q, int(far / step), (near, wide))
-            elif q * step >= 0.9 * soft[k]:
-                kind[i, k] = LIMIT
+        marks = soft, hard, um, max_um, expansion_um
+        used = _steps_seen(nucleus[i], marks, n, seen)
+        _weigh(d, (x[i], y[i]), nucleus[i], marks, (seen, used, pad), rays)
+        piece = (RAYS + RAYS // 2) * used
+        ways = work[: 3 * piece].reshape((3, RAYS + RAYS // 2, used))
+        best_ring(rays[2][:, :used], 0.35 * 0.16, path, ways[0], (ways[1], ways[2]))
+        _write_border(d, (x[i], y[i]), path, marks, (seen, pad), rays, radii[i], kind[i], behind[i])
     return radii, kind, behind
 
 
 @njit(cache=True, nogil=True)
-def _sample_ray(
-    d: F32, ix: int, iy: int, fx: float, fy: float, k: int, step: float, out: F64
-) -> None:
-    for q in range(out.size):
+def _steps_seen(nucleus: F32, marks: tuple, n: int, seen: I64) -> int:
+    """Write how many steps of each ray can hold the border; return the most."""
+    soft, hard, um, max_um, _ = marks
+    step = STEP_UM / um
+    used = 0
+    for k in range(RAYS):
+        stop = min(hard[k], max(1.45 * soft[k], soft[k] + 2.0 / um), max_um / um)
+        stop = max(stop, min(nucleus[k], max_um / um))
+        seen[k] = min(int(stop / step) + 2, n)
+        used = max(used, seen[k])
+    return used
+
+
+@njit(cache=True, nogil=True)
+def _weigh(d: F32, at: tuple, nucleus: F32, marks: tuple, extent: tuple, rays: tuple) -> None:
+    """Write the profile, the crests and the costs of a border along every ray of a cell."""
+    soft, hard, um, max_um, expansion_um = marks
+    seen, used, pad = extent
+    profile, crest, cost = rays
+    step = STEP_UM / um
+    for k in range(RAYS):
+        some = seen[k]
+        _sample_ray(d, at, k, step, (0, some + pad), profile[k])
+        ridge_evidence(profile[k], some, NEAR, FARTHER, crest[k])
+        _mute_edge(crest[k, :some], int((nucleus[k] + EDGE_UM / um) / step) + 1)
+        crest[k, some:used] = 0.0
+        home = max(min(nucleus[k] + expansion_um / um, soft[k]), 0.8 * nucleus[k])
+        home = min(home, max_um / um)
+        lowest = 0.85 * nucleus[k] - 0.3 / um
+        stop = max(min(hard[k], max_um / um), home)
+        _ray_cost(crest[k, :used], step, um, (home, lowest, soft[k], stop), cost[k, :used])
+
+
+@njit(cache=True, nogil=True)
+def _sample_ray(d: F32, at: tuple, k: int, step: float, part: tuple, out: F64) -> None:
+    """Write samples part[0] .. part[1] - 1 of ray k; an inner ray asks for no edge."""
+    low, high = part
+    height, width = d.shape
+    ix, iy = int(np.floor(at[0])), int(np.floor(at[1]))
+    fx, fy = at[0] - ix, at[1] - iy
+    c, s = COS[k], SIN[k]
+    room = int(high * step) + 2
+    if ix < room or iy < room or ix + room >= width or iy + room >= height:
+        for q in range(low, high):
+            r = q * step
+            out[q] = bilinear_at(d, ix, iy, fx + r * c, fy + r * s)
+        return
+    flat, here = d.reshape(d.size), iy * width + ix
+    for q in range(low, high):
         r = q * step
-        out[q] = bilinear_at(d, ix, iy, fx + r * COS[k], fy + r * SIN[k])
+        px, py = fx + r * c, fy + r * s
+        floor_x, floor_y = np.floor(px), np.floor(py)
+        gx, gy = px - floor_x, py - floor_y
+        p = np.uint64(here + int(floor_y) * width + int(floor_x))
+        below = p + np.uint64(width)
+        a, b = flat[p], flat[below]
+        upper = a + gx * (flat[p + np.uint64(1)] - a)
+        lower = b + gx * (flat[below + np.uint64(1)] - b)
+        out[q] = upper + gy * (lower - upper)
 
 
 @njit(cache=True, nogil=True)
@@ -256,13 +329,13 @@ def _ray_cost(crest: F64, step: float, um: float, marks: tuple, out: F64) -> Non
     for q in range(crest.size):
         r = q * step
         if q >= lag and (q - lag) * step > lowest:
-            crossed += crest[q - lag] * step * um / 1.0
-        value = -crest[q] + crossed + 0.05 * abs(r - home) * um
-        if r > soft:
-            value += 0.12 * (r - soft) * um
-        if r < lowest or r > stop + step:
-            value += 50.0
-        out[q] = value
+            crossed += crest[q - lag] * step * um
+        out[q] = crossed
+    for q in range(crest.size):
+        r = q * step
+        value = -crest[q] + out[q] + 0.05 * abs(r - home) * um
+        value += 0.12 * max(r - soft, 0.0) * um
+        out[q] = value + (50.0 if r < lowest or r > stop + step else 0.0)
 
 
 @njit(cache=True, nogil=True)
@@ -274,20 +347,47 @@ def _mute_edge(crest: F64, stop: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _line_behind(d: F32, place: tuple, q: int, stop: int, widths: tuple) -> int:
-    """Return 1 where a second line follows 4 µm or more behind the first (steps of 0.35 µm)."""
-    ix, iy, fx, fy, k, step = place
-    near, wide = widths
-    begin = q + 11
-    if stop <= begin:
-        return 0
-    profile = np.empty(stop - begin + 2 * wide)
-    for s in range(profile.size):
-        r = (begin - wide + s) * step
-        profile[s] = bilinear_at(d, ix, iy, fx + r * COS[k], fy + r * SIN[k])
-    crest = np.empty(profile.size - wide)
-    ridge_evidence(profile, crest.size, near, wide, crest)
-    for s in range(wide, crest.size):
-        if crest[s] > 0.2:
+def _write_border(
+    d: F32,
+    at: tuple,
+    path: I64,
+    marks: tuple,
+    extent: tuple,
+    rays: tuple,
+    radii: F32,
+    kind: U8,
+    behind: U8,
+) -> None:
+    soft, hard, um, _, _ = marks
+    seen, pad = extent
+    profile, crest, _ = rays
+    step = STEP_UM / um
+    for k in range(RAYS):
+        q = path[k]
+        radii[k] = q * step
+        if crest[k, q] >= 0.15:
+            kind[k] = RIDGE
+            far = min(hard[k], q * step + BEHIND_UM / um)
+            behind[k] = _line_behind(d, at, (k, step, seen[k] + pad), (q, int(far / step)), profile)
+        elif q * step >= 0.9 * soft[k]:
+            kind[k] = LIMIT
+
+
+@njit(cache=True, nogil=True)
+def _line_behind(d: F32, at: tuple, ray: tuple, part: tuple, profile: F64) -> int:
+    """Return 1 where a second line follows 4 µm or more behind the first (steps of 0.35 µm).
+
+    `ray` = (its number, step, samples the profile holds already); more are taken when needed.
+    """
+    k, step, have = ray
+    q, stop = part
+    p = profile[k]
+    for s in range(q + 11, stop):
+        if s + FARTHER >= have:
+            more = min(s + FARTHER + 8, stop + FARTHER)
+            _sample_ray(d, at, k, step, (have, more), p)
+            have = more
+        before, after = (p[s - NEAR], p[s - FARTHER]), (p[s + NEAR], p[s + FARTHER])
+        if _crest(p[s], before, after) > 0.2:
             return 1
     return 0
