@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -45,12 +46,17 @@ def make(folder: Path, slides: int, broken: int, side_um: float) -> None:
     shutil.rmtree(folder / ".seeds")
 
 
-def run(*words: object) -> tuple[int, float]:
-    """Run the program; return its exit code and seconds."""
-    begun = time.monotonic()
+def run(*words: object) -> tuple[int, float, float]:
+    """Run the program; return its exit code, seconds, and processor seconds of all its processes.
+
+    The latter hardly change where others use the machine too.
+    """
+    begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-m", "her2path", *map(str, words)],
                           capture_output=True, check=False)  # fmt: skip
-    return done.returncode, time.monotonic() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.returncode, time.monotonic() - begun, cpu_s
 
 
 def bench(
@@ -72,24 +78,29 @@ def bench(
         Handed to both commands.
     """
     make(folder / "in", slides, broken, side_um)
-    code, batch_s = run("batch", folder / "in", "-o", folder / "out", *options)
+    code, batch_s, batch_cpu_s = run("batch", folder / "in", "-o", folder / "out", *options)
     results = len(list((folder / "out" / "slides").glob("*/result.json")))
     with (folder / "out" / "failures.csv").open(encoding="utf-8", newline="") as file:
         failures = len(list(csv.DictReader(file)))
     names = sorted((folder / "out" / "slides").glob("*/result.json"))
     chosen = [p.parent.name for p in names[:: max(1, len(names) // sample)]][:sample]
-    single_s = 0.0
+    single_s = single_cpu_s = 0.0
     for name in chosen:
         slide, out = folder / "in" / f"{name}.svs", folder / "single" / name
-        single, seconds = run("score", slide, "-o", out, *options)
+        single, seconds, cpu_s = run("score", slide, "-o", out, *options)
         assert single in (0, 4), single
         single_s += seconds
-    scaled_s = single_s / len(chosen) * results
+        single_cpu_s += cpu_s
+    scale = results / len(chosen)
+    scaled_s = single_s * scale
     return {
         "slides": slides, "broken": broken, "results": results, "failures": failures,
         "exit_code": code, "batch_s": round(batch_s, 1), "singles_sampled": len(chosen),
         "single_s_each": round(single_s / len(chosen), 2), "singles_scaled_s": round(scaled_s, 1),
         "ratio": round(batch_s / scaled_s, 3),
+        "batch_cpu_s": round(batch_cpu_s, 1),
+        "single_cpu_s_each": round(single_cpu_s / len(chosen), 2),
+        "cpu_ratio": round(batch_cpu_s / (single_cpu_s * scale), 3),
     }  # fmt: skip
 
 

@@ -344,7 +344,8 @@ def loss_of(d: dict[str, torch.Tensor], r: dict[str, torch.Tensor]) -> torch.Ten
     surprise = -(stained * gate.log() + (1 - stained) * (1 - gate).log())
     total = (w * (r["gate"] * r["c"] - c).abs()).sum() / every
     total = total + 0.6 * (ws * (r["c"] - c).abs()).sum() / some
-    total = total + 0.35 * (w * (2.6 * quiet - (2.6 * quiet - 1) * stained) * surprise).sum() / every
+    heavy = stained + 2.6 * quiet * (1 - stained)
+    total = total + 0.35 * (w * heavy * surprise).sum() / every
     complete = logit((r["c"] - 0.79) / 0.06, (c >= 0.8).float(), reduction="none")
     total = total + 0.12 * (ws * complete).sum() / some
     true_mass = d["t_od_crest"] * d["t_width_um"] * attribution.GAUSS

@@ -171,8 +171,9 @@ def jobs(real: Path | None) -> dict[str, list[tuple[Any, ...]]]:
     """Return what is fitted and what is only measured: name, maker, arguments."""
     fitted: list[tuple[Any, ...]] = [(f"own{s}", own_phantom, s) for s in range(5000, 5056)]
     fitted += [(f"{t}{s}", plain_phantom, s, t) for t in FITTED for s in range(700, 707)]
-    unseen: list[tuple[Any, ...]] = [(f"own{s}", own_phantom, s) for s in range(9000, 9016)]
-    unseen += [(f"{t}{s}", plain_phantom, s, t) for t in STYLES for s in range(900, 903)]
+    unseen: list[tuple[Any, ...]] = [(f"own{s}", own_phantom, s) for s in range(9000, 9032)]
+    unseen += [(f"{t}{s}", plain_phantom, s, t)
+               for t in STYLES for s in range(900, 903 if t in FITTED else 909)]  # fmt: skip
     cores = []
     if real:
         cores = [(f"real_{n}", real_core, real, n)

@@ -16,6 +16,7 @@ from her2path.case.score import score_slide
 from her2path.errors import MppMissing, OutputError, SlideUnreadable
 from her2path.phantom import PhantomSpec, make_phantom, write_slide
 from her2path.settings import Settings
+from her2path.store import RunStore
 
 SMALL = Settings().replace(
     {
@@ -53,7 +54,7 @@ def scored(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def table_bytes(out: Path) -> bytes:
     """Return the cell table, sorted by identity, as bytes."""
-    table = h2.case.SlideResult(out, h2.case.score.RunStore(out).result()).cells()
+    table = RunStore(out).cells()
     table = table.sort_by("cell_id").combine_chunks().unify_dictionaries()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

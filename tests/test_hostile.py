@@ -103,8 +103,9 @@ def _benched(folder: Path, slides: int, broken: int, sample: int) -> dict[str, f
     return found
 
 
-def test_a_batch_with_broken_slides_is_faster_than_single_runs(tmp_path: Path) -> None:
-    assert _benched(tmp_path, 10, 2, 1)["ratio"] < 1
+def test_a_batch_with_broken_slides_takes_less_than_single_runs(tmp_path: Path) -> None:
+    # processor seconds: what else runs on the machine does not count
+    assert _benched(tmp_path, 10, 2, 1)["cpu_ratio"] < 1
 
 
 @pytest.mark.slow

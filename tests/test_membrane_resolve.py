@@ -217,14 +217,13 @@ def test_a_round_equals_plain_matrices() -> None:
     partner = np.full((n, 48), -1, np.int32)
     partner[0, :10], partner[1, 20:30] = 48 + np.arange(29, 19, -1), np.arange(9, -1, -1)
     overlap = np.where(partner >= 0, 0.7, 0.0)
-    fixed = np.zeros((n, 48, _network.WIDE), np.float32)
-    fixed[..., :hidden] = rng.normal(0, 1, (n, 48, hidden))
+    fixed = rng.normal(0, 1, (n, hidden, 48)).astype(np.float32)
     h = rng.uniform(-1, 1, (n, 48, states)).astype(np.float32)
     shapes = ((4, hidden), (6, hidden), (6, states, hidden), (hidden, states), (states,))
     weights = tuple(rng.normal(0, 0.3, shape).astype(np.float32) for shape in shapes)
     new_h, new_a = np.empty_like(h), np.empty(n)
     data = (m, length, sd, partner, overlap, fixed)
-    _network.take_round(1, data, (h, a), weights, (new_h, new_a))
+    _network.take_round(1, data, (h, a), weights, np.ones(n, bool), (new_h, new_a))
 
     bias, moving, talk, last, last_bias = weights
     has = (partner >= 0)[..., None]
@@ -246,7 +245,7 @@ def test_a_round_equals_plain_matrices() -> None:
     mean = h.mean(axis=1)
     near = (np.roll(h, 1, 1) + np.roll(h, -1, 1)) / 2
     far = sum(np.roll(h, t, 1) + np.roll(h, -t, 1) for t in (2, 3, 4)) / 6
-    z = fixed[..., :hidden] + bias[1] + x @ moving + h @ talk[0] + near @ talk[1] + far @ talk[2]
+    z = fixed.transpose(0, 2, 1) + bias[1] + x @ moving + h @ talk[0] + near @ talk[1] + far @ talk[2]
     z = z + has * (h[j, s] @ talk[3] + mean[j] @ talk[5]) + (mean @ talk[4])[:, None]
     expected = squashed(np.maximum(z, 0) @ last + last_bias)
     assert new_h == pytest.approx(expected, abs=1e-4)

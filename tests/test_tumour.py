@@ -104,6 +104,32 @@ def test_neighbour_means_against_a_plain_loop() -> None:
                 assert means[r, i] == pytest.approx((w[:, None] * values).sum(0) / w.sum())
 
 
+def test_neighbour_means_of_some_columns_are_those_of_all() -> None:
+    cells = random_cells(200, 150.0)
+    near = bucket(cells["x_um"], cells["y_um"], cells["cell_id"], 40.0)
+    values = np.random.default_rng(0).random((200, 3))
+    full, weight = neighbour_means(near, values, (20.0, 40.0))
+    some, same = neighbour_means(near, values, (20.0, 40.0), ((1, 2), (0, 2)))
+    assert np.array_equal(weight, same)
+    assert np.array_equal(some[0, :, 1], full[0, :, 1])
+    assert np.array_equal(some[1, :, :2], full[1, :, :2])
+    assert not some[0, :, [0, 2]].any()
+    assert not some[1, :, 2].any()
+
+
+def test_a_cell_is_held_against_tumour_like_neighbours_and_against_others() -> None:
+    cells = random_cells(3, 100.0)
+    cells["x_um"], cells["y_um"] = np.array([50.0, 60.0, 40.0]), np.full(3, 50.0)
+    cells["nucleus_area_um2"] = np.array([20.0, 60.0, 20.0], np.float32)
+    odds = np.array([0.0, 6.0, -6.0])
+    got = dict(zip(SECOND, second_features(first_features(cells), odds)[0], strict=True))
+    weight, share = (1 - 10**2 / 40**2) ** 2, 1 / (1 + np.exp(-6))
+    area = np.log(20 / 60)
+    assert got["beside_tumour_area"] == pytest.approx(area * weight * share / (weight + 0.3))
+    assert got["beside_others_area"] == pytest.approx(area * weight * (1 - share) / (weight + 0.3))
+    assert got["tumour_near"] == pytest.approx(got["others_near"])
+
+
 def test_a_double_sees_the_more_trusted_one_beside_it() -> None:
     x, y = np.array([10.0, 13.0, 40.0]), np.array([10.0, 10.0, 10.0])
     ids, trust = np.arange(3), np.array([0.5, 0.9, 0.7])

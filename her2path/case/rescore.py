@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from her2path import __version__, guidelines, patterns
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude
-from her2path.case.score import SlideResult
+from her2path.case.run import SlideResult
 from her2path.corrections import apply_corrections, read_corrections
 from her2path.errors import NotEvaluable, OutputError, SettingsError
 from her2path.results import Counts, Result

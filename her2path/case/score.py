@@ -6,20 +6,19 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from her2path import __version__, guidelines, qc
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude, passes, pictures
+from her2path.case.facts import packages, slide_facts, spread_over, stain_facts, with_cnn
 from her2path.case.plan import Plan, Prepared, area_mm2, fingerprint, look, make_plan
+from her2path.case.run import RunOptions, SlideResult
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
 from her2path.flags import flag, merge
 from her2path.results import (
@@ -28,12 +27,9 @@ from her2path.results import (
     Qc,
     QcFlag,
     Result,
-    SlideFacts,
-    StainFacts,
 )
 from her2path.settings import Settings, load_settings
-from her2path.slide import Slide, SlideInfo, SlideRef, open_slide
-from her2path.stain import StainModel
+from her2path.slide import Slide, SlideRef, open_slide
 from her2path.store import RunLock, RunStore, write_gallery, write_text
 from her2path.stream import Stream
 
@@ -49,63 +45,6 @@ MAX_OUTSIDE = 0.5
 
 #: called with (stage, done, total, megapixels done)
 Progress = Callable[[str, int, int, float], None]
-PACKAGES = (
-    "numpy",
-    "numba",
-    "scipy",
-    "openslide-python",
-    "tifffile",
-    "imagecodecs",
-    "dask",
-    "zarr",
-    "pyarrow",
-    "opencv-python-headless",
-)
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run treats OUT and names; none of it changes a figure."""
-
-    overwrite: bool = False
-    #: do a complete or unfinished run with other settings again instead of refusing
-    redo_stale: bool = False
-    pseudonymise: bool = False
-    qupath_crop: bool = False
-    scheduler: str | None = None
-    slide_id: str | None = None
-    #: threads in place of `stream.workers`, where a batch shares them out; 0 leaves it
-    threads: int = 0
-    #: called with the folder of a staged result before it is published: report and exports
-    faces: Callable[[Path], None] | None = None
-
-
-class SlideResult:
-    """A finished run: the values of ``result.json`` and, lazily, its tables.
-
-    Attributes of `results.Result` (``score``, ``heterogeneity``, ``qc``, ...) are read through.
-    """
-
-    def __init__(self, out: Path, result: Result, fresh: bool = True) -> None:
-        self.out = out
-        self.result = result
-        #: whether this call did the work, or found it done
-        self.fresh = fresh
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.result, name)
-
-    def __repr__(self) -> str:
-        score = self.result.score.ihc if self.result.score else self.result.status
-        return f"SlideResult({self.out.as_posix()!r}, {score})"
-
-    def cells(self, columns: list[str] | None = None) -> pa.Table:
-        """Read the cell table, or some of its columns."""
-        return RunStore(self.out).cells(columns)
-
-    def regions(self) -> pa.Table:
-        """Read the region table."""
-        return RunStore(self.out).regions()
 
 
 def score_slide(
@@ -153,78 +92,10 @@ def score_slide(
         return run.result(stream)
 
 
-def spread_over(rows: pa.Table, where: NDArray[np.bool_]) -> pa.Table:
-    """Return a table with a row for every element of a mask, null where the mask is False."""
-    place = np.cumsum(where) - 1
-    return rows.take(pa.array(place, mask=~where))
-
-
-def _with_cnn(result: Result, second: SecondLook) -> Result:
-    """Set the CNN's verdict beside the score, with a flag where they differ by a class."""
-    flags = list(result.qc.flags)
-    if second.result.flag is not None:
-        flags.append(flag(second.result.flag))
-    made = result.provenance.model_copy(update={"model_sha256": second.model_sha256})
-    return result.model_copy(
-        update={
-            "cnn": second.result,
-            "qc": result.qc.model_copy(update={"flags": merge(flags)}),
-            "provenance": made,
-        }
-    )
-
-
 def _no_annotations() -> AnnotationError:
     return AnnotationError(
         "tumour.method is annotation, and no annotations were given", "Give --annotations FILE"
     )
-
-
-def _slide_facts(info: SlideInfo, path: Path, options: RunOptions) -> SlideFacts:
-    """Return what the result says of the slide; pseudonymised: no path, no name."""
-    hidden = f"slide-{info.sha256_quick[:12]}"
-    stem = options.slide_id or path.stem
-    return SlideFacts(
-        path=None if options.pseudonymise else str(path),
-        id=hidden if options.pseudonymise else stem,
-        vendor=info.vendor,
-        mpp=info.mpp,
-        width_px=info.width_px,
-        height_px=info.height_px,
-        sha256_quick=info.sha256_quick,
-        bounds_px=None if info.bounds is None else astuple(info.bounds),
-    )
-
-
-def _stain_facts(model: StainModel, settings: Settings) -> StainFacts:
-    return StainFacts(
-        white_point=_three(model.white_point),
-        hematoxylin=_three(model.hematoxylin),
-        dab=_three(model.dab),
-        method=_method(model),
-        calibration=settings.membrane.calibration,
-    )
-
-
-def _method(model: StainModel) -> Literal["estimated", "fixed", "fallback"]:
-    if model.method == "estimated":
-        return "estimated"
-    return "fixed" if model.method == "fixed" else "fallback"
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    r, g, b = (round(float(v), 6) for v in values)
-    return r, g, b
-
-
-def _packages() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _quiet(stage: str, done: int, total: int, megapixels: float) -> None:
@@ -363,7 +234,7 @@ class _Run:
         )
         self._pictures(slide, tumour, staged)
         result = self._complete(plan, seen, tuple(flags), done, verdict)
-        self._finish(result if second is None else _with_cnn(result, second))
+        self._finish(result if second is None else with_cnn(result, second))
 
     def _second_look(
         self,
@@ -548,10 +419,10 @@ class _Run:
             self._thumbnail(seen.overview)
         return {
             "her2path_version": __version__,
-            "slide": _slide_facts(self.info, self.path, self.options),
+            "slide": slide_facts(self.info, self.path, self.options),
             "settings_sha256": self.settings.sha256(),
             "fingerprint": self.mark,
-            "stain": _stain_facts(seen.optics.stain, self.settings) if seen else None,
+            "stain": stain_facts(seen.optics.stain, self.settings) if seen else None,
             "qc": Qc(flags=merge(flags), tissue_area_mm2=self._tissue_mm2(seen) if seen else 0.0),
         }
 
@@ -565,7 +436,7 @@ class _Run:
             seconds=round(time.monotonic() - self.clock, 3),
             tiles=tiles,
             workers=self.settings.stream.workers or (os.cpu_count() or 1),
-            packages=_packages(),
+            packages=packages(),
             icc=self.settings.slide.icc,
             reader=self.info.reader,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Any
 
 import typer
 
@@ -102,10 +101,3 @@ def _fault(exc: BaseException) -> int:
 def _say(text: str, code: int) -> int:
     print(f"error: {one_line(text, 600)}", file=sys.stderr)  # noqa: T201 - the one place
     return code
-
-
-def echo_json(value: Any) -> None:
-    """Write a value to stdout as JSON; text is taken to be JSON already."""
-    import json
-
-    typer.echo(value if isinstance(value, str) else json.dumps(value, indent=2, allow_nan=False))

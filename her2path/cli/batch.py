@@ -118,7 +118,7 @@ def _live(silent: bool) -> AbstractContextManager[Any]:
 
 def _tell(result: BatchResult, json: bool, quiet: bool) -> int:
     """Say how it ended; 3 where a slide failed."""
-    from her2path.cli.app import echo_json
+    from her2path.cli.output import echo_json
 
     counts = result.run["counts"]
     if json:

@@ -156,7 +156,7 @@ def rescore(
 
 
 def _what_if(rows: list[dict[str, Any]], json: bool) -> int:
-    from her2path.cli.app import echo_json
+    from her2path.cli.output import echo_json
     from her2path.cli.words import print_rows
 
     if json:
@@ -171,7 +171,7 @@ def _what_if(rows: list[dict[str, Any]], json: bool) -> int:
 
 def _tell(result: SlideResult, json: bool, quiet: bool) -> int:
     """Say the result; 4 when it is not evaluable."""
-    from her2path.cli.app import echo_json
+    from her2path.cli.output import echo_json
     from her2path.cli.words import print_result
 
     if json:

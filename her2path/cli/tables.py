@@ -31,7 +31,7 @@ def ish(
     """Interpret ISH counts: group, status, amplified fraction by area, heterogeneity."""
     settings = o.settings_of(config, changes, score__guideline=guideline)
     from her2path import ish as engine
-    from her2path.cli.app import echo_json
+    from her2path.cli.output import echo_json
     from her2path.cli.words import print_rows
 
     result = engine.interpret(

@@ -52,8 +52,8 @@ def phantom(
 
 def doctor(json: o.Json = False, debug: o.Debug = False) -> int:  # noqa: ARG001
     """Show versions, machine and optional parts: what works, and how to get what is missing."""
-    from her2path.cli.app import echo_json
     from her2path.cli.checkup import checkup
+    from her2path.cli.output import echo_json
     from her2path.cli.words import print_rows
 
     rows = checkup()
@@ -69,7 +69,7 @@ def schema(
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Print the JSON Schemas of settings and results, and the columns of the tables."""
-    from her2path.cli.app import echo_json
+    from her2path.cli.output import echo_json
     from her2path.errors import UsageError
     from her2path.results import Result
     from her2path.schema import CELLS, CNN_CELLS, CNN_REGIONS, REGIONS

@@ -85,7 +85,7 @@ def _progress(silent: bool) -> AbstractContextManager[Any]:
 
 
 def _tell(card: Card, path: Path, json: bool, quiet: bool) -> int:
-    from her2path.cli.app import echo_json
+    from her2path.cli.output import echo_json
     from her2path.cli.words import print_rows
 
     if json:

@@ -82,7 +82,7 @@ def collect(
     """
     store = BatchStore(out)
     found = [f for source in sources for f in _find(Path(source))]
-    entries = read_manifest(manifest) if manifest is not None else None
+    entries = read_manifest(manifest, slides_needed=False) if manifest is not None else None
     places = _match(found, entries, manifest) if entries is not None else list(found)
     if entries is not None:
         check_inputs(manifest, entries, Settings())

@@ -66,13 +66,15 @@ def safe_name(name: str) -> str:
     return f"{tame[: MAX_NAME - 9]}-{digest[:8]}"
 
 
-def read_manifest(source: str | Path) -> list[Entry]:
+def read_manifest(source: str | Path, slides_needed: bool = True) -> list[Entry]:
     """Read a manifest, or list a folder's slides, each a case of its own.
 
     Parameters
     ----------
     source : path
         CSV with the column ``slide`` (paths relative to the manifest's folder), or a folder.
+    slides_needed : bool
+        Whether the slides themselves must be there.
 
     Raises
     ------
@@ -91,7 +93,8 @@ def read_manifest(source: str | Path) -> list[Entry]:
     else:
         rows, base = _rows(path), path.parent
     problems: list[str] = []
-    entries = [e for e in (_entry(n, row, base, problems) for n, row in rows) if e is not None]
+    found = (_entry(n, row, base, problems, slides_needed) for n, row in rows)
+    entries = [e for e in found if e is not None]
     _check_unique(entries, problems)
     if problems:
         raise listed(path, problems)
@@ -156,11 +159,13 @@ def _without_empty_columns(
     return [h.strip() for h in lines[0][1]], lines
 
 
-def _entry(row: int, values: dict[str, str], base: Path, problems: list[str]) -> Entry | None:
+def _entry(
+    row: int, values: dict[str, str], base: Path, problems: list[str], slide_needed: bool
+) -> Entry | None:
     def complain(text: str) -> None:
         problems.append(f"row {row}: {one_line(text, 160)}")
 
-    def file_of(column: str) -> Path | None:
+    def file_of(column: str, needed: bool = True) -> Path | None:
         text = values.get(column, "")
         if not text:
             return None
@@ -169,7 +174,7 @@ def _entry(row: int, values: dict[str, str], base: Path, problems: list[str]) ->
             there = path.exists()
         except (OSError, ValueError):  # a name that is too long, or holds what no name may
             there = False
-        if not there:
+        if not there and needed:
             complain(f"{column} {one_line(text, 100)!r} does not exist")
             return None
         return path.absolute()
@@ -177,7 +182,7 @@ def _entry(row: int, values: dict[str, str], base: Path, problems: list[str]) ->
     if not values.get("slide"):
         complain("slide is empty")
         return None
-    slide = file_of("slide")
+    slide = file_of("slide", slide_needed)
     if slide is None:
         return None
     slide_id = values.get("slide_id") or slide.stem

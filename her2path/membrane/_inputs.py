@@ -16,6 +16,7 @@ from her2path.cells._kernels import RAYS
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
+BOOL = NDArray[np.bool_]
 
 #: numbers a ray, and numbers a cell
 RAY_INPUTS, CELL_INPUTS = 20, 16
@@ -48,18 +49,22 @@ def rank_of(ordered: F64, n: int, share: float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def sort_first(values: F64, n: int) -> None:
-    """Sort the first n values in place."""
-    for a in range(1, n):
-        v = values[a]
-        b = a - 1
-        while b >= 0 and values[b] > v:
-            values[b + 1] = values[b]
-            b -= 1
-        values[b + 1] = v
+    """Sort the first n values in place; none may be NaN."""
+    # every value's rank is counted: for a ring's few values faster than anything that branches
+    given = values[:n].copy()
+    for k in range(n):
+        v, below = given[k], 0
+        for s in range(k):
+            below += given[s] <= v
+        for s in range(k + 1, n):
+            below += given[s] < v
+        values[below] = v
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def describe_cells(m: F64, partner: I32, rays: tuple, cells: tuple, out: F32) -> None:
+def describe_cells(
+    m: F64, partner: I32, rays: tuple, cells: tuple, wanted: BOOL, out: F32
+) -> None:
     """Write the numbers of each cell.
 
     Parameters
@@ -71,6 +76,8 @@ def describe_cells(m: F64, partner: I32, rays: tuple, cells: tuple, out: F32) ->
         crest OD, width (µm), doubtful marks, kind.
     cells : tuple of (N,) float64
         noise (OD µm), cytoplasm OD, mpp.
+    wanted : (N,) bool
+        The others are left alone.
     out : (N, CELL_INPUTS) float32
     """
     crest, width, doubtful, kind = rays
@@ -78,6 +85,8 @@ def describe_cells(m: F64, partner: I32, rays: tuple, cells: tuple, out: F32) ->
     every, free = np.empty(RAYS), np.empty(RAYS)
     wide, high = np.empty(RAYS), np.empty(RAYS)
     for i in range(m.shape[0]):
+        if not wanted[i]:
+            continue
         sd = np.sqrt(noise[i] * noise[i] + FLOOR * FLOOR)
         n_free, clear, doubts, lines, behind = 0, 0.0, 0.0, 0.0, 0.0
         for k in range(RAYS):
@@ -109,7 +118,9 @@ def describe_cells(m: F64, partner: I32, rays: tuple, cells: tuple, out: F32) ->
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def describe_rays(m: F64, links: tuple, rays: tuple, noise: F64, out: F32) -> None:
+def describe_rays(
+    m: F64, links: tuple, rays: tuple, noise: F64, wanted: BOOL, out: F32
+) -> None:
     """Write the numbers of each ray.
 
     Parameters
@@ -123,12 +134,16 @@ def describe_rays(m: F64, links: tuple, rays: tuple, noise: F64, out: F32) -> No
         distance to a nuclear edge (µm).
     noise : (N,) float64
         OD µm.
+    wanted : (N,) bool
+        The others are left alone.
     out : (N, RAYS, RAY_INPUTS) float32
     """
     partner, junction, overlap = links
     mass, crest, width, doubtful, kind, ridge, edge = rays
     own, far = np.empty(RAYS), np.empty(RAYS)
     for i in range(m.shape[0]):
+        if not wanted[i]:
+            continue
         sd = np.sqrt(noise[i] * noise[i] + FLOOR * FLOOR)
         n_free = 0
         for k in range(RAYS):
@@ -140,7 +155,7 @@ def describe_rays(m: F64, links: tuple, rays: tuple, noise: F64, out: F32) -> No
         own[:] = m[i]
         sort_first(own, RAYS)
         half, most = rank_of(own, RAYS, 0.5), rank_of(own, RAYS, 0.8)
-        last, n_far = -1, 0
+        last, n_far, low_far = -1, 0, 0.0
         for k in range(RAYS):
             j = partner[i, k] // RAYS if partner[i, k] >= 0 else -1
             if j >= 0 and j != last:
@@ -150,6 +165,7 @@ def describe_rays(m: F64, links: tuple, rays: tuple, noise: F64, out: F32) -> No
                         far[n_far] = m[j, s]
                         n_far += 1
                 sort_first(far, n_far)
+                low_far = log_of(rank_of(far, n_far, 0.25))
                 last = j
             v = m[i, k]
             z = max(v, 0.0) / sd
@@ -171,6 +187,6 @@ def describe_rays(m: F64, links: tuple, rays: tuple, noise: F64, out: F32) -> No
             out[i, k, 15] = beside(v, free) if n_free >= FEW else 0.5
             out[i, k, 16] = beside(v, rank_of(far, n_far, 0.5)) if j >= 0 else 1.0
             out[i, k, 17] = beside(v, rank_of(far, n_far, 0.8)) if j >= 0 else 1.0
-            out[i, k, 18] = log_of(rank_of(far, n_far, 0.25)) if j >= 0 else 0.0
+            out[i, k, 18] = low_far if j >= 0 else 0.0
             reading = mass[j, partner[i, k] % RAYS] if j >= 0 else mass[i, k]
             out[i, k, 19] = beside(mass[i, k], reading)

@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from her2path.cells._kernels import COS, RAYS, SIN, bin_points
+from her2path.membrane._inputs import sort_first
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -35,7 +36,7 @@ LOG = -np.log10(np.maximum(np.arange(256), 1) / 255.0)
 R_UM, MASS, CREST, FWHM, RIDGE, INNER = 0, 1, 2, 3, 4, 5
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def sample_od(rgb: U8, luts: F32, iy: int, ix: int, gy: float, gx: float) -> float:
     """Return the DAB OD at (iy + gy, ix + gx), bilinear in OD; the edge's value outside."""
     height, width = rgb.shape[0], rgb.shape[1]
@@ -55,7 +56,63 @@ def sample_od(rgb: U8, luts: F32, iy: int, ix: int, gy: float, gx: float) -> flo
     return upper + gy * (c + gx * (e - c) - upper)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
+def sample_lines(rgb: U8, luts: F32, at: tuple, ring: tuple, step: float, out: F64) -> None:
+    """Write the DAB OD across the border on every ray, (RAYS, TAPS), as `sample_od` reads it.
+
+    `at` = (ix, iy, fx, fy), `ring` = (radius, nx, ny). A cell that lies well inside the block
+    asks for no edge, sample by sample.
+    """
+    ix, iy, fx, fy = at
+    radius, nx, ny = ring
+    height, width = rgb.shape[0], rgb.shape[1]
+    room = int(radius.max() + HALF * step) + 3
+    inner = ix >= room and iy >= room and ix + room < width and iy + room < height
+    flat, here = rgb.reshape(rgb.size), iy * width + ix
+    place, gx, gy = np.empty(TAPS, np.int32), np.empty(TAPS), np.empty(TAPS)
+    for k in range(RAYS):
+        bx, by = fx + radius[k] * COS[k], fy + radius[k] * SIN[k]
+        if not inner:
+            for q in range(TAPS):
+                t = (q - HALF) * step
+                out[k, q] = sample_od(rgb, luts, iy, ix, by + t * ny[k], bx + t * nx[k])
+            continue
+        _places(bx, by, (nx[k], ny[k]), step, width, (place, gx, gy))
+        _lerp(flat, luts, here, width, (place, gx, gy), out[k])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _places(bx: float, by: float, normal: tuple, step: float, width: int, out: tuple) -> None:
+    """Write where the samples of one line lie: pixel, and how far right and below of it."""
+    place, gx, gy = out
+    wide = np.int32(width)
+    for q in range(TAPS):
+        t = (q - HALF) * step
+        y, x = by + t * normal[1], bx + t * normal[0]
+        low_y, low_x = np.floor(y), np.floor(x)
+        gy[q], gx[q] = y - low_y, x - low_x
+        place[q] = np.int32(low_y) * wide + np.int32(low_x)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _lerp(flat: U8, luts: F32, here: int, width: int, places: tuple, out: F64) -> None:
+    place, gx, gy = places
+    reds, greens, blues = luts[0], luts[1], luts[2]
+    # unsigned places: no check for counting from the end
+    u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
+    u4, u5 = np.uint64(4), np.uint64(5)
+    for q in range(TAPS):
+        p = np.uint64(3 * (here + place[q]))
+        r = p + np.uint64(3 * width)
+        a = reds[flat[p]] + greens[flat[p + u1]] + blues[flat[p + u2]]
+        b = reds[flat[p + u3]] + greens[flat[p + u4]] + blues[flat[p + u5]]
+        c = reds[flat[r]] + greens[flat[r + u1]] + blues[flat[r + u2]]
+        e = reds[flat[r + u3]] + greens[flat[r + u4]] + blues[flat[r + u5]]
+        upper = a + gx[q] * (b - a)
+        out[q] = upper + gy[q] * (c + gx[q] * (e - c) - upper)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def read_line(p: F64, smooth: F64, reach: int, out: F64) -> None:
     """Read one line from a profile across it.
 
@@ -103,7 +160,7 @@ def read_line(p: F64, smooth: F64, reach: int, out: F64) -> None:
     out[INNER] = shoulder_l
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _valley(smooth: F64, c: int, way: int) -> int:
     """Return the lowest sample on one side, before another line rises."""
     at = c + 3 * way
@@ -118,12 +175,12 @@ def _valley(smooth: F64, c: int, way: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _mean3(p: F64, q: int) -> float:
     return (p[q - 1] + p[q] + p[q + 1]) / 3.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _texture(p: F64, before: F64, after: F64) -> float:
     """Return how much the OD changes along the border, on both sides of the line.
 
@@ -138,7 +195,7 @@ def _texture(p: F64, before: F64, after: F64) -> float:
     return 0.5 * (inner + min(outer, 2.0 * inner + 0.01))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _mass(p: F64, a: int, b: int, low_a: float, low_b: float) -> float:
     """Return OD x µm between two shoulders, above the straight line that joins them."""
     total = 0.0
@@ -149,7 +206,7 @@ def _mass(p: F64, a: int, b: int, low_a: float, low_b: float) -> float:
     return total * STEP_UM
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _width(smooth: F64, c: int, base: float) -> float:
     """Return the full width at half maximum (µm), 0 where there is no crest."""
     half = base + 0.5 * (smooth[c] - base)
@@ -168,7 +225,7 @@ def _width(smooth: F64, c: int, base: float) -> float:
     return total * STEP_UM
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def colour_rise(
     rgb: U8, iy: int, ix: int, at: tuple, normal: tuple, shoulder: float
 ) -> tuple[float, float]:
@@ -187,7 +244,7 @@ def colour_rise(
     return red, blue
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def drop_grey(red: F64, blue: F64, mass: F32, crest: F32) -> None:
     """Empty the rays whose line, over five rays, is grey."""
     for k in range(RAYS):
@@ -201,7 +258,7 @@ def drop_grey(red: F64, blue: F64, mass: F32, crest: F32) -> None:
             mass[k] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def ring_normals(radius: F64, nx: F64, ny: F64) -> None:
     """Write the outward unit normals of a ring given by its radii."""
     for k in range(RAYS):
@@ -215,7 +272,7 @@ def ring_normals(radius: F64, nx: F64, ny: F64) -> None:
             nx[k], ny[k] = ty / norm, -tx / norm
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def near_nuclei(i: int, x: F64, y: F64, size: F64, bins: tuple, reach: float, out: I64) -> int:
     """Write the nuclei that may come near cell i's border; return how many (at most out.size)."""
     start, order, columns, rows, side = bins
@@ -233,7 +290,7 @@ def near_nuclei(i: int, x: F64, y: F64, size: F64, bins: tuple, reach: float, ou
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def edge_distance(px: float, py: float, xy: tuple, near: I64, nucleus: F32, cap: float) -> float:
     """Return the distance from a point to the nearest edge of the nuclei `near`, at most cap."""
     x, y, largest = xy
@@ -249,7 +306,7 @@ def edge_distance(px: float, py: float, xy: tuple, near: I64, nucleus: F32, cap:
     return best
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def measure(
     rgb: U8, luts: F32, scale: tuple, nuclei: tuple, wanted: BOOL, ring: F32, found: tuple
 ) -> None:
@@ -274,7 +331,7 @@ def measure(
     reach = 4 if mpp >= 0.4 else 3
     step = STEP_UM / mpp
     nx, ny, radius = np.empty(RAYS), np.empty(RAYS), np.empty(RAYS)
-    raw, p, smooth = np.empty((RAYS, TAPS)), np.empty(TAPS), np.empty(TAPS)
+    raw, smooth = np.empty((RAYS, TAPS)), np.empty(TAPS)
     line = np.empty(6)
     profile, texture = np.empty((RAYS, TAPS)), np.empty(RAYS)
     inside, shoulder = np.empty(RAYS), np.empty(RAYS)
@@ -293,17 +350,14 @@ def measure(
         ring_normals(radius, nx, ny)
         count = near_nuclei(i, x, y, largest, bins, widest + 2.5 / um, near)
         n_inside = 0
-        for k in range(RAYS):
-            bx, by = fx + radius[k] * COS[k], fy + radius[k] * SIN[k]
-            for q in range(TAPS):
-                t = (q - HALF) * step
-                raw[k, q] = sample_od(rgb, luts, iy, ix, by + t * ny[k], bx + t * nx[k])
+        sample_lines(rgb, luts, (ix, iy, fx, fy), (radius, nx, ny), step, raw)
         for k in range(RAYS):
             # along the border a line goes on, noise and granules do not
             before, after = (k + RAYS - 1) % RAYS, (k + 1) % RAYS
+            p = profile[k]
+            here, back, on = raw[k], raw[before], raw[after]
             for q in range(TAPS):
-                p[q] = 0.25 * (raw[before, q] + 2.0 * raw[k, q] + raw[after, q])
-                profile[k, q] = p[q]
+                p[q] = 0.25 * (back[q] + 2.0 * here[q] + on[q])
             read_line(p, smooth, reach, line)
             off = line[R_UM] / um
             lx = ring[i, k] * COS[k] + off * nx[k]
@@ -346,17 +400,11 @@ def measure(
         noise[i] = TEXTURE_UM * _ranked(texture, 0.7)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _ranked(values: F64, share: float) -> float:
     """Sort in place and return the value at a share of the ranks; 0 of nothing."""
     n = values.size
     if n == 0:
         return 0.0
-    for a in range(1, n):
-        v = values[a]
-        b = a - 1
-        while b >= 0 and values[b] > v:
-            values[b + 1] = values[b]
-            b -= 1
-        values[b + 1] = v
+    sort_first(values, n)
     return values[int(share * (n - 1) + 0.5)]

@@ -21,6 +21,7 @@ from her2path.membrane._inputs import CELL_INPUTS, RAY_INPUTS, beside
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
+BOOL = NDArray[np.bool_]
 
 #: rounds, numbers carried by a ray, hidden units of a ray's step and of a cell's verdict
 ROUNDS, STATES, HIDDEN, VERDICT = 4, 5, 20, 16
@@ -28,8 +29,6 @@ ROUNDS, STATES, HIDDEN, VERDICT = 4, 5, 20, 16
 MOVING = 6
 #: all inputs of a ray that change, in whole fours
 GATHERED = (MOVING + 5 * STATES + 3) // 4 * 4
-#: hidden units and states padded to what a processor adds at once
-WIDE, LANES = 24, 8
 #: inputs of a cell's verdict, and what it says: stained, mass, OD, doubt
 FINAL, SAYS = 2 * STATES + 2 + CELL_INPUTS + 2 + 4, 4
 #: probability of any staining from which a cell is stained: a false membrane weighs more than a
@@ -49,53 +48,37 @@ def squash(x: float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_rows(x: F32, w: F32, rows: int, z: F32) -> None:
-    """Add x[:rows] @ w[:rows] to z, WIDE numbers; `rows` is a multiple of 4.
+    """Add w[:rows].T @ x[:rows] to z (units, RAYS); `rows` is a multiple of 4.
 
-    The order of the sums is fixed; the width is known to the compiler, which then adds eight at
-    once.
+    The order of the sums is fixed: only rays, which do not meet, are added at once.
     """
-    for a in range(0, rows, 4):
-        p, q, r, s = x[a], x[a + 1], x[a + 2], x[a + 3]
-        for u in range(WIDE):
-            z[u] += (p * w[a, u] + q * w[a + 1, u]) + (r * w[a + 2, u] + s * w[a + 3, u])
+    for u in range(z.shape[0]):
+        for a in range(0, rows, 4):
+            p, q, r, s = w[a, u], w[a + 1, u], w[a + 2, u], w[a + 3, u]
+            for k in range(RAYS):
+                z[u, k] += (x[a, k] * p + x[a + 1, k] * q) + (x[a + 2, k] * r + x[a + 3, k] * s)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def add_states(z: F32, w: F32, y: F32) -> None:
-    """Add z[:HIDDEN] @ w to y, LANES numbers."""
-    for a in range(0, HIDDEN, 4):
-        p, q, r, s = z[a], z[a + 1], z[a + 2], z[a + 3]
-        for u in range(LANES):
-            y[u] += (p * w[a, u] + q * w[a + 1, u]) + (r * w[a + 2, u] + s * w[a + 3, u])
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def widened(w: F32) -> F32:
-    """Return weights with zeros up to WIDE columns."""
-    out = np.zeros((w.shape[0], WIDE), np.float32)
-    out[:, : w.shape[1]] = w
-    return out
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def fixed_part(ray: F32, cell: F32, first: tuple, out: F32) -> None:
-    """Write what the unchanging inputs add to every round's hidden units, (N, RAYS, WIDE)."""
-    by_ray, by_cell = widened(first[0]), widened(first[1])
-    common, z = np.empty(WIDE, np.float32), np.empty(WIDE, np.float32)
-    x, c = np.empty(RAY_INPUTS, np.float32), np.empty(CELL_INPUTS, np.float32)
+def fixed_part(ray: F32, cell: F32, first: tuple, wanted: BOOL, out: F32) -> None:
+    """Write what the unchanging inputs add to every round's hidden units, (N, HIDDEN, RAYS)."""
+    by_ray, by_cell = first
+    x = np.empty((RAY_INPUTS, RAYS), np.float32)
     for i in range(ray.shape[0]):
-        common[:] = 0.0
-        for a in range(CELL_INPUTS):
-            c[a] = cell[i, a]
-        add_rows(c, by_cell, CELL_INPUTS, common)
+        if not wanted[i]:
+            continue
+        for u in range(HIDDEN):
+            common = np.float32(0.0)
+            for a in range(0, CELL_INPUTS, 4):
+                common += (cell[i, a] * by_cell[a, u] + cell[i, a + 1] * by_cell[a + 1, u]) + (
+                    cell[i, a + 2] * by_cell[a + 2, u] + cell[i, a + 3] * by_cell[a + 3, u]
+                )
+            for k in range(RAYS):
+                out[i, u, k] = common
         for k in range(RAYS):
             for a in range(RAY_INPUTS):
-                x[a] = ray[i, k, a]
-            for u in range(WIDE):
-                z[u] = common[u]
-            add_rows(x, by_ray, RAY_INPUTS, z)
-            for u in range(WIDE):
-                out[i, k, u] = z[u]
+                x[a, k] = ray[i, k, a]
+        add_rows(x, by_ray, RAY_INPUTS, out[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -111,15 +94,20 @@ def neighbours_part(i: int, k: int, lines: tuple, state: tuple) -> tuple:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def moving_inputs(m: float, sd: float, own: float, other: float, part: float, x: F32) -> None:
-    """Write the inputs of one ray that depend on the last round."""
-    x[0] = beside(m, own)
-    x[1] = beside(m, part)
-    x[2] = beside(own, other)
-    x[3] = (m + TRACE) / (m + own + part + 2 * TRACE)
-    x[4] = own / (own + 3.0 * sd)
-    rest = m - part
-    x[5] = rest / (abs(rest) + own + sd)
+def moving_inputs(m: F64, sd: float, own: float, lines: tuple, x: F32) -> None:
+    """Write the inputs of a cell's rays that depend on the last round, x[:MOVING].
+
+    `lines` = strength of the partners, and what they add here, (RAYS,) each.
+    """
+    other, part = lines
+    for k in range(RAYS):
+        x[0, k] = beside(m[k], own)
+        x[1, k] = beside(m[k], part[k])
+        x[2, k] = beside(own, other[k])
+        x[3, k] = (m[k] + TRACE) / (m[k] + own + part[k] + 2 * TRACE)
+        x[4, k] = own / (own + 3.0 * sd)
+        rest = m[k] - part[k]
+        x[5, k] = rest / (abs(rest) + own + sd)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -136,40 +124,47 @@ def ring_means(h: F32, out: F32) -> None:
 @njit(cache=True, nogil=True, error_model="numpy")
 def step_weights(moving: F32, talk: F32) -> F32:
     """Return the weights of `gather`'s inputs, one below the other, padded to whole fours."""
-    out = np.zeros((GATHERED, WIDE), np.float32)
-    out[:MOVING, :HIDDEN] = moving
+    out = np.zeros((GATHERED, HIDDEN), np.float32)
+    out[:MOVING] = moving
     for place, part in enumerate((0, 1, 2, 3, 5)):
         low = MOVING + place * STATES
-        out[low : low + STATES, :HIDDEN] = talk[part]
+        out[low : low + STATES] = talk[part]
     return out
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def gather(i: int, k: int, j: int, s: int, states: tuple, x: F32) -> None:
-    """Write what a ray hears, from x[MOVING] on.
+def gather(i: int, partner: I32, states: tuple, ring: F32, x: F32) -> None:
+    """Write what a cell's rays hear, from x[MOVING] on.
 
-    Its own state, that of the rays one step and two to four steps along the ring, the partner
-    ray's, and the mean of the partner's ring; zeros without a partner.
+    Their own state, that of the rays one step and two to four steps along the ring, the partner
+    rays', and the mean of the partner's ring; zeros without a partner. `ring` is workspace of
+    RAYS + 8: one state with four rays more at both ends.
     """
     h, mean = states
-    # places along the ring, without a division for each state
-    b1, f1 = (k - 1 if k >= 1 else k + RAYS - 1), (k + 1 if k + 1 < RAYS else k + 1 - RAYS)
-    b2, f2 = (k - 2 if k >= 2 else k + RAYS - 2), (k + 2 if k + 2 < RAYS else k + 2 - RAYS)
-    b3, f3 = (k - 3 if k >= 3 else k + RAYS - 3), (k + 3 if k + 3 < RAYS else k + 3 - RAYS)
-    b4, f4 = (k - 4 if k >= 4 else k + RAYS - 4), (k + 4 if k + 4 < RAYS else k + 4 - RAYS)
     for c in range(STATES):
-        x[MOVING + c] = h[i, k, c]
-        x[MOVING + STATES + c] = 0.5 * (h[i, b1, c] + h[i, f1, c])
-        far = (
-            (h[i, b2, c] + h[i, f2, c]) + (h[i, b3, c] + h[i, f3, c]) + (h[i, b4, c] + h[i, f4, c])
-        )
-        x[MOVING + 2 * STATES + c] = far / 6.0
-        x[MOVING + 3 * STATES + c] = h[j, s, c] if j >= 0 else 0.0
-        x[MOVING + 4 * STATES + c] = mean[j, c] if j >= 0 else 0.0
+        for k in range(RAYS):
+            ring[k + 4] = h[i, k, c]
+        for k in range(4):
+            ring[k], ring[RAYS + 4 + k] = ring[RAYS + k], ring[4 + k]
+        own, near, far = MOVING + c, MOVING + STATES + c, MOVING + 2 * STATES + c
+        for k in range(RAYS):
+            x[own, k] = ring[k + 4]
+            x[near, k] = 0.5 * (ring[k + 3] + ring[k + 5])
+            two, three = ring[k + 2] + ring[k + 6], ring[k + 1] + ring[k + 7]
+            x[far, k] = (two + three + (ring[k] + ring[k + 8])) / 6.0
+    line, whole = MOVING + 3 * STATES, MOVING + 4 * STATES
+    for k in range(RAYS):
+        link = partner[k]
+        j, s = link // RAYS, link % RAYS
+        for c in range(STATES):
+            x[line + c, k] = h[j, s, c] if link >= 0 else 0.0
+            x[whole + c, k] = mean[j, c] if link >= 0 else 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def take_round(number: int, data: tuple, state: tuple, weights: tuple, new: tuple) -> None:
+def take_round(
+    number: int, data: tuple, state: tuple, weights: tuple, wanted: BOOL, new: tuple
+) -> None:
     """Take one step of every ray.
 
     Parameters
@@ -183,52 +178,70 @@ def take_round(number: int, data: tuple, state: tuple, weights: tuple, new: tupl
         h (N, RAYS, STATES) float32, a (N,) float64: own strength, OD µm.
     weights : tuple
         bias, moving, from states (6, STATES, HIDDEN), to states, bias of states.
+    wanted : (N,) bool
+        Cells that take the step.
     new : tuple
         h, a to be written.
     """
     m, length, sd, partner, overlap, fixed = data
     h, a = state
     bias, moving, talk, last, last_bias = weights
-    new_h, new_a = new
-    n = m.shape[0]
-    mean = np.empty((n, STATES), np.float32)
+    mean = np.empty((m.shape[0], STATES), np.float32)
     ring_means(h, mean)
     w = step_weights(moving, talk)
     rows = GATHERED if number > 0 else 8
-    z, common = np.empty(WIDE, np.float32), np.zeros(WIDE, np.float32)
-    x, y = np.zeros(GATHERED, np.float32), np.empty(LANES, np.float32)
-    ends, shift = np.zeros((HIDDEN, LANES), np.float32), np.zeros(LANES, np.float32)
-    ends[:, :STATES] = last
-    shift[:STATES] = last_bias
-    zero, one = np.float32(0.0), np.float32(1.0)
-    for i in range(n):
+    x, ring = np.zeros((GATHERED, RAYS), np.float32), np.empty(RAYS + 8, np.float32)
+    z, y = np.empty((HIDDEN, RAYS), np.float32), np.empty((STATES, RAYS), np.float32)
+    other, part = np.empty(RAYS), np.empty(RAYS)
+    for i in range(m.shape[0]):
+        if not wanted[i]:
+            continue
+        for k in range(RAYS):
+            _, _, other[k], part[k] = neighbours_part(i, k, (partner, overlap), (h, a))
         for u in range(HIDDEN):
-            common[u] = bias[number, u]
+            common = bias[number, u]
             if number > 0:
                 for c in range(STATES):
-                    common[u] += mean[i, c] * talk[4, c, u]
-        total, count = 0.0, 1e-4
+                    common += mean[i, c] * talk[4, c, u]
+            for k in range(RAYS):
+                z[u, k] = fixed[i, u, k] + common
+        moving_inputs(m[i], sd[i], a[i], (other, part), x)
+        if number > 0:
+            gather(i, partner[i], (h, mean), ring, x)
+        add_rows(x, w, rows, z)
+        new_states(z, last, last_bias, y)
         for k in range(RAYS):
-            j, s, other, part = neighbours_part(i, k, (partner, overlap), (h, a))
-            for u in range(WIDE):
-                z[u] = fixed[i, k, u] + common[u]
-            moving_inputs(m[i, k], sd[i], a[i], other, part, x)
-            if number > 0:
-                gather(i, k, j, s, (h, mean), x)
-            add_rows(x, w, rows, z)
-            for u in range(WIDE):
-                z[u] = max(z[u], zero)
-            for c in range(LANES):
-                y[c] = shift[c]
-            add_states(z, ends, y)
-            for c in range(LANES):
-                y[c] = y[c] / np.sqrt(one + y[c] * y[c])
             for c in range(STATES):
-                new_h[i, k, c] = y[c]
-            trust = length[i, k] * trust_of(new_h, i, k)
-            total += trust * m[i, k] * (a[i] + TRACE) / (a[i] + part + TRACE)
-            count += trust
-        new_a[i] = total / count
+                new[0][i, k, c] = y[c, k]
+        new[1][i] = _strength(i, (m, length, part), new[0], a[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def new_states(z: F32, last: F32, last_bias: F32, y: F32) -> None:
+    """Write the states (STATES, RAYS) that follow from the hidden units."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for u in range(HIDDEN):
+        for k in range(RAYS):
+            z[u, k] = max(z[u, k], zero)
+    for c in range(STATES):
+        for k in range(RAYS):
+            y[c, k] = last_bias[c]
+    add_rows(z, last, HIDDEN, y)
+    for c in range(STATES):
+        for k in range(RAYS):
+            y[c, k] = y[c, k] / np.sqrt(one + y[c, k] * y[c, k])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _strength(i: int, lines: tuple, h: F32, old: float) -> float:
+    """Return a cell's own strength: its readings less the partners' parts, by trust."""
+    m, length, part = lines
+    total, count = 0.0, 1e-4
+    for k in range(RAYS):
+        trust = length[i, k] * trust_of(h, i, k)
+        total += trust * m[i, k] * (old + TRACE) / (old + part[k] + TRACE)
+        count += trust
+    return total / count
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -312,15 +325,16 @@ def sharp_shape(sums: F64, blur_um: float, gauss: float) -> tuple[float, float]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def verdicts(
-    data: tuple, states: tuple, lines: tuple, cell: F32, optics: tuple, weights: tuple, out: F64
+    data: tuple, states: tuple, lines: tuple, cells: tuple, optics: tuple, weights: tuple, out: F64
 ) -> None:
-    """Write each cell's results.
+    """Write the wanted cells' results.
 
     Parameters
     ----------
     data, states, lines : tuple
         As in `ring_sums`.
-    cell : (N, CELL_INPUTS) float32
+    cells : tuple
+        Inputs (N, CELL_INPUTS) float32, and which cells are wanted, (N,) bool.
     optics : tuple
         Full width of the blur (µm), and a Gaussian's integral at width and height 1.
     weights : tuple
@@ -330,9 +344,12 @@ def verdicts(
         share), 1 where uncertain, log odds of any staining; those in brackets are left alone.
     """
     blur_um, gauss = optics
+    cell, wanted = cells
     sd, a = data[2], states[1][1]
     x, says, sums = np.empty(FINAL, np.float32), np.empty(SAYS, np.float32), np.empty(8)
     for i in range(a.size):
+        if not wanted[i]:
+            continue
         x[:] = 0.0
         ring_sums(i, data, states, lines, x, sums)
         at = 2 * STATES + 2

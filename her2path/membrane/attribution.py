@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2path.membrane import _inputs, _joint, _network
-from her2path.membrane.columns import unpack
+from her2path.membrane.columns import RAW_COLUMNS, unpack
 from her2path.membrane.weights import Weights, weights
 from her2path.settings import MembraneSettings
 
@@ -24,7 +24,10 @@ __all__ = ["LINK_UM", "REACH_UM", "resolve"]
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+BOOL = NDArray[np.bool_]
 Raw = dict[str, NDArray[Any]]
+
+_USED = ("x_fx", "y_fx", *(column.name for column in RAW_COLUMNS))
 
 #: neighbours' centres farther apart than this share no line
 LINK_UM = 24.0
@@ -70,7 +73,8 @@ def resolve(
     if ids.size == 0:
         return _columns(np.zeros((0, 10)))
     order = np.argsort(ids, kind="stable")
-    table = _solve({name: values[order] for name, values in raw.items()}, mpp_a, weights())
+    ordered = {name: raw[name][order] for name in _USED}
+    table = _solve(ordered, mpp_a, weights(), core[order])
     back = np.empty_like(table)
     back[order] = table
     return _columns(back[core])
@@ -95,31 +99,47 @@ def _columns(table: F64) -> dict[str, NDArray[np.generic]]:
     return found
 
 
-def _solve(raw: Raw, mpp_a: float, fitted: Weights) -> F64:
-    """Return the table of results (N, 10) of cells sorted by cell_id."""
+def _solve(raw: Raw, mpp_a: float, fitted: Weights, core: BOOL) -> F64:
+    """Return the table of results (N, 10) of cells sorted by cell_id; 0 off the core."""
     r = unpack("line_r", raw["line_r"])
     partner = np.full(r.shape, -1, np.int32)
     junction, overlap = np.zeros(r.shape), np.zeros(r.shape)
     x, y = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64)
     _joint.link_rays(x, y, mpp_a / 16.0, r, LINK_UM, (partner, junction, overlap))
-    m, ray, cell = describe(raw, (partner, junction, overlap))
+    # a round needs the partners' states of the round before: fewer cells from round to round
+    seen = [core]
+    for _ in range(_network.ROUNDS - 1):
+        seen.insert(0, _with_partners(seen[0], partner))
+    m, ray, cell = describe(raw, (partner, junction, overlap), seen[0])
     length = _joint.ring_lengths(r)
     length /= _row_sums(length)[:, None]
-    fixed = np.empty((*r.shape, _network.WIDE), np.float32)
-    _network.fixed_part(ray, cell, fitted.first, fixed)
+    fixed = np.empty((r.shape[0], _network.HIDDEN, r.shape[1]), np.float32)
+    _network.fixed_part(ray, cell, fitted.first, seen[0], fixed)
     noise = np.asarray(raw["line_noise"], np.float64)
     sd = np.sqrt(noise**2 + _inputs.FLOOR**2)
     data = (np.maximum(m, 0.0), length, sd, partner, overlap, fixed)
-    before, after = pass_messages(data, fitted)
+    before, after = pass_messages(data, fitted, seen)
     lines = (unpack("line_crest", raw["line_crest"]), unpack("line_width", raw["line_width"]))
     out = np.zeros((r.shape[0], 10))
-    _network.verdicts(data, (before, after), lines, cell, (BLUR_UM, GAUSS), fitted.verdict, out)
+    optics = BLUR_UM, GAUSS
+    cells = cell, core
+    _network.verdicts(data, (before, after), lines, cells, optics, fitted.verdict, out)
     out[:, 5] = raw["cytoplasm_od"]
     out[:, 7] = _row_sums(length * junction)
     return out
 
 
-def describe(raw: Raw, links: tuple[I32, F64, F64]) -> tuple[F64, F32, F32]:
+def _with_partners(cells: BOOL, partner: I32) -> BOOL:
+    """Return the cells (N,) and those that share a line with one of them."""
+    links = partner[cells]
+    both = cells.copy()
+    both[links[links >= 0] // partner.shape[1]] = True
+    return both
+
+
+def describe(
+    raw: Raw, links: tuple[I32, F64, F64], wanted: BOOL | None = None
+) -> tuple[F64, F32, F32]:
     """Return the readings (N, 48; OD µm) and the inputs of every ray and every cell.
 
     Parameters
@@ -128,6 +148,8 @@ def describe(raw: Raw, links: tuple[I32, F64, F64]) -> tuple[F64, F32, F32]:
         See `resolve`.
     links : tuple
         partner, junction, overlap of `_joint.link_rays`.
+    wanted : (N,) bool, optional
+        Cells whose inputs are needed (all by default); the others' are 0.
     """
     partner, _, overlap = links
     mass = np.maximum(unpack("line_mass", raw["line_mass"]), -0.02)
@@ -140,24 +162,31 @@ def describe(raw: Raw, links: tuple[I32, F64, F64]) -> tuple[F64, F32, F32]:
     kind = raw["line_kind"].astype(np.float64)
     near = edge < np.clip(2.0 * mpp[:, None], 0.4, 1.0)
     doubtful = (near & (crest < FAINT_OD)).astype(np.float64)
+    if wanted is None:
+        wanted = np.ones(m.shape[0], np.bool_)
     cell = np.zeros((m.shape[0], _inputs.CELL_INPUTS), np.float32)
     ray = np.zeros((*m.shape, _inputs.RAY_INPUTS), np.float32)
     rays = (crest, width, doubtful, kind)
-    _inputs.describe_cells(m, partner, rays, (noise, cytoplasm, mpp), cell)
-    _inputs.describe_rays(m, links, (mass, *rays, ridge, edge), noise, ray)
+    _inputs.describe_cells(m, partner, rays, (noise, cytoplasm, mpp), wanted, cell)
+    _inputs.describe_rays(m, links, (mass, *rays, ridge, edge), noise, wanted, ray)
     return m, ray, cell
 
 
-def pass_messages(data: tuple[Any, ...], fitted: Weights) -> tuple[tuple[Any, ...], ...]:
-    """Run the rounds; return the states (h, a, mean h) before the last and (h, a) after it."""
+def pass_messages(
+    data: tuple[Any, ...], fitted: Weights, seen: list[BOOL]
+) -> tuple[tuple[Any, ...], ...]:
+    """Run the rounds; return the states (h, a, mean h) before the last and (h, a) after it.
+
+    `seen` holds the cells (N,) that take part in each round; the others stay empty.
+    """
     m = data[0]
     shape = (*m.shape, _network.STATES)
     state = np.zeros(shape, np.float32), _row_sums(m) / m.shape[1] + 0.01
     before = state
     for number in range(_network.ROUNDS):
         before = state
-        state = np.empty(shape, np.float32), np.empty(m.shape[0])
-        _network.take_round(number, data, before, fitted.step, state)
+        state = np.zeros(shape, np.float32), np.zeros(m.shape[0])
+        _network.take_round(number, data, before, fitted.step, seen[number], state)
     mean = np.empty((m.shape[0], _network.STATES), np.float32)
     _network.ring_means(before[0], mean)
     return (*before, mean), state

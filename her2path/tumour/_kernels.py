@@ -53,8 +53,8 @@ def bucket(x: F64, y: F64, cell_id: I64, side: float) -> Buckets:
 
 
 @_jit
-def _means(x, y, start, stop, values, radii, means, weight):  # type: ignore[no-untyped-def]
-    count, width = values.shape
+def _means(x, y, start, stop, values, radii, first, last, means, weight):  # type: ignore[no-untyped-def]
+    count = values.shape[0]
     far2 = radii.max() * radii.max()
     for i in range(count):
         for row in range(3):
@@ -70,15 +70,20 @@ def _means(x, y, start, stop, values, radii, means, weight):  # type: ignore[no-
                         continue
                     w = near * near
                     weight[r, i] += w
-                    for k in range(width):
+                    for k in range(first[r], last[r]):
                         means[r, i, k] += w * values[j, k]
         for r in range(radii.size):
             if weight[r, i] > 0.0:
-                for k in range(width):
+                for k in range(first[r], last[r]):
                     means[r, i, k] /= weight[r, i]
 
 
-def neighbour_means(near: Buckets, values: F64, radii: tuple[float, ...]) -> tuple[F64, F64]:
+def neighbour_means(
+    near: Buckets,
+    values: F64,
+    radii: tuple[float, ...],
+    wanted: tuple[tuple[int, int], ...] | None = None,
+) -> tuple[F64, F64]:
     """Return weighted means over the neighbours of every cell, itself left out.
 
     A neighbour at distance d weighs ``(1 - d² / radius²)²``. Neighbours are visited by bucket
@@ -92,18 +97,23 @@ def neighbour_means(near: Buckets, values: F64, radii: tuple[float, ...]) -> tup
         What is averaged, in the cells' own order.
     radii : tuple of float
         Reaches, µm.
+    wanted : tuple of (first, last), optional
+        The columns averaged at every radius, the last one left out; all without it.
 
     Returns
     -------
     means : float64 (radii, n, k)
-        0 where a cell has no neighbour.
+        0 where a cell has no neighbour, and in columns that are not wanted.
     weight : float64 (radii, n)
         Sum of the weights.
     """
     means = np.zeros((len(radii), *values.shape))
     weight = np.zeros((len(radii), len(values)))
     ordered = np.ascontiguousarray(values[near.order])
-    _means(near.x, near.y, near.start, near.stop, ordered, np.array(radii), means, weight)
+    first, last = np.array(wanted or ((0, values.shape[1]),) * len(radii), dtype=np.int64).T.copy()
+    _means(
+        near.x, near.y, near.start, near.stop, ordered, np.array(radii), first, last, means, weight
+    )  # fmt: skip
     return means[:, near.back], weight[:, near.back]
 
 

@@ -40,18 +40,30 @@ FIRST: tuple[str, ...] = (
     *NEAREST,
     "near_nearest", "near_pressed", "closeness", "crowding", "density",
 )  # fmt: skip
+#: what a cell is held against its tumour-like and its other neighbours by
+ALIKE = ("h", "ring_h", "dab", "area")
 #: names of the second stage's features, in order
 SECOND: tuple[str, ...] = (
     "first", "context_small", "context_large", "against_context", *OWN, *NEAREST, "density",
+    *(f"beside_tumour_{n}" for n in ALIKE), *(f"beside_others_{n}" for n in ALIKE),
+    "tumour_near", "others_near", "tumour_close", "others_close",
 )  # fmt: skip
+#: reaches over which tumour-like and other neighbours are counted, and compared (the second), µm
+ALIKE_UM = (20.0, 40.0)
+#: the comparison fades to 0 where tumour-like neighbours, or others, weigh less than about this
+FEW = 0.3
 
 
 @dataclass(frozen=True)
 class Table:
-    """Features of the first stage (n, len(FIRST)), and the neighbourhoods they were taken in."""
+    """Features of the first stage (n, len(FIRST)), and the neighbourhoods they were taken in.
+
+    ``alike`` (n, len(ALIKE)) is what the second stage holds a cell against its neighbours by.
+    """
 
     values: F64
     near: Buckets
+    alike: F64
 
 
 def first_features(columns: Columns) -> Table:
@@ -74,19 +86,20 @@ def first_features(columns: Columns) -> Table:
     radius = np.sqrt(np.exp(own[:, 0]) / np.pi)
     beside = neighbourhood(near, ids, radius, own[:, 5])
     spacing = beside[:, [NEAREST.index("nearest"), NEAREST.index("pressed")]]
-    both = np.column_stack([own, spacing, compared[:, :3]])
-    means, weight = neighbour_means(near, both, (CROWD_UM, NEAR_UM, WIDE_UM))
-    lonely = weight == 0
+    both = np.column_stack([own, spacing, compared])
     k = len(OWN)
-    close = np.where(lonely[1][:, None], both, means[1])
-    wide = np.column_stack([means[2][:, k + 2 :], means[2][:, 0]])
-    against = np.where(lonely[2][:, None], 0.0, compared - wide)
+    means, weight = neighbour_means(
+        near, both, (CROWD_UM, NEAR_UM, WIDE_UM), ((0, 0), (0, k + 2), (k + 2, k + 6))
+    )
+    lonely = weight == 0
+    close = np.where(lonely[1][:, None], both, means[1])[:, : k + 2]
+    against = np.where(lonely[2][:, None], 0.0, compared - means[2][:, k + 2 :])
     crowd, dense, far = np.log(weight + 0.5)
     values = np.column_stack(
-        [own, close[:, :k], against, beside, close[:, k : k + 2],
+        [own, close[:, :k], against, beside, close[:, k:],
          dense - far, crowd - dense, dense]
     )  # fmt: skip
-    return Table(values, near)
+    return Table(values, near, compared)
 
 
 def second_features(table: Table, odds: F64) -> F64:
@@ -111,7 +124,31 @@ def second_features(table: Table, odds: F64) -> F64:
     beside = table.values[:, first : first + len(NEAREST)]
     return np.column_stack(
         [odds, around[0], around[1], odds - around[1], table.values[:, : len(OWN)], beside,
-         table.values[:, -1]]
+         table.values[:, -1], _against_likes(table, odds)]
+    )  # fmt: skip
+
+
+def _against_likes(table: Table, odds: F64) -> F64:
+    """Hold every cell against its tumour-like neighbours and against the others.
+
+    A lymphocyte in a nest is darker and smaller than the tumour nuclei beside it, and like the
+    lymphocytes in the stroma; neighbours count by the first stage's probability.
+    """
+    share = 1.0 / (1.0 + np.exp(-odds))
+    like, k = table.alike, len(ALIKE)
+    values = np.column_stack([share[:, None] * like, like, share])
+    means, weight = neighbour_means(
+        table.near, values, ALIKE_UM, ((2 * k, 2 * k + 1), (0, 2 * k + 1))
+    )
+    count = means[:, :, 2 * k] * weight
+    rest = weight - count
+    of_tumour, of_all = means[1, :, :k], means[1, :, k : 2 * k]
+    total = weight[1][:, None]
+    tumour = like * count[1][:, None] - of_tumour * total
+    others = like * rest[1][:, None] - (of_all - of_tumour) * total
+    return np.column_stack(
+        [tumour / (count[1] + FEW)[:, None], others / (rest[1] + FEW)[:, None],
+         *np.log(np.stack([count[1], rest[1], count[0], rest[0]]) + 0.5)]
     )  # fmt: skip
 
 
