@@ -161,9 +161,9 @@ def describe_rays(
             if j >= 0 and j != last:
                 n_far = 0
                 for s in range(RAYS):
-                    if partner[j, s] < 0 or partner[j, s] // RAYS != i:
-                        far[n_far] = m[j, s]
-                        n_far += 1
+                    # kept unless the ray looks back at cell i; -1 does not
+                    far[n_far] = m[j, s]
+                    n_far += partner[j, s] < i * RAYS or partner[j, s] >= (i + 1) * RAYS
                 sort_first(far, n_far)
                 low_far = log_of(rank_of(far, n_far, 0.25))
                 last = j
