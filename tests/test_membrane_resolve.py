@@ -245,7 +245,14 @@ def test_a_round_equals_plain_matrices() -> None:
     mean = h.mean(axis=1)
     near = (np.roll(h, 1, 1) + np.roll(h, -1, 1)) / 2
     far = sum(np.roll(h, t, 1) + np.roll(h, -t, 1) for t in (2, 3, 4)) / 6
-    z = fixed.transpose(0, 2, 1) + bias[1] + x @ moving + h @ talk[0] + near @ talk[1] + far @ talk[2]
+    z = (
+        fixed.transpose(0, 2, 1)
+        + bias[1]
+        + x @ moving
+        + h @ talk[0]
+        + near @ talk[1]
+        + far @ talk[2]
+    )
     z = z + has * (h[j, s] @ talk[3] + mean[j] @ talk[5]) + (mean @ talk[4])[:, None]
     expected = squashed(np.maximum(z, 0) @ last + last_bias)
     assert new_h == pytest.approx(expected, abs=1e-4)

@@ -30,8 +30,6 @@ EXPANSION, RIDGE, LIMIT = 0, 1, 2
 STEP_UM = 0.35
 NEAR, FARTHER = int(1.05 / STEP_UM + 0.5), int(2.1 / STEP_UM + 0.5)
 BEHIND_UM = 16.0
-#: samples taken at a time
-PIECE = 64
 
 
 @njit(cache=True, nogil=True)
@@ -304,24 +302,18 @@ def _sample_ray(d: F32, at: tuple, k: int, step: float, part: tuple, out: F64) -
             r = q * step
             out[q] = bilinear_at(d, ix, iy, fx + r * c, fy + r * s)
         return
-    # first all places, which a processor finds several at a time, then the pixels
-    place, gx, gy = np.empty(PIECE, np.int32), np.empty(PIECE), np.empty(PIECE)
-    flat, here, wide = d.reshape(d.size), iy * width + ix, np.int32(width)
-    for begin in range(low, high, PIECE):
-        some, part_out = min(PIECE, high - begin), out[begin:]
-        for q in range(some):
-            r = (begin + q) * step
-            px, py = fx + r * c, fy + r * s
-            low_x, low_y = np.floor(px), np.floor(py)
-            gx[q], gy[q] = px - low_x, py - low_y
-            place[q] = np.int32(low_y) * wide + np.int32(low_x)
-        for q in range(some):
-            p = np.uint64(here + place[q])
-            below = p + np.uint64(width)
-            a, b = flat[p], flat[below]
-            upper = a + gx[q] * (flat[p + np.uint64(1)] - a)
-            lower = b + gx[q] * (flat[below + np.uint64(1)] - b)
-            part_out[q] = upper + gy[q] * (lower - upper)
+    flat, here = d.reshape(d.size), iy * width + ix
+    for q in range(low, high):
+        r = q * step
+        px, py = fx + r * c, fy + r * s
+        floor_x, floor_y = np.floor(px), np.floor(py)
+        gx, gy = px - floor_x, py - floor_y
+        p = np.uint64(here + int(floor_y) * width + int(floor_x))
+        below = p + np.uint64(width)
+        a, b = flat[p], flat[below]
+        upper = a + gx * (flat[p + np.uint64(1)] - a)
+        lower = b + gx * (flat[below + np.uint64(1)] - b)
+        out[q] = upper + gy * (lower - upper)
 
 
 @njit(cache=True, nogil=True)

@@ -62,9 +62,17 @@ def sort_first(values: F64, n: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def describe_cells(
-    m: F64, partner: I32, rays: tuple, cells: tuple, wanted: BOOL, out: F32
-) -> None:
+def ranked(values: F64, share: float) -> float:
+    """Sort in place and return the value at a share of the ranks; 0 of nothing."""
+    n = values.size
+    if n == 0:
+        return 0.0
+    sort_first(values, n)
+    return values[int(share * (n - 1) + 0.5)]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def describe_cells(m: F64, partner: I32, rays: tuple, cells: tuple, wanted: BOOL, out: F32) -> None:
     """Write the numbers of each cell.
 
     Parameters
@@ -118,9 +126,7 @@ def describe_cells(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def describe_rays(
-    m: F64, links: tuple, rays: tuple, noise: F64, wanted: BOOL, out: F32
-) -> None:
+def describe_rays(m: F64, links: tuple, rays: tuple, noise: F64, wanted: BOOL, out: F32) -> None:
     """Write the numbers of each ray.
 
     Parameters

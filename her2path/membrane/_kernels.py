@@ -11,12 +11,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from her2path.cells._kernels import COS, RAYS, SIN, bin_points
-from her2path.membrane._inputs import sort_first
+from her2path.membrane._inputs import ranked
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
 BOOL = NDArray[np.bool_]
 
@@ -391,20 +390,10 @@ def measure(
         if mpp < 0.4:  # subsampled chroma makes thin lines grey at coarser pixels
             drop_grey(red, blue, mass[i], crest[i])
         # where the nucleus fills its cell, the line's inner shoulders stand in
-        cytoplasm[i] = _ranked(inside[:n_inside], 0.5) if n_inside >= 4 else _ranked(shoulder, 0.5)
+        cytoplasm[i] = ranked(inside[:n_inside], 0.5) if n_inside >= 4 else ranked(shoulder, 0.5)
         for k in range(RAYS):
             before, after = (k + RAYS - 2) % RAYS, (k + 2) % RAYS
             texture[k] = _texture(profile[k], profile[before], profile[after])
             # a dark line's own grains spread that far; they are no texture of the cytoplasm
             texture[k] = max(texture[k] - OWN_GRAIN * max(crest[i, k], 0.0), 0.0)
-        noise[i] = TEXTURE_UM * _ranked(texture, 0.7)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _ranked(values: F64, share: float) -> float:
-    """Sort in place and return the value at a share of the ranks; 0 of nothing."""
-    n = values.size
-    if n == 0:
-        return 0.0
-    sort_first(values, n)
-    return values[int(share * (n - 1) + 0.5)]
+        noise[i] = TEXTURE_UM * ranked(texture, 0.7)
