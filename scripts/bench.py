@@ -38,9 +38,18 @@ UNIT_UM = 512.0
 
 def make_slide(path: Path, gigapixels: float, seed: int) -> tuple[int, int]:
     """Write a repeated phantom of about so many gigapixels; return width and height."""
-    from her2path.phantom import PhantomSpec, make_phantom, write_slide
+    from her2path.phantom import TUMOURS, PhantomSpec, make_phantom, write_slide
 
-    spec = PhantomSpec(seed=seed, width_um=UNIT_UM, height_um=UNIT_UM, mpp=0.25, layout="clustered")
+    spec = PhantomSpec(
+        seed=seed,
+        width_um=UNIT_UM,
+        height_um=UNIT_UM,
+        mpp=0.25,
+        layout="clustered",
+        mixture=TUMOURS["1+"],
+        second=TUMOURS["3+"],
+        second_fraction=0.4,
+    )
     phantom = make_phantom(spec)
     side = phantom.rgb.shape[0]
     n = max(1, round((gigapixels * 1e9) ** 0.5 / side))
