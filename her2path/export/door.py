@@ -83,7 +83,7 @@ def crop_offset(store: RunStore) -> Offset:
         Where neither the result nor the slide tells.
     """
     facts = store.result().slide
-    stored = (facts.model_extra or {}).get("bounds_px")
+    stored = facts.bounds_px
     if stored:
         return float(stored[0]), float(stored[1])
     if facts.path and Path(facts.path).exists():
