@@ -255,3 +255,9 @@ def test_other_stains_are_refused(
 def test_no_mpp_in_a_real_slide(real_data: Path, tmp_path: Path) -> None:
     with pytest.raises(MppMissing, match="--mpp"):
         score_slide(real_data / "slides" / "no_mpp_j2k.svs", tmp_path / "o", SMALL)
+
+
+def test_warming_runs_both_passes() -> None:
+    from her2path.case.warm import compile_kernels
+
+    assert compile_kernels() > 10

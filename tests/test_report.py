@@ -23,6 +23,17 @@ from her2path.report.words import bind, heterogeneity_sentence, percent
 from her2path.store import RunStore
 
 
+def _pango_missing() -> bool:
+    try:
+        __import__("weasyprint")
+    except (ImportError, OSError):
+        return True
+    return False
+
+
+needs_pango = pytest.mark.skipif(_pango_missing(), reason="needs weasyprint with Pango")
+
+
 class Page(HTMLParser):
     """What a test wants to know of a page."""
 
@@ -258,6 +269,7 @@ def test_figures_for_papers(stores, tmp_path: Path) -> None:
             assert "currentColor" not in path.read_text()
 
 
+@needs_pango
 def test_pdf_has_pages(stores, tmp_path: Path) -> None:
     for kind, sheets in (("clustered", range(4, 12)), ("not_evaluable", range(2, 7))):
         path = tmp_path / f"{kind}.pdf"
@@ -266,6 +278,7 @@ def test_pdf_has_pages(stores, tmp_path: Path) -> None:
         assert path.read_bytes().startswith(b"%PDF-")
 
 
+@needs_pango
 def test_pdf_lies_beside_the_page(stores) -> None:
     report.build(stores["zero"].out, pdf=True)
     assert stores["zero"].report_path.with_suffix(".pdf").stat().st_size > 20_000

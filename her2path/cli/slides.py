@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,7 +98,8 @@ def demo(
         if not slide.exists():
             if tick is not None:
                 tick("painting a slide", 0, 1, 0.0)
-            make_files(demo_spec(), slide.parent)
+            with _warming():
+                make_files(demo_spec(), slide.parent)
         result = score_slide(
             slide,
             out / "result",
@@ -106,6 +108,18 @@ def demo(
             progress=tick,
         )
     return _tell(result, json, quiet)
+
+
+@contextmanager
+def _warming() -> Iterator[None]:
+    """Compile the kernels in a process of their own meanwhile: the first run is the slow one."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "her2path.case.warm"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as helper:
+        yield
+        helper.wait()
 
 
 def report(
