@@ -137,12 +137,12 @@ class Grid:
     def __iter__(self) -> Iterator[Block]:
         return (self[i] for i in range(len(self)))
 
-    def neighbours(self, index: int) -> list[int]:
-        """Return the indices of the up to eight blocks around one, itself included, sorted."""
+    def neighbours(self, index: int, rings: int = 1) -> list[int]:
+        """Return the indices of the blocks up to ``rings`` around one, itself included, sorted."""
         rows, cols = self.shape
         row, col = divmod(index, cols)
         return [
             r * cols + c
-            for r in range(max(0, row - 1), min(rows, row + 2))
-            for c in range(max(0, col - 1), min(cols, col + 2))
+            for r in range(max(0, row - rings), min(rows, row + rings + 1))
+            for c in range(max(0, col - rings), min(cols, col + rings + 1))
         ]

@@ -124,16 +124,9 @@ def _surroundings(plan: Plan, block: Block) -> pa.Table:
 
 
 def _around(plan: Plan, index: int) -> list[int]:
-    rows, cols = plan.grid.shape
-    row, col = divmod(index, cols)
-    n = reach_blocks(plan.grid, plan.optics.mpp)
     known = set(plan.blocks)
-    square = (
-        r * cols + c
-        for r in range(max(0, row - n), min(rows, row + n + 1))
-        for c in range(max(0, col - n), min(cols, col + n + 1))
-    )
-    return [i for i in square if i in known]
+    rings = reach_blocks(plan.grid, plan.optics.mpp)
+    return [i for i in plan.grid.neighbours(index, rings) if i in known]
 
 
 def _near(path: Path, box: Box, factor: int) -> pa.Table:

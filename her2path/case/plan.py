@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -54,7 +54,6 @@ class Plan:
     tissue_downsample: float
     work: Path
     incomplete_score: Literal[2, 3]
-    pixel_box: Box = field(default_factory=lambda: Box(0, 0, 0, 0))
 
     def in_tissue(self, x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell which level-0 points lie in tissue."""
@@ -170,10 +169,9 @@ def make_plan(
         seen.mask_downsample,
         work,
         incomplete_score,
-        Box(0, 0, info.width_px, info.height_px),
     )
     blocks = tuple(b.index for b in grid if plan.tissue_in(b.core).any())
-    return Plan(**{**plan.__dict__, "blocks": blocks})
+    return replace(plan, blocks=blocks)
 
 
 def fingerprint(info: SlideInfo, settings: Settings, annotations_sha256: str | None) -> str:
