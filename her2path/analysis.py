@@ -19,7 +19,17 @@ from her2path.schema import CELLS, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS, arrow
 from her2path.settings import Settings
 from her2path.stain.unmixing import cell_means
 
-__all__ = ["FIXED", "HALO_UM", "MAP_PX", "REACH_UM", "Measured", "Optics", "measure", "resolve"]
+__all__ = [
+    "FIXED",
+    "HALO_UM",
+    "MAP_PX",
+    "NUCLEUS_COLUMNS",
+    "REACH_UM",
+    "Measured",
+    "Optics",
+    "measure",
+    "resolve",
+]
 
 #: fixed-point positions: parts of an analysis pixel
 FIXED = 16
@@ -31,6 +41,13 @@ HALO_UM = max(nuclei.HALO_UM, membrane.HALO_UM)
 REACH_UM = max(membrane.REACH_UM, tumour.REACH_UM)
 #: row stride of the cell identity
 ID_STRIDE = 1 << 31
+
+#: what the detector says of a nucleus, in the raw columns' names
+_DESCRIBED = (
+    "hematoxylin_od", "dab_od", "elongation", "contrast", "irregularity", "texture", "confidence",
+)  # fmt: skip
+#: the raw columns of the nucleus itself, float32
+NUCLEUS_COLUMNS = ("nucleus_area_um2", *(f"nucleus_{name}" for name in _DESCRIBED))
 
 Columns = dict[str, np.ndarray]
 
@@ -127,15 +144,9 @@ def _inside(
 
 
 def _nucleus_columns(found: nuclei.Nuclei, mpp_a: float) -> Columns:
-    return {
-        "nucleus_area_um2": (found.area_px * np.float32(mpp_a * mpp_a)).astype(np.float32),
-        "nucleus_hematoxylin_od": found.hematoxylin,
-        "nucleus_dab_od": found.dab,
-        "nucleus_elongation": found.elongation,
-        "nucleus_contrast": found.contrast,
-        "nucleus_irregularity": found.irregularity,
-        "nucleus_texture": found.texture,
-        "nucleus_confidence": found.confidence,
+    area = (found.area_px * np.float32(mpp_a * mpp_a)).astype(np.float32)
+    return {"nucleus_area_um2": area} | {
+        f"nucleus_{name}": getattr(found, name.removesuffix("_od")) for name in _DESCRIBED
     }
 
 

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 
 import her2path as h2
+from her2path import analysis
 from her2path.case import RunOptions, passes
 from her2path.case.score import score_slide
 from her2path.errors import MppMissing, OutputError, SlideUnreadable
+from her2path.geometry import Box
 from her2path.phantom import PhantomSpec, make_phantom, write_slide
 from her2path.settings import Settings
 from her2path.store import RunStore
@@ -258,6 +260,21 @@ def test_no_mpp_in_a_real_slide(real_data: Path, tmp_path: Path) -> None:
 
 
 def test_warming_runs_both_passes() -> None:
-    from her2path.case.warm import compile_kernels
+    from her2path.case import warm
 
-    assert compile_kernels() > 10
+    assert warm.compile_pixels() > 20
+    assert warm.compile_tables() == warm.CELLS_ALONG**2
+
+
+def test_warming_makes_up_the_table_that_pass_1_leaves() -> None:
+    # other columns or types, and other kernels would be compiled than a run calls
+    from her2path.case import warm
+
+    box = Box(0, 0, 512, 512)
+    glass = np.full((512, 512, 3), warm.WHITE, np.uint8)
+    optics = warm.drawn_optics(Settings())
+    left = analysis.measure(glass, box, box, optics, Settings()).raw.schema
+    made = warm.raw_cells().schema
+    assert dict(zip(made.names, made.types, strict=True)) == dict(
+        zip(left.names, left.types, strict=True)
+    )

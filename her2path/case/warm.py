@@ -1,27 +1,48 @@
-"""Compiles the kernels into numba's cache: ``python -m her2path.case.warm``.
+"""Compiles the kernels into numba's cache: ``python -m her2path.case.warm PART``.
 
-On a fresh installation the first slide pays for compiling. `demo` starts this in a process of its
-own while it paints its slide, so that both processors are busy.
+On a fresh installation the first slide pays for compiling. `demo` starts the parts in processes of
+their own while it paints its slide, so that all processors are busy.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
-from her2path import analysis, stain
+import numpy as np
+import pyarrow as pa
+
+from her2path import analysis, stain, tumour
+from her2path.case import conclude
 from her2path.geometry import Box
+from her2path.membrane.columns import RAW_COLUMNS, SCALES
+from her2path.schema import OUTLINE_PER_UM, OUTLINE_RAYS
 from her2path.settings import Settings
 
-__all__ = ["compile_kernels"]
+__all__ = ["PARTS", "compile_pixels", "compile_tables", "drawn_optics", "raw_cells", "warming"]
 
 SIDE_PX = 512
 WHITE = 240
 SPACING_PX = 64
 RADIUS_PX = 16
+OPTICS = (0.25, 2)
+#: cells along a side of the made-up table
+CELLS_ALONG = 32
+#: as few draws as show every kernel once
+FEW = {
+    "score.min_cells": 20,
+    "score.bootstrap_draws": 20,
+    "heterogeneity.permutations": 19,
+    "heterogeneity.biopsy_draws": 10,
+    "heterogeneity.interval_draws": 20,
+    "regions.size_um": 100.0,
+}
 
 
-def compile_kernels() -> int:
-    """Run both passes on a drawing of stained cells; return how many were found."""
+def compile_pixels() -> int:
+    """Run pass 1 on a drawing of stained cells; return how many were found."""
     settings = Settings()
     yy, xx = np.mgrid[:SIDE_PX, :SIDE_PX]
     dy, dx = (v % SPACING_PX - SPACING_PX // 2 for v in (yy, xx))
@@ -32,15 +53,83 @@ def compile_kernels() -> int:
         [0.27, 0.57, 0.78]
     )
     rgb = np.clip(WHITE * 10.0**-od, 0, 255).astype(np.uint8)
+    core = Box(64, 64, SIDE_PX - 64, SIDE_PX - 64)
+    seen = Box(0, 0, SIDE_PX, SIDE_PX)
+    return int(analysis.measure(rgb, seen, core, drawn_optics(settings), settings).raw.num_rows)
+
+
+def drawn_optics(settings: Settings) -> analysis.Optics:
+    """Return the optics of what is drawn here."""
     fixed = settings.stain.model_copy(
         update={"method": "fixed", "white_point": (float(WHITE),) * 3}
     )
-    model = stain.estimate([rgb], 0.25, fixed)
-    optics = analysis.Optics(0.25, 2, model)
-    core = Box(64, 64, SIDE_PX - 64, SIDE_PX - 64)
-    found = analysis.measure(rgb, Box(0, 0, SIDE_PX, SIDE_PX), core, optics, settings)
-    return int(analysis.resolve(found.raw, core, optics, settings).num_rows)
+    blank = np.full((8, 8, 3), WHITE, np.uint8)
+    return analysis.Optics(*OPTICS, stain.estimate([blank], OPTICS[0], fixed))
+
+
+def raw_cells() -> pa.Table:
+    """Return a made-up table as pass 1 leaves it: a square of cells, half of them stained."""
+    rng = np.random.default_rng(1)
+    at = np.arange(CELLS_ALONG) * 24 + 12
+    y, x = (v.ravel() * analysis.FIXED for v in np.meshgrid(at, at, indexing="ij"))
+    n = x.size
+    raw: analysis.Columns = {"cell_id": y * analysis.ID_STRIDE + x, "x_fx": x, "y_fx": y}
+    raw |= {
+        name: rng.uniform(0.1, 0.9, n).astype(np.float32)
+        for name in (*analysis.NUCLEUS_COLUMNS, *tumour.RING_COLUMNS)
+    }
+    raw["outline"] = np.full((n, OUTLINE_RAYS), 6 * OUTLINE_PER_UM, np.int16)
+    stained = rng.random(n) < 0.5
+    for column in RAW_COLUMNS:
+        raw[column.name] = _made_up(column.name, column.type, stained)
+    return analysis.to_table(raw)
+
+
+#: what a stained ring reads, in the columns' units
+READS = {"line_r": 6.0, "line_mass": 0.5, "line_crest": 0.4, "line_width": 1.0, "line_ridge": 0.9}
+PLAIN = {"cytoplasm_od": 0.03, "line_noise": 0.01, "line_mpp": OPTICS[0]}
+
+
+def _made_up(name: str, kind: pa.DataType, stained: np.ndarray) -> np.ndarray:
+    if name in PLAIN:
+        return np.full(stained.size, PLAIN[name], kind.to_pandas_dtype())
+    count = READS.get(name, 0.0) / SCALES.get(name, 1.0)
+    keep = np.ones_like(stained) if name == "line_r" else stained
+    rows = np.where(keep, count, 0).astype(kind.value_type.to_pandas_dtype())
+    return np.repeat(rows[:, None], kind.list_size, 1)
+
+
+def compile_tables() -> int:
+    """Run pass 2, the score and the heterogeneity on a made-up table; return its cells."""
+    settings = Settings().replace(FEW)
+    side = OPTICS[1] * 24 * CELLS_ALONG
+    optics = drawn_optics(settings)
+    cells = analysis.resolve(raw_cells(), Box(0, 0, side, side), optics, settings)
+    side_um = 20.0
+    squares = int(side * optics.mpp / side_um) + 1
+    tissue = np.ones((squares, squares), np.bool_), side_um
+    cells = conclude.with_cell_type(cells, np.ones(cells.num_rows, np.bool_))
+    table, region_id = conclude.make_regions(cells, tissue, None, optics.mpp, settings)
+    mine = cells.append_column("region_id", pa.array(region_id, pa.int32()))
+    verdict = conclude.conclude(mine, table, 0, settings)
+    return verdict.counts["tumour"]
+
+
+PARTS = {"pixels": compile_pixels, "tables": compile_tables}
+"""What can be compiled on its own; each part keeps one processor busy."""
+
+
+@contextmanager
+def warming() -> Iterator[None]:
+    """Compile all parts meanwhile, each in a process of its own, and wait for them at the end."""
+    with ExitStack() as stack:
+        for part in PARTS:
+            command = [sys.executable, "-m", "her2path.case.warm", part]
+            stack.enter_context(
+                subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
+        yield
 
 
 if __name__ == "__main__":
-    compile_kernels()
+    PARTS[sys.argv[1]]()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +88,7 @@ def demo(
     _logging(debug)
     from her2path.api import score_slide
     from her2path.case import RunOptions
+    from her2path.case.warm import warming
     from her2path.phantom import demo_spec, make_files
     from her2path.settings import Settings
 
@@ -98,7 +98,7 @@ def demo(
         if not slide.exists():
             if tick is not None:
                 tick("painting a slide", 0, 1, 0.0)
-            with _warming():
+            with warming():
                 make_files(demo_spec(), slide.parent)
         result = score_slide(
             slide,
@@ -108,18 +108,6 @@ def demo(
             progress=tick,
         )
     return _tell(result, json, quiet)
-
-
-@contextmanager
-def _warming() -> Iterator[None]:
-    """Compile the kernels in a process of their own meanwhile: the first run is the slow one."""
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-m", "her2path.case.warm"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as helper:
-        yield
-        helper.wait()
 
 
 def report(
