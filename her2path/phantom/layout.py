@@ -15,7 +15,7 @@ from scipy.spatial import Voronoi
 
 from her2path.phantom.glands import Gland, gland_edges, place_glands
 from her2path.phantom.noise import Field
-from her2path.phantom.outline import Bodies, finish_bodies
+from her2path.phantom.outline import Bodies, Edges, finish_bodies
 from her2path.phantom.spec import PhantomSpec
 
 F32 = NDArray[np.float32]
@@ -47,18 +47,6 @@ class Ground:
         j = np.clip(((x_um + PAD_UM) / GRID_UM).astype(np.int64), 0, plane.shape[1] - 1)
         i = np.clip(((y_um + PAD_UM) / GRID_UM).astype(np.int64), 0, plane.shape[0] - 1)
         return plane[i, j]
-
-
-@dataclass(frozen=True)
-class Edges:
-    """Straight pieces of outlines, ordered around each cell: (m,) arrays."""
-
-    cell: I64
-    neighbour: I64
-    x0: F64
-    y0: F64
-    x1: F64
-    y1: F64
 
 
 def lay_out(spec: PhantomSpec) -> tuple[Ground, Bodies]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
@@ -12,14 +11,23 @@ from numpy.typing import NDArray
 from her2path.phantom.noise import Field
 from her2path.phantom.spec import PhantomSpec
 
-if TYPE_CHECKING:
-    from her2path.phantom.layout import Edges
-
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 STEP_UM = 0.3
 """Distance between the points of an outline."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Straight pieces of outlines, ordered around each cell: (m,) arrays."""
+
+    cell: I64
+    neighbour: I64
+    x0: F64
+    y0: F64
+    x1: F64
+    y1: F64
 
 
 @dataclass(frozen=True)
