@@ -18,6 +18,7 @@ from cohort_samples import (
 )
 
 from her2path import api, report
+from her2path.case.rescore import rescore
 from her2path.cohort import BatchOptions, Board, Faces, collect, run_batch
 from her2path.errors import ManifestError, OutputError, UsageError
 from her2path.store import RunLock, RunStore
@@ -159,6 +160,16 @@ def test_only_what_is_stale_is_done_again(tmp_path: Path) -> None:
     (home / "s1.svs").write_bytes(good)
     mended = run_batch(path, out, SETTINGS, PLAIN)
     assert (mended.exit_code, mended.run["counts"]["kept"]) == (0, 2)
+
+
+def test_a_slide_that_was_scored_again_is_done_as_the_batch_asks(tmp_path: Path) -> None:
+    home, out = linked(tmp_path / "in", 2), tmp_path / "out"
+    run_batch(home, out, SETTINGS, PLAIN)
+    shutil.copytree(out, tmp_path / "before")
+    rescore(out / "slides" / "s0", guideline="gastric_resection", faces=api.faces_without_report)
+    again = run_batch(home, out, SETTINGS, PLAIN)
+    assert again.run["counts"]["kept"] == 1
+    assert differences(tmp_path / "before", out) == []
 
 
 def test_pseudonymised_no_name_is_anywhere(tmp_path: Path) -> None:
