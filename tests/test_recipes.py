@@ -424,7 +424,7 @@ def test_the_scripts_of_the_nextflow_processes(alone: Path, tmp_path: Path) -> N
                   "rules": "", "areas": "", **options,
                   "settings": f"-c '{tmp_path}/settings.yaml'"}  # fmt: skip
         codes[name] = _task(_process("score"), values, task)
-    assert codes == {"A_1": 0, "s1": 0, "bad": 3}
+    assert codes == {"A_1": 0, "s1": 0, "bad": 1}
     last = tmp_path / "task-collect"
     last.mkdir()
     for name in ("A_1", "s1"):
