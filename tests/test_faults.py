@@ -124,13 +124,13 @@ def test_kill_9_at_20_random_moments_then_resume(
     undisturbed: Path, nights: Nights, tmp_path: Path
 ) -> None:
     begun = time.monotonic()
-    nights.begin(tmp_path / "whole")
+    nights.begin(tmp_path / "whole" / "out")
     assert nights.end() == 0
     seconds = time.monotonic() - begun
-    assert differences(undisturbed / "out", tmp_path / "whole") == []
+    assert differences(undisturbed / "out", tmp_path / "whole" / "out") == []
     draw, hit = random.Random(5), 0
     for number in range(20):
-        out, child = tmp_path / str(number), number % 4 == 3
+        out, child = tmp_path / str(number) / "out", number % 4 == 3
         pid = nights.begin(out)
         time.sleep(draw.uniform(0, 0.9 * seconds))
         alive = psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -185,12 +185,13 @@ def test_a_second_process_is_refused_and_harms_nothing(undisturbed: Path, tmp_pa
     first = _begin(undisturbed / "in", out)
     _wait_for(out, ".lock", first)
     second = run("batch", undisturbed / "in", "-o", out, "--no-report", *SET_OPTIONS)
-    single = run("score", undisturbed / "in" / "s0.svs", "-o", out, *SET_OPTIONS)
+    assert f"is being written by process {first.pid} on" in second.stderr
     _, said = first.communicate(timeout=240)
     assert first.returncode == 0, said
+    single = run("score", undisturbed / "in" / "s0.svs", "-o", out, *SET_OPTIONS)
+    assert "holds a batch" in single.stderr
     for refused in (second, single):
         assert refused.returncode == 2, refused.stderr
-        assert f"is being written by process {first.pid} on" in refused.stderr
         assert refused.stderr.count("\n") == 1
     assert differences(undisturbed / "out", out) == []
 

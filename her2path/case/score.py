@@ -38,7 +38,7 @@ from her2path.results import (
 )
 from her2path.settings import Settings, load_settings
 from her2path.slide import Slide, SlideRef, open_slide
-from her2path.store import RunLock, RunStore, write_gallery, write_text
+from her2path.store import BatchStore, RunLock, RunStore, write_gallery, write_text
 from her2path.stream import Stream
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def score_slide(
     chosen = settings if isinstance(settings, Settings) else load_settings(settings)
     guidelines.rule_set(chosen.score.guideline)
     how = options or RunOptions()
+    if BatchStore(out).run_json.is_file():
+        raise OutputError(f"{out} holds a batch", "Give -o another folder")
     store = RunStore(Path(out)).create()
     threads = how.threads or chosen.stream.workers
     with RunLock(store.out), Stream(threads, how.scheduler) as stream:
