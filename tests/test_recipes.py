@@ -25,6 +25,8 @@ from cohort_samples import SET_OPTIONS, differences, linked, manifest, rows_of, 
 
 DOCS = (Path(__file__).parent.parent / "docs" / "batch.md").read_text(encoding="utf-8")
 SCRIPTS = Path(__file__).parent.parent / "scripts"
+#: clusters and workflow managers start slowly where the machine is busy
+pytestmark = pytest.mark.timeout(900)
 #: the programs of this very environment are found first, as for a user
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
@@ -370,7 +372,6 @@ def _check_workflow(expected: Path, out: Path) -> None:
     assert rows["s1"]["guideline"] == "gastric_biopsy"
 
 
-@pytest.mark.timeout(600)
 def test_snakemake(alone: Path, tmp_path: Path) -> None:
     snakemake = shutil.which("snakemake") or os.environ.get("HER2PATH_SNAKEMAKE")
     if not snakemake:
@@ -441,7 +442,6 @@ def _task(script: str, values: dict[str, str], folder: Path) -> int:
     return done.returncode
 
 
-@pytest.mark.timeout(900)
 def test_nextflow(alone: Path, tmp_path: Path) -> None:
     nextflow = shutil.which("nextflow")
     if not nextflow:
