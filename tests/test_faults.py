@@ -25,6 +25,7 @@ from cohort_samples import (
     disk_full_on_s1,
     hang_on_s1,
     linked,
+    manifest,
     rows_of,
     run,
     shared_slides,
@@ -40,14 +41,15 @@ from her2path.store import RunStore
 PLAIN = Faces(slide=api.faces_without_report, index=report.build_index)
 
 
-def _damage(slide: Path, level: int = 0) -> None:
-    """Overwrite the middle third of a level's tiles with noise."""
+def _damage(slide: Path, level: int = 0, share: float = 1 / 3) -> None:
+    """Overwrite a share of a level's tiles, in the middle, with noise."""
     with tifffile.TiffFile(slide) as tif:
         page = tif.pages[level]
         spans = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     noise = random.Random(1)
     with slide.open("r+b") as file:
-        for offset, count in spans[len(spans) // 3 : 2 * len(spans) // 3]:
+        first, many = len(spans) // 3, max(1, int(len(spans) * share))
+        for offset, count in spans[first : first + many]:
             file.seek(offset)
             file.write(noise.randbytes(count))
 
@@ -77,6 +79,33 @@ def test_a_crashing_decoder_and_damaged_tiles_cost_two_slides(tmp_path: Path) ->
     assert [r["slide_id"] for r in rows_of(tmp_path / "out" / "slides.csv")] == ["s0"]
     for name in ("s1", "s9"):
         assert not RunStore(tmp_path / "out" / "slides" / name).complete
+
+
+def _drawn(name: str, ring: list[list[int]]) -> dict[str, object]:
+    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"classification": {"name": name}}}  # fmt: skip
+
+
+def test_what_is_mended_or_left_out_is_flagged(tmp_path: Path) -> None:
+    home = linked(tmp_path / "in", 2)
+    (home / "s0.svs").unlink()
+    shutil.copyfile(shared_slides() / "s0.svs", home / "s0.svs")
+    _damage(home / "s0.svs", share=0.1)
+    areas = [_drawn("Tumor", [[0, 0], [800, 800], [800, 0], [0, 800], [0, 0]]),
+             _drawn("DCIS", [[600, 0], [800, 0], [800, 800], [600, 800], [600, 0]])]  # fmt: skip
+    (home / "s1.geojson").write_text(json.dumps(areas))
+    path = manifest(home, [{"slide": "s0.svs"}, {"slide": "s1.svs", "annotations": "s1.geojson"}])
+    patient = SETTINGS.replace({"slide.max_bad_tissue": 0.5})
+    result = run_batch(path, tmp_path / "out", patient, BatchOptions(faces=PLAIN))
+    assert result.exit_code == 0
+    damaged, drawn = rows_of(tmp_path / "out" / "slides.csv")
+    assert "UNREADABLE_TILES" in damaged["flags"]
+    assert "ANNOTATIONS_MENDED" in drawn["flags"]
+    cells = RunStore(tmp_path / "out" / "slides" / "s1").cells(["x_px", "cell_type"]).to_pylist()
+    tumour = [c["x_px"] for c in cells if c["cell_type"] == "tumour"]
+    assert len(tumour) > 20
+    assert max(tumour) < 600
+    assert any(c["x_px"] > 600 for c in cells)
 
 
 def test_a_full_disk_ends_the_batch_and_the_rest_is_done_later(

@@ -269,7 +269,7 @@ class _Joining:
             return False
         if not overwrite and _same(found.folder, target):
             return False
-        draft = self.store.out / "slides" / f".{found.name}.new"
+        draft = self.store.out / f".{found.name}.new"
         remove(draft)
         # what a workflow manager puts in place of a folder is a link to it
         share(found.folder.resolve(), draft)
