@@ -45,6 +45,7 @@ def _script(name: str) -> ModuleType:
 
 def _fuzzed(count: int, seed: int, folder: Path, limit_s: float) -> None:
     result = _script("fuzz").fuzz(count, seed, folder, limit_s)
+    print(result)
     assert result["found"] == []
     assert result["run"] >= count
 
@@ -158,6 +159,7 @@ def test_label_macro_and_free_text_are_copied_nowhere(tmp_path: Path) -> None:
 
 def _benched(folder: Path, slides: int, broken: int, sample: int) -> dict[str, float]:
     found = _script("bench_batch").bench(folder, slides, broken, sample, 200.0, SET_OPTIONS)
+    print(found)
     assert found["exit_code"] == 3
     assert found["results"] == slides - broken
     assert found["failures"] == broken
