@@ -83,7 +83,7 @@ def seeds(folder: Path) -> dict[str, Path]:
 
 
 def mutate(data: bytes, draw: random.Random, text: bool = False) -> bytes:
-    """Return the bytes spoilt in one to four ways, mostly one; of text, half the time only whole words are."""
+    """Return the bytes spoilt in one to four ways; of text, half the time only whole words are."""
     if text and draw.random() < 0.5:
         return _reworded(data, draw)
     out = bytearray(data)
