@@ -24,6 +24,8 @@ from slide_samples import write_svs
 
 from her2path import api, report
 from her2path.cohort import BatchOptions, Faces, collect, run_batch
+from her2path.geometry import Box
+from her2path.slide import SlideRef, open_slide
 from her2path.store import BatchStore, RunStore
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -111,16 +113,17 @@ MAGENTA = (255, 0, 255)
 
 def _with_label(path: Path) -> Path:
     """Write a slide with a label, a macro image, and a name in its free-text fields."""
-    pixels = tifffile.imread(shared_slides() / "s0.svs")
-    h, w = pixels.shape[:2]
+    with open_slide(SlideRef(str(shared_slides() / "s0.svs"))) as slide:
+        w, h = slide.info.width_px, slide.info.height_px
+        pixels = slide.read(Box(0, 0, w, h))
     head = f"Aperio Image Library v12.0\n{w}x{h} [0,0 {w}x{h}] (256x256) JPEG/RGB Q=95"
     text = f"{head}|AppMag = 40|MPP = 0.25|Title = DOE^JANE|User = DOE^JANE"
-    write_svs(path, pixels, compressionargs={"level": 95}, description=text)
-    for name in ("label", "macro"):
+    write_svs(path, pixels, photometric="rgb", description=text)
+    for name, kind in {"thumbnail": 0, "label": 1, "macro": 9}.items():
         image = np.full((120, 160, 3), MAGENTA, np.uint8)
-        text = f"Aperio Image Library v12.0\n{name} 160x120|DOE^JANE"
+        text = f"Aperio Image Library v12.0 \n{name} 160x120|DOE^JANE"
         tifffile.imwrite(path, image, append=True, photometric="rgb", description=text,
-                         metadata=None)  # fmt: skip
+                         metadata=None, subfiletype=kind)  # fmt: skip
     return path
 
 
