@@ -252,25 +252,23 @@ def test_slurm_with_dask_jobqueue(
     cluster_env: dict[str, str], secure: Path, alone: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("dask_jobqueue", reason="pip install dask-jobqueue")
-    script = _cluster_script(tmp_path)
+    _cluster_script(tmp_path)
+    commands = _blocks("### SLURM")[1]
+    swaps = {"MANIFEST.csv": f"'{alone}/MANIFEST.csv' --no-report --quiet",
+             "/shared/OUT": f"'{tmp_path}/out' {' '.join(SET_OPTIONS)}"}  # fmt: skip
+    for old, new in swaps.items():
+        assert commands.count(old) == 1
+        commands = commands.replace(old, new)
     env = {**cluster_env, "DASK_CONFIG": os.fspath(secure)}
-    out = subprocess.PIPE
-    with subprocess.Popen([sys.executable, script], env=env, stdout=out, text=True,
-                          cwd=tmp_path) as cluster:  # fmt: skip
-        try:
-            assert cluster.stdout is not None
-            address = cluster.stdout.readline().strip()
-            assert address.startswith("tls://")
-            _wait(lambda: "R" in _squeue(env), 60)
-            words = ["her2path", "batch", alone / "MANIFEST.csv", "-o", tmp_path / "out",
-                     "--scheduler", address, "--no-report", "--quiet", *SET_OPTIONS]  # fmt: skip
-            done = subprocess.run([*map(str, words)], env=env, capture_output=True, text=True,
-                                  check=False, timeout=280)  # fmt: skip
-            assert done.returncode == 0, done.stderr
-            assert _check_ports([psutil.Process(cluster.pid)]) >= 1
-        finally:
-            cluster.terminate()
-    assert cluster.returncode == 0
+    with subprocess.Popen(["bash", "-e", "-c", commands], env=env, stderr=subprocess.PIPE,
+                          text=True, cwd=tmp_path) as shell:  # fmt: skip
+        address = tmp_path / "address.txt"
+        _wait(lambda: address.exists() and address.read_text().startswith("tls://"))
+        _wait(lambda: "R" in _squeue(env))
+        below = psutil.Process(shell.pid).children(recursive=True)
+        assert _check_ports([p for p in below if "cluster.py" in " ".join(p.cmdline())]) >= 1
+        _, said = shell.communicate(timeout=500)
+    assert shell.returncode == 0, said
     slurm_site.wait_for_jobs(env, 60)
     assert differences(alone / "out", tmp_path / "out") == []
 
