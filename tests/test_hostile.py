@@ -160,6 +160,21 @@ def test_label_macro_and_free_text_are_copied_nowhere(tmp_path: Path) -> None:
         assert not file.is_file() or b"DOE" not in file.read_bytes(), file
 
 
+def test_real_slides_leave_their_free_text_behind(real_data: Path, tmp_path: Path) -> None:
+    """An H&E, a fluorescence slide, one without pixel size, one whose pixel size is absurd."""
+    how = BatchOptions(faces=Faces(slide=api.faces, index=report.build_index))
+    result = run_batch(real_data / "slides", tmp_path / "out", SETTINGS, how)
+    assert result.exit_code == 3
+    done = {r["slide_id"]: r["status"] for r in rows_of(tmp_path / "out" / "slides.csv")}
+    assert done["CMU-1-Small-Region"] == "not_evaluable"
+    falls = {r["slide"]: r["error"] for r in rows_of(tmp_path / "out" / "failures.csv")}
+    assert "does not state its pixel size" in falls["no_mpp_j2k"]
+    for file in (tmp_path / "out").rglob("*"):
+        # the scanner's user, number and date, as the H&E slide's description has them
+        for word in (b"b414003d-95c6", b"CPAPERIOCS", b"12/29/09"):
+            assert not file.is_file() or word not in file.read_bytes(), file
+
+
 def _benched(folder: Path, slides: int, broken: int, sample: int) -> dict[str, float]:
     found = _script("bench_batch").bench(folder, slides, broken, sample, 200.0, SET_OPTIONS)
     print(found)
