@@ -182,6 +182,10 @@ def _entry(
         if not there and needed:
             complain(f"{column} {one_line(text, 100)!r} does not exist")
             return None
+        # a pipe or a device would be read without end
+        if there and not (path.is_file() or (column == "slide" and path.is_dir())):
+            complain(f"{column} {one_line(text, 100)!r} is not a file")
+            return None
         return path.absolute()
 
     if not values.get("slide"):
