@@ -124,6 +124,13 @@ def test_hidden_names(folder: Path) -> None:
     assert two.case_id == two.slide_id.replace("slide", "case")
 
 
+def test_a_pipe_among_slides_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.svs")
+    names = [e.slide_id for e in hide_names(read_manifest(folder))]
+    assert "slide-row4" in names
+    assert len(names) == 4
+
+
 def test_annotations_by_name(folder: Path) -> None:
     (folder / "ann").mkdir()
     (folder / "ann" / "a.geojson").write_text("{}")
