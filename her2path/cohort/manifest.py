@@ -182,8 +182,8 @@ def _entry(
         if not there and needed:
             complain(f"{column} {one_line(text, 100)!r} does not exist")
             return None
-        # a pipe or a device would be read without end
-        if there and not (path.is_file() or (column == "slide" and path.is_dir())):
+        # a pipe or a device would be read without end; as a slide it costs a child, and itself
+        if there and column != "slide" and not path.is_file():
             complain(f"{column} {one_line(text, 100)!r} is not a file")
             return None
         return path.absolute()
