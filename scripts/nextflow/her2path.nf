@@ -26,7 +26,7 @@ process score {
 
     script:
     // what a manifest says is one word for the shell; Nextflow itself sees to `path`
-    def word = { it.toString().replace("'", "'\\''") }
+    def word = { v -> v.toString().replace("'", "'\\''") }
     def settings = params.settings ? "-c '${word(params.settings)}'" : ''
     def pixel = mpp ? "--mpp '${word(mpp)}'" : ''
     def rules = guideline ? "--guideline '${word(guideline)}'" : ''
@@ -57,9 +57,9 @@ process collect {
 }
 
 workflow {
-    table = file(params.manifest).toAbsolutePath()
-    beside = { name -> name ? table.parent.resolve(name) : '' }
-    rows = Channel.fromPath(params.manifest)
+    def table = file(params.manifest).toAbsolutePath()
+    def beside = { name -> name ? table.parent.resolve(name) : '' }
+    def rows = Channel.fromPath(params.manifest)
         .splitCsv(header: true, quote: '"')
         .map { row ->
             def slide = beside(row.slide)
