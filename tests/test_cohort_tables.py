@@ -120,6 +120,12 @@ def test_which_result_is_meant_is_never_guessed(tmp_path: Path) -> None:
         _joined(tmp_path, TWO)
 
 
+def test_a_folder_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    home = _results(tmp_path, {"A": "1"})
+    result = collect([home, home / "A"], tmp_path / "out", manifest(tmp_path, TWO[:1]))
+    assert result.run["counts"]["done"] == 1
+
+
 def test_links_to_results_are_followed_and_links_in_them_are_not(tmp_path: Path) -> None:
     away = _results(tmp_path / "away", {"A": "1"})
     (tmp_path / "secret").write_text("x")

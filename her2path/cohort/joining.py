@@ -81,7 +81,11 @@ def collect(
     ManifestError, OutputError, DiskFull
     """
     store = BatchStore(out)
-    found = [f for source in sources for f in _find(Path(source))]
+    # a folder that is named twice, by itself and with others, counts once
+    by_place: dict[Path, _Found] = {}
+    for f in (f for source in sources for f in _find(Path(source))):
+        by_place.setdefault(f.folder.resolve(), f)
+    found = list(by_place.values())
     entries = read_manifest(manifest, slides_needed=False) if manifest is not None else None
     places = _match(found, entries, manifest) if entries is not None else list(found)
     if entries is not None:
