@@ -194,6 +194,8 @@ class Result(Part):
     slide: SlideFacts
     settings_sha256: str
     fingerprint: str | None = None
+    measured_sha256: str | None = None
+    corrections_sha256: str | None = None
     stain: StainFacts | None
     qc: Qc
     counts: Counts

@@ -163,9 +163,14 @@ class TumourSettings(Section):
     exclude: tuple[str, ...] = Field(
         (
             "dcis",
+            "lcis",
             "in situ",
+            "carcinoma in situ",
+            "ductal carcinoma in situ",
+            "lobular carcinoma in situ",
             "necrosis",
             "control",
+            "control tissue",
             "normal",
             "artefact",
             "artifact",

@@ -57,6 +57,19 @@ def test_qupath_with_holes_classes_and_multipolygons(tmp_path: Path) -> None:
     assert [a.polygon.area for a in again.items] == [a.polygon.area for a in found.items]
 
 
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [("Tumor", "tumour"), ("TUMOUR", "tumour"), ("Invasive carcinoma", "tumour"), ("", "tumour"),
+     ("DCIS", "excluded"), ("Carcinoma in situ", "excluded"), ("Necrosis", "excluded"),
+     ("Control tissue", "excluded"), ("Ignore*", "excluded"), ("Stroma", "excluded"),
+     ("Tumor: Positive", "tumour"), ("Necrosis: Positive", "excluded"),
+     ("Immune cells", "other"), ("Region*", "other"), ("not tumor", "other")],
+)  # fmt: skip
+def test_what_a_class_means(tmp_path: Path, name: str, role: str) -> None:
+    (area,) = _read(tmp_path, [_feature([SQUARE], classification={"name": name})]).items
+    assert area.role == role
+
+
 def test_cells_and_tiles_of_an_export_are_no_areas(tmp_path: Path) -> None:
     cell = _feature([SQUARE])
     cell["properties"]["objectType"] = "cell"

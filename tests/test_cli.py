@@ -119,3 +119,17 @@ def test_an_unexpected_fault_is_exit_5(
 
 def test_one_line_is_printable() -> None:
     assert one_line("a\n\tb\x07" + "c" * 999, 20) == "a b?" + "c" * 13 + "..."
+
+
+def test_score_and_batch_take_the_same_options() -> None:
+    import typer
+
+    from her2path.cli.app import app
+
+    commands = typer.main.get_command(app).commands
+    names = {n: [(p.name, p.opts, p.default) for p in commands[n].params if p.name not in
+                 ("slide", "source", "annotations")] for n in ("score", "batch")}  # fmt: skip
+    assert names["score"] == names["batch"]
+    assert {"config", "changes", "scheduler", "pseudonymise", "debug"} <= {
+        name for name, *_ in names["batch"]
+    }

@@ -18,8 +18,11 @@ from cohort_samples import (
 )
 
 from her2path import api, report
+from her2path.case import plan
+from her2path.case.rescore import rescore
 from her2path.cohort import BatchOptions, Board, Faces, collect, run_batch
 from her2path.errors import ManifestError, OutputError, UsageError
+from her2path.slide import SlideRef, open_slide
 from her2path.store import RunLock, RunStore
 
 PLAIN = BatchOptions(faces=Faces(slide=api.faces_without_report, index=report.build_index))
@@ -142,12 +145,18 @@ def test_only_what_is_stale_is_done_again(tmp_path: Path) -> None:
     path, out = manifest(home, rows), tmp_path / "out"
     run_batch(path, out, SETTINGS, PLAIN)
     case_a = (out / "cases" / "a" / "case.json").stat().st_mtime_ns
-    # another slide under one name, another guideline: that slide and its case, and only those
+    # another slide under one name, then another guideline: that slide and its case, only those
     (home / "s1.svs").unlink()
     shutil.copyfile(shared_slides() / "s2.svs", home / "s1.svs")
     again = run_batch(path, out, SETTINGS, PLAIN)
     assert (again.run["counts"]["done"], again.run["counts"]["kept"]) == (2, 1)
     assert (out / "cases" / "a" / "case.json").stat().st_mtime_ns == case_a
+    rows[0]["guideline"] = "gastric_biopsy"
+    case_b = (out / "cases" / "b" / "case.json").stat().st_mtime_ns
+    ruled = run_batch(manifest(home, rows), out, SETTINGS, PLAIN)
+    assert ruled.run["counts"]["kept"] == 1
+    assert rows_of(out / "slides.csv")[0]["guideline"] == "gastric_biopsy"
+    assert (out / "cases" / "b" / "case.json").stat().st_mtime_ns == case_b
     # a stale result that cannot be made again is not taken for a success, nor lost
     good = (home / "s1.svs").read_bytes()
     (home / "s1.svs").write_bytes(good[:100_000])
@@ -159,6 +168,34 @@ def test_only_what_is_stale_is_done_again(tmp_path: Path) -> None:
     (home / "s1.svs").write_bytes(good)
     mended = run_batch(path, out, SETTINGS, PLAIN)
     assert (mended.exit_code, mended.run["counts"]["kept"]) == (0, 2)
+
+
+def test_what_a_fingerprint_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mark(mpp: float | None = None, drawn: str | None = None, **changes: object) -> str:
+        ref = SlideRef(str(shared_slides() / "s0.svs"), mpp=mpp, force_mpp=mpp is not None)
+        with open_slide(ref) as slide:
+            measured = plan.measured_sha256(slide.info, drawn)
+        settings = SETTINGS.replace({k.replace("__", "."): v for k, v in changes.items()})
+        return plan.fingerprint(measured, settings)
+
+    one = mark()
+    others = [mark(mpp=0.26), mark(drawn="x"), mark(score__min_cells=21), mark(seed=7),
+              mark(membrane__complete_at=0.81), mark(score__guideline="heracles")]  # fmt: skip
+    assert len({one, *others}) == 1 + len(others)
+    # how it is run changes nothing
+    assert mark() == mark(stream__workers=7, stream__block_px=2048, stream__memory_mb=999) == one
+    monkeypatch.setattr(plan, "__version__", "9.9")
+    assert mark() not in (one, *others)
+
+
+def test_a_slide_that_was_scored_again_is_done_as_the_batch_asks(tmp_path: Path) -> None:
+    home, out = linked(tmp_path / "in", 2), tmp_path / "out"
+    run_batch(home, out, SETTINGS, PLAIN)
+    shutil.copytree(out, tmp_path / "before")
+    rescore(out / "slides" / "s0", guideline="gastric_resection", faces=api.faces_without_report)
+    again = run_batch(home, out, SETTINGS, PLAIN)
+    assert again.run["counts"]["kept"] == 1
+    assert differences(tmp_path / "before", out) == []
 
 
 def test_pseudonymised_no_name_is_anywhere(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def test_folder_and_semicolons_and_trailing_commas(folder: Path) -> None:
         ([{"slide": "", "case_id": "k"}], ["row 2", "slide is empty"]),
         ([{"slide": "x" * 5000}], ["row 2", "does not exist"]),
         ([{"slide": "a.svs", "case_id": "k"}, {"slide": "b.svs", "case_id": "K"}], ["capitals"]),
+        ([{"slide": "a.svs", "ish": "/dev/zero"}], ["row 2", "ish", "not a file"]),
+        ([{"slide": "a.svs", "annotations": "."}], ["row 2", "annotations", "not a file"]),
         ([{"slid": "a.svs"}], ["no column slide", "case_id"]),
         ([], ["is empty", "header"]),
     ],
@@ -119,6 +121,13 @@ def test_hidden_names(folder: Path) -> None:
     assert one.case_id == "P1"
     assert one.extra == {"batch": "3"}
     assert two.case_id == two.slide_id.replace("slide", "case")
+
+
+def test_a_pipe_among_slides_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.svs")
+    names = [e.slide_id for e in hide_names(read_manifest(folder))]
+    assert "slide-row4" in names
+    assert len(names) == 4
 
 
 def test_annotations_by_name(folder: Path) -> None:

@@ -61,6 +61,12 @@ def test_memory_is_shared_out_and_a_large_job_gets_it_alone(
     assert pool.peak_mb > 350
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a score that Linux keeps")
+def test_where_memory_runs_out_a_child_goes_first() -> None:
+    out, _ = _run([Act("oom")])
+    assert out[0].facts["value"] > int(Path("/proc/self/oom_score_adj").read_text())
+
+
 def test_what_is_too_large_even_alone_fails() -> None:
     out, _ = _run([Act("eat", 400), Act("fine", 1)], memory_mb=250)
     assert "250 MiB of memory" in out[0].fall.error

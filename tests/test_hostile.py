@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import json
 import os
+import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
-from cohort_samples import SET_OPTIONS, linked, manifest, rows_of, run
+import tifffile
+from cohort_samples import SET_OPTIONS, SETTINGS, linked, manifest, rows_of, run, shared_slides
 from fake_run import Plane, make_run
+from PIL import Image
+from slide_samples import write_svs
 
-from her2path import report
-from her2path.cohort import Faces, collect
-from her2path.store import RunStore
+from her2path import api, report
+from her2path.cohort import BatchOptions, Faces, collect, run_batch
+from her2path.geometry import Box
+from her2path.slide import SlideRef, open_slide
+from her2path.store import BatchStore, RunStore
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -37,6 +47,7 @@ def _script(name: str) -> ModuleType:
 
 def _fuzzed(count: int, seed: int, folder: Path, limit_s: float) -> None:
     result = _script("fuzz").fuzz(count, seed, folder, limit_s)
+    print(result)
     assert result["found"] == []
     assert result["run"] >= count
 
@@ -95,8 +106,78 @@ def test_the_command_says_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
+# -- what slides carry beside tissue ---------------------------------------------------------------
+
+MAGENTA = (255, 0, 255)
+
+
+def _with_label(path: Path) -> Path:
+    """Write a slide with a label, a macro image, and a name in its free-text fields."""
+    with open_slide(SlideRef(str(shared_slides() / "s0.svs"))) as slide:
+        w, h = slide.info.width_px, slide.info.height_px
+        pixels = slide.read(Box(0, 0, w, h))
+    head = f"Aperio Image Library v12.0\n{w}x{h} [0,0 {w}x{h}] (256x256) JPEG/RGB Q=95"
+    text = f"{head}|AppMag = 40|MPP = 0.25|Title = DOE^JANE|User = DOE^JANE"
+    write_svs(path, pixels, photometric="rgb", description=text)
+    for name, kind in {"thumbnail": 0, "label": 1, "macro": 9}.items():
+        image = np.full((120, 160, 3), MAGENTA, np.uint8)
+        text = f"Aperio Image Library v12.0 \n{name} 160x120|DOE^JANE"
+        tifffile.imwrite(path, image, append=True, photometric="rgb", description=text,
+                         metadata=None, subfiletype=kind)  # fmt: skip
+    return path
+
+
+def _pictures(out: Path) -> Iterator[np.ndarray]:
+    """Yield every picture of an OUT: files, patches, and what is inside reports."""
+    for path in out.rglob("*"):
+        if path.suffix in (".jpg", ".png"):
+            yield np.asarray(Image.open(path).convert("RGB"))
+        if path.suffix == ".html":
+            for text in re.findall(r"data:image/\w+;base64,([A-Za-z0-9+/=]+)", path.read_text()):
+                yield np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
+    for store in BatchStore(out).slides():
+        yield from store.gallery().patches
+
+
+def test_label_macro_and_free_text_are_copied_nowhere(tmp_path: Path) -> None:
+    import openslide
+
+    (tmp_path / "in").mkdir()
+    path = _with_label(tmp_path / "in" / "case.svs")
+    with openslide.OpenSlide(path) as slide:
+        assert {"label", "macro"} <= set(slide.associated_images)
+        assert "DOE^JANE" in slide.properties["aperio.User"]
+    faces = Faces(slide=api.faces, case=report.build_case, index=report.build_index)
+    result = run_batch(tmp_path / "in", tmp_path / "out", SETTINGS, BatchOptions(faces=faces))
+    assert result.run["counts"]["done"] == 1, (tmp_path / "out" / "failures.csv").read_text()
+    seen = 0
+    for picture in _pictures(tmp_path / "out"):
+        seen += 1
+        far = np.abs(picture.astype(int) - MAGENTA).max(axis=-1)
+        assert (far < 60).mean() < 0.01
+    assert seen > 5
+    for file in (tmp_path / "out").rglob("*"):
+        assert not file.is_file() or b"DOE" not in file.read_bytes(), file
+
+
+def test_real_slides_leave_their_free_text_behind(real_data: Path, tmp_path: Path) -> None:
+    """An H&E, a fluorescence slide, one without pixel size, one whose pixel size is absurd."""
+    how = BatchOptions(faces=Faces(slide=api.faces, index=report.build_index))
+    result = run_batch(real_data / "slides", tmp_path / "out", SETTINGS, how)
+    assert result.exit_code == 3
+    done = {r["slide_id"]: r["status"] for r in rows_of(tmp_path / "out" / "slides.csv")}
+    assert done["CMU-1-Small-Region"] == "not_evaluable"
+    falls = {r["slide"]: r["error"] for r in rows_of(tmp_path / "out" / "failures.csv")}
+    assert "does not state its pixel size" in falls["no_mpp_j2k"]
+    for file in (tmp_path / "out").rglob("*"):
+        # the scanner's user, number and date, as the H&E slide's description has them
+        for word in (b"b414003d-95c6", b"CPAPERIOCS", b"12/29/09"):
+            assert not file.is_file() or word not in file.read_bytes(), file
+
+
 def _benched(folder: Path, slides: int, broken: int, sample: int) -> dict[str, float]:
     found = _script("bench_batch").bench(folder, slides, broken, sample, 200.0, SET_OPTIONS)
+    print(found)
     assert found["exit_code"] == 3
     assert found["results"] == slides - broken
     assert found["failures"] == broken

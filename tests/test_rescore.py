@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from her2path import api
+from her2path.case import RunOptions
 from her2path.case.rescore import rescore, what_if
 from her2path.corrections import Correction, apply_corrections, read_corrections
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SettingsError
@@ -54,6 +55,36 @@ def test_rescoring_with_nothing_changed_changes_no_figure(out: Path) -> None:
     before = figures(out)
     rescore(out)
     assert figures(out) == before
+
+
+def test_scored_again_it_is_stale_for_other_settings_only(slide: Path, out: Path) -> None:
+    rescore(out, guideline="gastric_resection")
+    with pytest.raises(OutputError, match="a complete result with other settings"):
+        api.score_slide(slide, out, SMALL)
+    asked = SMALL.replace({"score.guideline": "gastric_resection"})
+    assert not api.score_slide(slide, out, asked).fresh
+    again = api.score_slide(slide, out, SMALL, options=RunOptions(redo_stale=True))
+    assert again.fresh
+    assert again.score.guideline == SMALL.score.guideline
+
+
+def test_what_a_reader_corrected_is_never_replaced_unasked(
+    slide: Path, out: Path, tmp_path: Path
+) -> None:
+    first = rescore(out).cells(["cell_id"])["cell_id"][0].as_py()
+    made = [Correction(first, "none", None, "AB", "2026-01-02T03:04:05+00:00")]
+    file = corrections_file(tmp_path / "c.geojson", made)
+    rescore(out, corrections=file)
+    before = figures(out)
+    assert before["corrections_sha256"]
+    assert not api.score_slide(slide, out, SMALL).fresh
+    other = SMALL.replace({"score.guideline": "gastric_resection"})
+    for how in (RunOptions(), RunOptions(redo_stale=True)):
+        with pytest.raises(OutputError, match="a reader has corrected"):
+            api.score_slide(slide, out, other, options=how)
+    assert figures(out) == before
+    assert api.score_slide(slide, out, other, options=RunOptions(overwrite=True)).fresh
+    assert figures(out)["corrections_sha256"] is None
 
 
 def test_another_guideline(out: Path) -> None:

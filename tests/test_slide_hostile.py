@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +195,50 @@ def test_find_slides(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(SlideUnreadable, match="cannot be listed"):
         find_slides(str(tmp_path / "nowhere"))
+
+
+#: opens a slide and reads its corner; prints what it took, MiB beyond the program itself
+_READ_BOUNDED = r"""
+import re, sys
+from pathlib import Path
+from her2path.errors import SlideUnreadable
+from her2path.geometry import Box
+from her2path.slide import SlideRef, open_slide
+taken = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) >> 10
+before = taken()
+try:
+    with open_slide(SlideRef(sys.argv[1], mpp=0.25)) as slide:
+        slide.read(Box(0, 0, 256, 256))
+except SlideUnreadable:
+    pass
+print(taken() - before)
+"""
+
+
+def _deflate_bomb() -> bytes:
+    """Return a deflate stream of 2 MB that swells to 2 GB."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 15)
+    head = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + block * 128 + packer.flush()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("compression", ["deflate", "lzw"])
+def test_a_tile_that_swells_costs_no_memory(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, texture(2048, 2048), tile=(1024, 1024), photometric="rgb",
+                     compression=compression)  # fmt: skip
+    bomb = _deflate_bomb() if compression == "deflate" else b"\x80\x00" * (1 << 20)
+    with tifffile.TiffFile(path) as tiff:
+        tags = [tiff.pages[0].tags[k] for k in ("TileOffsets", "TileByteCounts")]
+        order = tiff.byteorder
+    raw = bytearray(path.read_bytes())
+    for tag, value in zip(tags, (len(raw), len(bomb)), strict=True):
+        raw[tag.valueoffset : tag.valueoffset + 4] = struct.pack(order + "I", value)
+    path.write_bytes(raw + bomb)
+    done = subprocess.run([sys.executable, "-c", _READ_BOUNDED, path], capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    print("MB", done.stdout)
+    # 2 GB if it were let; 100 measured
+    assert int(done.stdout) < 300

@@ -1,12 +1,15 @@
 """What a worker does with one block: pass 1 measures pixels, pass 2 resolves tables.
 
 Each part is written to a temporary name and renamed, so that a part that exists is whole; a run
-that was killed goes on with the parts that are missing.
+that was killed goes on with the parts that are missing. After a power loss a part may be there and
+cut short (none is forced to the disk, that would cost more than doing it again): it counts as
+missing.
 """
 
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +56,9 @@ def measure_block(plan: Plan, index: int) -> BlockDone:
     """Pass 1: read one block, measure its cells, write its part."""
     block = plan.grid[index]
     part, maps = raw_path(plan, block), maps_path(plan, block)
-    if part.exists() and maps.exists():
-        return _done_before(part)
+    known = _done_before(part, maps)
+    if known is not None:
+        return known
     slide = get_slide(plan.slide)
     slide.take_bad_boxes()
     rgb = slide.read(block.read)
@@ -69,10 +73,22 @@ def measure_block(plan: Plan, index: int) -> BlockDone:
     return done
 
 
-def _done_before(part: Path) -> BlockDone:
-    with pa.memory_map(str(part)) as source:
-        facts = pa.ipc.open_file(source).schema.metadata
-    return BlockDone(**{k.decode(): int(v) for k, v in facts.items()})
+def _done_before(part: Path, maps: Path) -> BlockDone | None:
+    """Return what an earlier run noted of a block; None where it left nothing whole."""
+    facts = _facts(part)
+    if facts is None or not zipfile.is_zipfile(maps):
+        return None
+    return BlockDone(**facts)
+
+
+def _facts(part: Path) -> dict[str, int] | None:
+    """Return the numbers that a part carries; None where it is missing or cut short."""
+    try:
+        with pa.memory_map(str(part)) as source:
+            facts = pa.ipc.open_file(source).schema.metadata
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return {k.decode(): int(v) for k, v in facts.items()}
 
 
 def _kept(plan: Plan, raw: pa.Table, bad: list[Box]) -> pa.Table:
@@ -104,9 +120,9 @@ def resolve_block(plan: Plan, index: int) -> int:
     """Pass 2: take the raw cells of a block and its surroundings, write its final cells."""
     block = plan.grid[index]
     part = cells_path(plan, block)
-    if part.exists():
-        with pa.memory_map(str(part)) as source:
-            return int(pa.ipc.open_file(source).schema.metadata[b"cells"])
+    known = _facts(part)
+    if known is not None:
+        return known["cells"]
     raw = _surroundings(plan, block)
     table = analysis.resolve(raw, block.core, plan.optics, plan.settings, plan.incomplete_score)
     _write_arrow(part, table.replace_schema_metadata({"cells": str(table.num_rows)}))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -20,7 +20,8 @@ from her2path.results import QcFlag
 from her2path.settings import Settings
 from her2path.slide import Slide, SlideInfo, SlideRef
 
-__all__ = ["Plan", "Prepared", "area_mm2", "fingerprint", "look", "make_plan", "reach_blocks"]
+__all__ = ["Plan", "Prepared", "area_mm2", "fingerprint", "look", "make_plan", "measured_sha256",
+           "reach_blocks"]  # fmt: skip
 
 #: the overview is read at no more than this, and kept for the thumbnail
 OVERVIEW_PX = 2400
@@ -174,17 +175,29 @@ def make_plan(
     return replace(plan, blocks=blocks)
 
 
-def fingerprint(info: SlideInfo, settings: Settings, annotations_sha256: str | None) -> str:
-    """Return what makes two runs the same: slide, settings, annotations, program version."""
-    facts = {
+def measured_sha256(info: SlideInfo, annotations_sha256: str | None) -> str:
+    """Return what cells are measured from: slide, pixel size, annotations, program version."""
+    return _sha256({
         "slide": info.sha256_quick,
         "mpp": [info.mpp_x, info.mpp_y],
+        "annotations": annotations_sha256,
+        "version": __version__,
+    })  # fmt: skip
+
+
+def fingerprint(measured: str, settings: Settings, corrections_sha256: str | None = None) -> str:
+    """Return what makes two results the same: measured cells, settings, a reader's corrections."""
+    facts = {
+        "measured": measured,
         "settings": settings.sha256(),
         # one's own rule set is a file: what it says counts, not only where it lies
         "rules": guidelines.rule_set(settings.score.guideline).model_dump(mode="json"),
-        "annotations": annotations_sha256,
-        "version": __version__,
+        "corrections": corrections_sha256,
     }
+    return _sha256(facts)
+
+
+def _sha256(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from her2path import __version__, guidelines, patterns
 from her2path.annotations import Annotations, read_annotations
-from her2path.case import conclude
+from her2path.case import conclude, plan
 from her2path.case.run import SlideResult
 from her2path.corrections import apply_corrections, read_corrections
 from her2path.errors import NotEvaluable, OutputError, SettingsError
@@ -76,11 +77,19 @@ def rescore(
                 guidelines.incomplete_score(settings.score.guideline),
             )
         store.drop_work()
-        _stage(store, old, cells, settings)
+        _stage(store, _resting_on(old, settings, corrections), cells, settings)
         if faces is not None:
             faces(store.staging.out)
         store.publish()
     return SlideResult(store.out, store.result())
+
+
+def _resting_on(old: Result, settings: Settings, corrections: str | Path | None) -> Result:
+    """Return the result with what it rests on now: a batch tells by it whether it is stale."""
+    corrected = hashlib.sha256(Path(corrections).read_bytes()).hexdigest() if corrections else None
+    known = old.measured_sha256
+    mark = plan.fingerprint(known, settings, corrected) if known is not None else None
+    return old.model_copy(update={"fingerprint": mark, "corrections_sha256": corrected})
 
 
 def what_if(out: str | Path) -> list[dict[str, Any]]:

@@ -17,7 +17,15 @@ from her2path import __version__, guidelines, qc
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude, passes, pictures
 from her2path.case.facts import packages, slide_facts, spread_over, stain_facts, with_cnn
-from her2path.case.plan import Plan, Prepared, area_mm2, fingerprint, look, make_plan
+from her2path.case.plan import (
+    Plan,
+    Prepared,
+    area_mm2,
+    fingerprint,
+    look,
+    make_plan,
+    measured_sha256,
+)
 from her2path.case.run import RunOptions, SlideResult
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
 from her2path.flags import flag, merge
@@ -30,7 +38,7 @@ from her2path.results import (
 )
 from her2path.settings import Settings, load_settings
 from her2path.slide import Slide, SlideRef, open_slide
-from her2path.store import RunLock, RunStore, write_gallery, write_text
+from her2path.store import BatchStore, RunLock, RunStore, write_gallery, write_text
 from her2path.stream import Stream
 
 if TYPE_CHECKING:
@@ -85,6 +93,8 @@ def score_slide(
     chosen = settings if isinstance(settings, Settings) else load_settings(settings)
     guidelines.rule_set(chosen.score.guideline)
     how = options or RunOptions()
+    if BatchStore(out).run_json.is_file():
+        raise OutputError(f"{out} holds a batch", "Give -o another folder")
     store = RunStore(Path(out)).create()
     threads = how.threads or chosen.stream.workers
     with RunLock(store.out), Stream(threads, how.scheduler) as stream:
@@ -137,11 +147,9 @@ class _Run:
         with open_slide(ref) as slide:
             self.info = slide.info
             self.annotations = self._read_annotations()
-            self.mark = fingerprint(
-                slide.info,
-                self.settings,
-                self.annotations.sha256 if self.annotations is not None else None,
-            )
+            drawn = self.annotations.sha256 if self.annotations is not None else None
+            self.measured = measured_sha256(slide.info, drawn)
+            self.mark = fingerprint(self.measured, self.settings)
             if self._is_complete():
                 return SlideResult(self.store.out, self.store.result(), fresh=False)
             if not self.store.staging.complete:
@@ -173,8 +181,13 @@ class _Run:
         store, overwrite = self.store, self.options.overwrite
         replaces = overwrite or self.options.redo_stale
         if store.complete and not overwrite:
-            if store.result().fingerprint == self.mark:
+            stored = store.result()
+            corrected = stored.corrections_sha256
+            if stored.fingerprint == fingerprint(self.measured, self.settings, corrected):
                 return True
+            if corrected is not None:
+                # a reader's work is never replaced unasked, by no batch either
+                self._refuse("a result that a reader has corrected,")
             if not replaces:
                 self._refuse("a complete result")
         # the blocks' layout is part of what an unfinished run can go on with
@@ -422,6 +435,7 @@ class _Run:
             "slide": slide_facts(self.info, self.path, self.options),
             "settings_sha256": self.settings.sha256(),
             "fingerprint": self.mark,
+            "measured_sha256": self.measured,
             "stain": stain_facts(seen.optics.stain, self.settings) if seen else None,
             "qc": Qc(flags=merge(flags), tissue_area_mm2=self._tissue_mm2(seen) if seen else 0.0),
         }

@@ -38,43 +38,20 @@ def add_to(app: typer.Typer) -> None:
     app.command("collect")(collect)
 
 
+@o.with_scoring
 def batch(
-    source: Source,
-    out: o.Out,
-    config: o.Config = None,
-    changes: o.Set = None,
-    annotations: AnnotationFolder = None,
-    mpp: o.Mpp = None,
-    force_mpp: o.ForceMpp = False,
-    guideline: o.Guideline = None,
-    workers: o.Workers = None,
-    scheduler: o.Scheduler = None,
-    cnn: o.Cnn = None,
-    device: o.Device = "auto",
-    resume: o.Resume = False,  # noqa: ARG001 - resuming is what happens anyway
-    overwrite: o.Overwrite = False,
-    no_report: o.NoReport = False,
-    pseudonymise: o.Pseudonymise = False,
-    qupath_crop: o.QupathCrop = False,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    source: Source, out: o.Out, given: o.Scoring, annotations: AnnotationFolder = None
 ) -> int:
     """Score many slides and their cases; run again, it does only what is missing or changed."""
-    settings = o.settings_of(
-        config, changes, slide__mpp=mpp, slide__force_mpp=force_mpp or None,
-        score__guideline=guideline, stream__workers=workers, cnn__model=cnn,
-        cnn__device=device if device != "auto" else None,
-    )  # fmt: skip
+    settings = given.settings()
     from her2path.cohort import BatchOptions, Board, run_batch
 
     how = BatchOptions(
-        overwrite=overwrite, pseudonymise=pseudonymise, qupath_crop=qupath_crop,
-        scheduler=scheduler, annotations=annotations, faces=_faces(no_report), debug=debug,
-    )  # fmt: skip
-    with _live(json or quiet) as changed:
+        **given.run(), annotations=annotations, faces=_faces(given.no_report), debug=given.debug
+    )
+    with _live(given.json or given.quiet) as changed:
         result = run_batch(source, out, settings, how, Board(changed))
-    return _tell(result, json, quiet)
+    return _tell(result, given.json, given.quiet)
 
 
 def collect(

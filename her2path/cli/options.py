@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-__all__ = ["settings_of"]
+__all__ = ["Scoring", "settings_of", "with_scoring"]
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the result.")]
 Config = Annotated[Path | None, typer.Option("-c", "--config", help="Settings file (YAML).")]
@@ -41,6 +45,64 @@ QupathCrop = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="The result on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No words on the terminal.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and logs.")]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The options that `score` and `batch` have in common, as they were given."""
+
+    config: Config = None
+    changes: Set = None
+    mpp: Mpp = None
+    force_mpp: ForceMpp = False
+    guideline: Guideline = None
+    workers: Workers = None
+    scheduler: Scheduler = None
+    cnn: Cnn = None
+    device: Device = "auto"
+    #: resuming is what happens anyway
+    resume: Resume = False
+    overwrite: Overwrite = False
+    no_report: NoReport = False
+    pseudonymise: Pseudonymise = False
+    qupath_crop: QupathCrop = False
+    json: Json = False
+    quiet: Quiet = False
+    debug: Debug = False
+
+    def settings(self) -> Any:
+        """Return the settings that they make; see `settings_of`."""
+        return settings_of(
+            self.config, self.changes, slide__mpp=self.mpp,
+            slide__force_mpp=self.force_mpp or None, score__guideline=self.guideline,
+            stream__workers=self.workers, cnn__model=self.cnn,
+            cnn__device=self.device if self.device != "auto" else None,
+        )  # fmt: skip
+
+    def run(self) -> dict[str, Any]:
+        """Return what `RunOptions` and `BatchOptions` both take."""
+        names = ("overwrite", "pseudonymise", "qupath_crop", "scheduler")
+        return {name: getattr(self, name) for name in names}
+
+
+def with_scoring(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of `Scoring`; it gets them as ``given``."""
+    hints = get_type_hints(Scoring, include_extras=True)
+    common = [Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default,
+                        annotation=hints[f.name]) for f in fields(Scoring)]  # fmt: skip
+    known = get_type_hints(command, include_extras=True)
+    own = [p.replace(annotation=known[name], kind=Parameter.KEYWORD_ONLY)
+           for name, p in signature(command).parameters.items() if name != "given"]  # fmt: skip
+
+    @wraps(command)
+    def run(**values: Any) -> int:
+        given = Scoring(**{p.name: values.pop(p.name) for p in common})
+        return command(**values, given=given)
+
+    # what typer reads a command's options from
+    run.__signature__ = Signature([*own, *common])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *common)}
+    return run
 
 
 def settings_of(config: Path | None, changes: list[str] | None, **named: Any) -> Any:

@@ -27,52 +27,20 @@ def add_to(app: typer.Typer) -> None:
     app.command("rescore")(rescore)
 
 
+@o.with_scoring
 def score(
-    slide: SlideArg,
-    out: o.Out,
-    config: o.Config = None,
-    changes: o.Set = None,
-    annotations: o.AnnotationFile = None,
-    mpp: o.Mpp = None,
-    force_mpp: o.ForceMpp = False,
-    guideline: o.Guideline = None,
-    workers: o.Workers = None,
-    scheduler: o.Scheduler = None,
-    cnn: o.Cnn = None,
-    device: o.Device = "auto",
-    resume: o.Resume = False,  # noqa: ARG001 - resuming is what happens anyway
-    overwrite: o.Overwrite = False,
-    no_report: o.NoReport = False,
-    pseudonymise: o.Pseudonymise = False,
-    qupath_crop: o.QupathCrop = False,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    slide: SlideArg, out: o.Out, given: o.Scoring, annotations: o.AnnotationFile = None
 ) -> int:
     """Score one slide: cells, regions, HER2 score, heterogeneity, report."""
-    _logging(debug)
-    settings = o.settings_of(
-        config,
-        changes,
-        slide__mpp=mpp,
-        slide__force_mpp=force_mpp or None,
-        score__guideline=guideline,
-        stream__workers=workers,
-        cnn__model=cnn,
-        cnn__device=device if device != "auto" else None,
-    )
+    _logging(given.debug)
+    settings = given.settings()
     from her2path.api import score_slide
     from her2path.case import RunOptions
 
-    how = RunOptions(
-        overwrite=overwrite,
-        pseudonymise=pseudonymise,
-        qupath_crop=qupath_crop,
-        scheduler=scheduler,
-    )
-    with _progress(json or quiet) as tick:
-        result = score_slide(slide, out, settings, annotations, how, tick, report=not no_report)
-    return _tell(result, json, quiet)
+    how, report = RunOptions(**given.run()), not given.no_report
+    with _progress(given.json or given.quiet) as tick:
+        result = score_slide(slide, out, settings, annotations, how, tick, report=report)
+    return _tell(result, given.json, given.quiet)
 
 
 def demo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -213,11 +214,11 @@ def hide_names(entries: Sequence[Entry]) -> list[Entry]:
     out: list[Entry] = []
     taken: set[str] = set()
     for e in entries:
-        try:
-            name = f"slide-{sha256_quick(str(e.slide))[:12]}"
-        except OSError:
-            # it will fail, and be named by its row
-            name = f"slide-row{e.row}"
+        # what cannot be read will fail, and is named by its row; a pipe would be waited for
+        name = f"slide-row{e.row}"
+        with contextlib.suppress(OSError):
+            if e.slide.is_file():
+                name = f"slide-{sha256_quick(str(e.slide))[:12]}"
         if name in taken:
             name = f"{name}-row{e.row}"
         taken.add(name)

@@ -8,7 +8,7 @@ there (a hard link), or are copied where the file system has no links.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from her2path.cohort.closing import (
 )
 from her2path.cohort.inputs import check_inputs
 from her2path.cohort.live import Board
-from her2path.cohort.manifest import TOLD, Entry, listed, read_manifest, safe_name
+from her2path.cohort.manifest import TOLD, Entry, listed, plain_name, read_manifest, safe_name
 from her2path.cohort.members import Member, member_of
 from her2path.cohort.pool import Pool
 from her2path.cohort.slides import FIGURES, add_ish, figures, share
@@ -81,7 +81,11 @@ def collect(
     ManifestError, OutputError, DiskFull
     """
     store = BatchStore(out)
-    found = [f for source in sources for f in _find(Path(source))]
+    # a folder that is named twice, by itself and with others, counts once
+    by_place: dict[Path, _Found] = {}
+    for f in (f for source in sources for f in _find(Path(source))):
+        by_place.setdefault(f.folder.resolve(), f)
+    found = list(by_place.values())
     entries = read_manifest(manifest, slides_needed=False) if manifest is not None else None
     places = _match(found, entries, manifest) if entries is not None else list(found)
     if entries is not None:
@@ -126,13 +130,31 @@ def _known_rows(batch: Path) -> dict[str, dict[str, str]]:
 def _match(
     found: Sequence[_Found], entries: Sequence[Entry], manifest: object
 ) -> list[_Found | None]:
-    """Return each entry's result, by folder name or slide id; None where it is missing."""
-    by_name: dict[str, _Found] = {}
-    for f in found:
-        for name in {f.folder.name, f.name, _slide_id(f)}:
-            by_name.setdefault(name, f)
-    out = [by_name.get(e.folder) or by_name.get(e.slide_id) or by_name.get(e.slide.stem)
-           for e in entries]  # fmt: skip
+    """Return each entry's result, by folder name, then by slide id; None where it is missing.
+
+    Raises
+    ------
+    ManifestError
+        Where one result fits two rows, or a row fits two results.
+    """
+    out: list[_Found | None] = [None] * len(entries)
+    left = list(found)
+    for known, wanted in _KEYS:
+        by_name: dict[str, list[_Found]] = {}
+        for f in left:
+            by_name.setdefault(known(f), []).append(f)
+        claims: dict[str, list[int]] = {}
+        for place, e in enumerate(entries):
+            name = next((n for n in wanted(e) if n in by_name), None)
+            if out[place] is None and name is not None:
+                claims.setdefault(name, []).append(place)
+        for name, places in claims.items():
+            if len(places) > 1 or len(by_name[name]) > 1:
+                rows = ", ".join(str(entries[p].row) for p in places)
+                raise listed(manifest, [f"row {rows}: which result is meant by {name!r}? Name the "
+                                        "folders after the slide_id"])  # fmt: skip
+            out[places[0]] = by_name[name][0]
+            left.remove(by_name[name][0])
     if not any(out):
         raise listed(manifest, ["none of its slides is among the results"])
     return [
@@ -141,11 +163,25 @@ def _match(
     ]
 
 
+def _ids(e: Entry) -> tuple[str, ...]:
+    """Return what a folder of this slide may be called: by a batch, by hand, by Nextflow."""
+    return e.folder, e.slide_id, plain_name(e.slide_id)
+
+
 def _slide_id(found: _Found) -> str:
     try:
         return str(RunStore(found.folder).result().slide.id)
     except Her2PathError:
         return found.name
+
+
+#: how results are known again, the surest first: (name of a result, names of a row)
+_KEYS: tuple[tuple[Callable[[_Found], str], Callable[[Entry], tuple[str, ...]]], ...] = (
+    (lambda f: f.folder.name, _ids),
+    (lambda f: f.folder.name, lambda e: (e.slide.stem,)),
+    (_slide_id, lambda e: (e.slide_id,)),
+    (_slide_id, lambda e: (e.slide.stem,)),
+)
 
 
 def _check_names(places: Sequence[_Found | None]) -> None:
@@ -237,9 +273,10 @@ class _Joining:
             return False
         if not overwrite and _same(found.folder, target):
             return False
-        draft = self.store.out / "slides" / f".{found.name}.new"
+        draft = self.store.out / f".{found.name}.new"
         remove(draft)
-        share(found.folder, draft)
+        # what a workflow manager puts in place of a folder is a link to it
+        share(found.folder.resolve(), draft)
         for left in ("result.stale.json", ".lock", ".work"):
             remove(draft / left)
         with RunLock(target):

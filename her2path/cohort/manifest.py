@@ -13,7 +13,7 @@ from pathlib import Path
 from her2path.errors import ManifestError, one_line
 from her2path.slide import find_slides
 
-__all__ = ["KNOWN", "Entry", "listed", "read_manifest", "safe_name"]
+__all__ = ["KNOWN", "Entry", "listed", "plain_name", "read_manifest", "safe_name"]
 
 #: columns with a meaning; all others are carried through
 KNOWN = (
@@ -55,7 +55,7 @@ def safe_name(name: str) -> str:
     Letters, digits, ``.``, ``_`` and ``-`` stay; where anything had to be replaced or cut, eight
     digits of the name's hash are added, so that two names never become one.
     """
-    clean = _UNSAFE.sub("_", name).strip("._-")
+    clean = plain_name(name).strip("._-")
     tame = clean[:MAX_NAME] or "slide"
     if tame.split(".")[0].casefold() in _RESERVED:
         tame = f"x-{tame}"
@@ -64,6 +64,11 @@ def safe_name(name: str) -> str:
     # file names need not be Unicode: what is not stays distinct all the same
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{tame[: MAX_NAME - 9]}-{digest[:8]}"
+
+
+def plain_name(name: str) -> str:
+    """Return a name with everything but letters, digits, ``.``, ``_`` and ``-`` replaced."""
+    return _UNSAFE.sub("_", name)
 
 
 def read_manifest(source: str | Path, slides_needed: bool = True) -> list[Entry]:
@@ -176,6 +181,10 @@ def _entry(
             there = False
         if not there and needed:
             complain(f"{column} {one_line(text, 100)!r} does not exist")
+            return None
+        # a pipe or a device would be read without end; as a slide it costs a child, and itself
+        if there and column != "slide" and not path.is_file():
+            complain(f"{column} {one_line(text, 100)!r} is not a file")
             return None
         return path.absolute()
 

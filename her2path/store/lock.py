@@ -113,7 +113,11 @@ class RunLock:
         text = json.dumps(asdict(self._holder)).encode()
         draft = self.path.with_name(f".lock.{self._holder.token}")
         with disk_errors(self.path):
-            draft.write_bytes(text)
+            with draft.open("wb") as file:
+                file.write(text)
+                file.flush()
+                # after a power loss an empty lock would tell nobody that its process is dead
+                os.fsync(file.fileno())
             try:
                 os.link(draft, self.path)
             except FileExistsError:
