@@ -81,6 +81,11 @@ class Stream:
             self._client = _connect(scheduler)
             self.workers = max(1, sum(self._client.nthreads().values()))
 
+    @property
+    def local_threads(self) -> int:
+        """How many threads may work in this process, beside what a scheduler runs."""
+        return self.workers if self._client is None else default_workers()
+
     def __enter__(self) -> Stream:
         return self
 

@@ -110,7 +110,7 @@ def whole_job(path: Path, threads: int) -> dict[str, float]:
         ref = SlideRef(str(path))
         t0 = time.perf_counter()
         with open_slide(ref) as slide:
-            seen = look(slide, settings)
+            seen = look(slide, settings, threads)
         plan = make_plan(ref, seen, settings, Path(work), 2)
         t1 = time.perf_counter()
         stream.each(passes.measure_block, plan.blocks, (plan,))

@@ -197,7 +197,7 @@ class _Run:
         seen: Prepared | None = None
         try:
             self.progress("looking", 0, 1, 0.0)
-            seen = look(slide, self.settings)
+            seen = look(slide, self.settings, stream.local_threads)
             self._evaluate(slide, ref, seen, stream)
         except NotEvaluable as exc:
             log.info("not evaluable: %s", exc)
