@@ -113,7 +113,7 @@ def whole_job(path: Path, threads: int) -> dict[str, float]:
             seen = look(slide, settings, threads)
         plan = make_plan(ref, seen, settings, Path(work), 2)
         t1 = time.perf_counter()
-        stream.each(passes.measure_block, plan.blocks, (plan,))
+        stream.each(passes.measure_block, plan.reading_order, (plan,))
         t2 = time.perf_counter()
         cells = stream.each(passes.resolve_block, plan.blocks, (plan,))
         t3 = time.perf_counter()

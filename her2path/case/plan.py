@@ -56,6 +56,15 @@ class Plan:
     work: Path
     incomplete_score: Literal[2, 3]
 
+    @property
+    def reading_order(self) -> tuple[int, ...]:
+        """The blocks, two columns at a time from top to bottom.
+
+        What a block shares with its neighbours is then still in the slide's tile cache.
+        """
+        cols = self.grid.shape[1]
+        return tuple(sorted(self.blocks, key=lambda i: (i % cols // 2, i // cols, i % cols)))
+
     def in_tissue(self, x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell which level-0 points lie in tissue."""
         rows, cols = self.tissue.shape

@@ -286,7 +286,7 @@ class _Run:
             pixels += done.pixels
             self.progress("reading cells", finished, total, pixels / 1e6)
 
-        return stream.each(passes.measure_block, plan.blocks, (plan,), tick)
+        return stream.each(passes.measure_block, plan.reading_order, (plan,), tick)
 
     def _resolve(self, plan: Plan, stream: Stream) -> None:
         total, finished = len(plan.blocks), 0

@@ -32,6 +32,8 @@ RGB, YCBCR = 2, 6
 MAX_TILE_PX = 1 << 24
 #: tiles compared with OpenSlide when a file is opened
 CHECKED_TILES = 6
+#: the rim of a large box is this part of its side: what blocks of the usual size share by their halo
+RIM = 7
 
 
 class NotDirect(Exception):
@@ -178,8 +180,10 @@ class DirectSource:
 
     def _read_tiles(self, level: int, tiles: JpegTiles, box: Box, out: Pixels) -> list[Box]:
         lay, bad = tiles.layout, []
-        # a box that would sweep the cache clean is decoded past it, but for its border tiles
+        # a box that would sweep the cache clean is decoded past it, but for its rim, which the
+        # neighbouring boxes read again
         sweeping = out.size > self.cache.max_bytes // 4
+        inside = box.grow(-(min(box.width, box.height) // RIM))
         scratch = np.empty((lay.tile_h, lay.tile_w, 3), np.uint8) if sweeping else None
         for col, row, part in cells_of(box, lay.tile_w, lay.tile_h):
             index = row * tiles.cols + col
@@ -188,8 +192,8 @@ class DirectSource:
             if tiles.missing(index):
                 paint(target, self._background)
                 continue
-            inner = part == tiles.box(index)
-            tile = self._tile(level, tiles, index, scratch if inner else None)
+            once = tiles.box(index).clip(inside) == tiles.box(index)
+            tile = self._tile(level, tiles, index, scratch if once else None)
             if tile is None:
                 paint(target, self._background)
                 bad.append(part)
