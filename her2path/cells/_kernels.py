@@ -298,7 +298,9 @@ def _weigh(
 
 
 @njit(cache=True, nogil=True)
-def _sample_ray(d: F32, at: tuple, k: int, step: float, part: tuple, out: F64, spots: tuple) -> None:
+def _sample_ray(
+    d: F32, at: tuple, k: int, step: float, part: tuple, out: F64, spots: tuple
+) -> None:
     """Write samples part[0] .. part[1] - 1 of ray k; an inner ray asks for no edge.
 
     `spots` is workspace for where they lie.
@@ -318,9 +320,7 @@ def _sample_ray(d: F32, at: tuple, k: int, step: float, part: tuple, out: F64, s
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _places(
-    at: tuple, way: tuple, step: float, part: tuple, width: int, spots: tuple
-) -> None:
+def _places(at: tuple, way: tuple, step: float, part: tuple, width: int, spots: tuple) -> None:
     """Write where the samples lie: pixel, and how far right and below of it."""
     place, gx, gy = spots
     (fx, fy), (c, s), (low, high), wide = at, way, part, np.int32(width)

@@ -84,8 +84,9 @@ class _Planes:
     """What candidates are traced on."""
 
     smooth: F32  # (H, W) hematoxylin OD
-    brown: F32  # (H, W) height of DAB ridges, OD
+    brown: F32  # (H / q, W / q) height of DAB ridges, OD
     dab: F32  # (H, W) DAB OD
+    grid: tuple[int, int, int]  # q, and the pixel (y, x) where the coarse plane begins
 
 
 @dataclass(frozen=True)
@@ -160,10 +161,7 @@ class ClassicDetector:
         self, h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
     ) -> tuple[_Planes, _Drafts]:
         """Return every candidate with its contour, good or bad."""
-        at, near, wide, bridged, brown = _blobs(h, d, mpp, settings, origin)
-        smooth = np.empty_like(h)
-        _planes.blur(bridged, _taps(FINE_UM / mpp), smooth)
-        planes = _Planes(smooth, brown, d)
+        at, near, wide, planes = _blobs(h, d, mpp, settings, origin)
         return planes, _trace(planes, at, near, wide, mpp, settings)
 
     def score(self, drafts: _Drafts, mpp: float, contrast_od: float | None) -> F32:
@@ -189,8 +187,8 @@ class ClassicDetector:
 
 def _blobs(
     h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
-) -> tuple[I32, F32, F32, F32, F32]:
-    """Return candidate pixels, H at two scales there, H with brown bridged, and the brown."""
+) -> tuple[I32, F32, F32, _Planes]:
+    """Return candidate pixels, H at two scales there, and the planes to trace them on."""
     q = max(round(COARSE_UM / mpp), 1)
     top, left = -origin[0] % q, -origin[1] % q
     shape = ((h.shape[0] - top) // q, (h.shape[1] - left) // q)
@@ -211,9 +209,11 @@ def _blobs(
     n = _planes.scale_maxima(stack, scales[WIDE], share, np.float32(PALE), *start, found)
     y, x = found[:n, 0], found[:n, 1]
     at = np.stack([y * q + top + q // 2, x * q + left + q // 2], axis=1).astype(np.int32)
-    bridged, brown = np.empty_like(h), np.empty_like(h)
-    _planes.spread(h, ridge, mean, np.float32(KNEE), q, top, left, bridged, brown)
-    return at, scales[NEAR][y, x], scales[WIDE][y, x], bridged, brown
+    smooth = np.empty_like(h)
+    taps = _taps(FINE_UM / mpp)
+    _planes.bridge(h, ridge, mean, np.float32(KNEE), q, top, left, taps, smooth)
+    planes = _Planes(smooth, ridge, d, (q, top, left))
+    return at, scales[NEAR][y, x], scales[WIDE][y, x], planes
 
 
 def _ridges(h: F32, d: F32, mpp: float) -> tuple[F32, F32]:
@@ -243,10 +243,14 @@ def _trace(
     measures = np.empty((n, _contours.MEASURES), np.float32)
     level = wide + np.float32(LEVEL) * (near - wide)
     cap = np.maximum(near - wide, np.float32(0)) + np.float32(CAP_FLOOR)
+    q, top, left = planes.grid
+    steps = _ray_steps(DRAFT_RAYS, last + max(rings, side) + 1, STEP_UM / mpp)
+    # candidates lie in the middle of a coarse pixel
+    coarse = (at - np.array([top, left], np.int32)) // np.int32(q)
     _contours.draft_all(
-        planes.smooth, planes.brown, planes.dab, at, level, cap,
-        _ray_steps(DRAFT_RAYS, last + max(rings, side) + 1, STEP_UM / mpp),
-        np.float32(STEP_UM / mpp), rings, shape, _rays(DRAFT_RAYS),
+        (planes.smooth, planes.dab, at, steps),
+        (planes.brown, coarse, (steps + np.int32(q // 2)) // np.int32(q)),
+        level, cap, np.float32(STEP_UM / mpp), rings, shape, _rays(DRAFT_RAYS),
         radii, edges, walls, gain, centre, measures,
     )
     return _Drafts(at, near, wide, radii, edges, walls, gain, centre, measures)

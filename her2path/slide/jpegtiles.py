@@ -32,7 +32,7 @@ RGB, YCBCR = 2, 6
 MAX_TILE_PX = 1 << 24
 #: tiles compared with OpenSlide when a file is opened
 CHECKED_TILES = 6
-#: the rim of a large box is this part of its side: what blocks of the usual size share by their halo
+#: the rim of a large box is this part of its side: about what blocks share by their halo
 RIM = 7
 
 

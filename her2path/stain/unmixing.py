@@ -81,17 +81,17 @@ def _halve_unmix(rgb, hl, dl, h, d):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _cell_means(plane, side, out):  # type: ignore[no-untyped-def]
-    columns = np.empty(side, np.float64)
+    columns = np.empty(out.shape[1] * side, np.float64)
     scale = 1.0 / (side * side)
     for j in range(out.shape[0]):
+        columns[:] = 0.0
+        for y in range(j * side, (j + 1) * side):
+            row = plane[y]
+            for x in range(columns.size):
+                columns[x] += row[x]
         for i in range(out.shape[1]):
-            columns[:] = 0.0
-            for y in range(j * side, (j + 1) * side):
-                row = plane[y, i * side : (i + 1) * side]
-                for x in range(side):
-                    columns[x] += row[x]
             total = 0.0
-            for x in range(side):
+            for x in range(i * side, (i + 1) * side):
                 total += columns[x]
             out[j, i] = np.float32(total * scale)
 
