@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from her2path import __version__, guidelines, qc
+from her2path import __version__, _scratch, guidelines, qc
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude, passes, pictures
 from her2path.case.facts import packages, slide_facts, spread_over, stain_facts, with_cnn
@@ -286,7 +286,10 @@ class _Run:
             pixels += done.pixels
             self.progress("reading cells", finished, total, pixels / 1e6)
 
-        return stream.each(passes.measure_block, plan.reading_order, (plan,), tick)
+        try:
+            return stream.each(passes.measure_block, plan.reading_order, (plan,), tick)
+        finally:
+            _scratch.release()
 
     def _resolve(self, plan: Plan, stream: Stream) -> None:
         total, finished = len(plan.blocks), 0

@@ -23,6 +23,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from her2path._scratch import scratch
 from her2path.nuclei import _contours, _hash, _outlines, _planes, _rivals, _score
 from her2path.nuclei._contours import DRAFT_RAYS
 from her2path.nuclei.table import RAYS, Nuclei
@@ -134,9 +135,9 @@ def _angles(reach_px: float, count: int) -> npt.NDArray[np.int16]:
     return (turn % count).astype(np.int16)
 
 
-def _blurs(plane: F32, mpp: float) -> F32:
-    """Return the plane at rising scales, each from the one before."""
-    out = np.empty((SCALES, *plane.shape), np.float32)
+def _blurs(plane: F32, mpp: float, name: str) -> F32:
+    """Return the plane at rising scales, each from the one before, in scratch memory."""
+    out = scratch(name, (SCALES, *plane.shape))
     done = 0.0
     for k in range(SCALES):
         sigma = SCALE_UM * SCALE_RATIO**k / mpp
@@ -198,11 +199,10 @@ def _blobs(
     ridge, mean = _ridges(coarse_h, coarse_d, mpp * q)
     hidden = np.empty(shape, np.float32)
     _planes.hide(coarse_h, ridge, mean, np.float32(KNEE), np.float32(RIDGE_LEAK), hidden)
-    scales = _blurs(hidden, mpp * q)
-    stack = np.empty((SCALES - 1, *shape), np.float32)
-    _planes.response(
-        scales, _blurs(coarse_d, mpp * q), np.float32(RING), np.float32(RING_CAP), stack
-    )
+    scales = _blurs(hidden, mpp * q, "nuclei.h")
+    stack = scratch("nuclei.stack", (SCALES - 1, *shape))
+    browns = _blurs(coarse_d, mpp * q, "nuclei.d")
+    _planes.response(scales, browns, np.float32(RING), np.float32(RING_CAP), stack)
     found = np.empty((stack[0].size // 4 + 16, 3), np.int32)
     share = np.float32(BLOB_SHARE / settings.sensitivity)
     start = ((origin[0] + top) // q, (origin[1] + left) // q)

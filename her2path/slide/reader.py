@@ -49,24 +49,27 @@ class Slide:
         self._planes = planes
         self._local = threading.local()
 
-    def read(self, box: Box) -> Pixels:
+    def read(self, box: Box, out: Pixels | None = None) -> Pixels:
         """Return level-0 pixels.
 
         Parameters
         ----------
         box : Box
             Any box; what lies outside the slide is background.
+        out : uint8 (h, w, 3), optional
+            Memory to write them to.
 
         Returns
         -------
         uint8 (h, w, 3)
             RGB.
         """
-        return self.level_read(0, box)
+        return self.level_read(0, box, out)
 
-    def level_read(self, level: int, box: Box) -> Pixels:
+    def level_read(self, level: int, box: Box, out: Pixels | None = None) -> Pixels:
         """Return pixels of one level of the pyramid, uint8 (h, w, 3); ``box`` counts its pixels."""
-        out = np.empty((max(0, box.height), max(0, box.width), 3), np.uint8)
+        if out is None:
+            out = np.empty((max(0, box.height), max(0, box.width), 3), np.uint8)
         self._bad().update(self._read_into(self._planes[level], box, out))
         return out
 
