@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path import cells, membrane, nuclei, patterns, qc, stain, tumour
+from her2path._scratch import scratch
 from her2path.geometry import Box
 from her2path.schema import CELLS, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS, arrow_schema
 from her2path.settings import Settings
@@ -90,7 +91,8 @@ def measure(
         ``nuclei``, ``cells`` and ``membrane`` are used.
     """
     f = optics.factor
-    h, d = stain.reduce_unmix(rgb, f, optics.stain)
+    planes = scratch("stains", (2, -(-rgb.shape[0] // f), -(-rgb.shape[1] // f)))
+    h, d = stain.reduce_unmix(rgb, f, optics.stain, (planes[0], planes[1]))
     origin = (read.y0 // f, read.x0 // f)
     found = nuclei.find_nuclei(h, d, optics.mpp_a, settings.nuclei, origin)
     x_fx, y_fx = _fixed(found.x, origin[1]), _fixed(found.y, origin[0])

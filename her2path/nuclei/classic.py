@@ -161,7 +161,10 @@ class ClassicDetector:
     def draft(
         self, h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
     ) -> tuple[_Planes, _Drafts]:
-        """Return every candidate with its contour, good or bad."""
+        """Return every candidate with its contour, good or bad.
+
+        The planes lie in scratch memory: they hold until the next draft of this thread.
+        """
         at, near, wide, planes = _blobs(h, d, mpp, settings, origin)
         return planes, _trace(planes, at, near, wide, mpp, settings)
 
@@ -193,11 +196,11 @@ def _blobs(
     q = max(round(COARSE_UM / mpp), 1)
     top, left = -origin[0] % q, -origin[1] % q
     shape = ((h.shape[0] - top) // q, (h.shape[1] - left) // q)
-    coarse_h, coarse_d = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    coarse_h, coarse_d = scratch("nuclei.coarse", (2, *shape))
     _planes.reduce_mean(h, q, top, left, LOWEST, HIGHEST, coarse_h)
     _planes.reduce_mean(d, q, top, left, LOWEST, HIGHEST, coarse_d)
     ridge, mean = _ridges(coarse_h, coarse_d, mpp * q)
-    hidden = np.empty(shape, np.float32)
+    hidden = scratch("nuclei.hidden", shape)
     _planes.hide(coarse_h, ridge, mean, np.float32(KNEE), np.float32(RIDGE_LEAK), hidden)
     scales = _blurs(hidden, mpp * q, "nuclei.h")
     stack = scratch("nuclei.stack", (SCALES - 1, *shape))
@@ -209,7 +212,7 @@ def _blobs(
     n = _planes.scale_maxima(stack, scales[WIDE], share, np.float32(PALE), *start, found)
     y, x = found[:n, 0], found[:n, 1]
     at = np.stack([y * q + top + q // 2, x * q + left + q // 2], axis=1).astype(np.int32)
-    smooth = np.empty_like(h)
+    smooth = scratch("nuclei.smooth", h.shape)
     taps = _taps(FINE_UM / mpp)
     _planes.bridge(h, ridge, mean, np.float32(KNEE), q, top, left, taps, smooth)
     planes = _Planes(smooth, ridge, d, (q, top, left))
@@ -218,7 +221,7 @@ def _blobs(
 
 def _ridges(h: F32, d: F32, mpp: float) -> tuple[F32, F32]:
     """Return the height of DAB ridges, and H around every pixel with the ridges left out."""
-    wide, ridge, sharp, mean, weight = (np.empty_like(d) for _ in range(5))
+    wide, ridge, sharp, mean, weight = scratch("nuclei.ridges", (5, *d.shape))
     _planes.blur(d, _taps(RIDGE_UM / mpp), wide)
     _planes.rise(d, wide, ridge)
     _planes.weigh(h, ridge, np.float32(KNEE), sharp, wide)
