@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path import cells, membrane, nuclei, patterns, qc, stain, tumour
+from her2path._scratch import scratch
 from her2path.geometry import Box
 from her2path.schema import CELLS, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS, arrow_schema
 from her2path.settings import Settings
@@ -35,6 +36,8 @@ __all__ = [
 FIXED = 16
 #: side of a map cell, analysis pixels
 MAP_PX = 32
+#: map rows whose focus is measured at a time
+STRIP = 4
 #: what a block reads beyond its core, µm
 HALO_UM = max(nuclei.HALO_UM, membrane.HALO_UM)
 #: how far a cell's final values may depend on other raw cells, µm
@@ -105,7 +108,8 @@ def measure(
         ``nuclei``, ``cells`` and ``membrane`` are used.
     """
     f = optics.factor
-    h, d = stain.reduce_unmix(rgb, f, optics.stain)
+    planes = scratch("stains", (2, -(-rgb.shape[0] // f), -(-rgb.shape[1] // f)))
+    h, d = stain.reduce_unmix(rgb, f, optics.stain, (planes[0], planes[1]))
     origin = (read.y0 // f, read.x0 // f)
     found = nuclei.find_nuclei(h, d, optics.mpp_a, settings.nuclei, origin)
     x_fx, y_fx = _fixed(found.x, origin[1]), _fixed(found.y, origin[0])
@@ -161,10 +165,14 @@ def _maps(
     y0, x0 = (core.y0 - read.y0) // f, (core.x0 - read.x0) // f
     rows, cols = -(-core.height // (f * MAP_PX)), -(-core.width // (f * MAP_PX))
     window = np.s_[y0 : y0 + rows * MAP_PX, x0 : x0 + cols * MAP_PX]
+    h, d = h[window], d[window]
+    # some map rows at a time: the sum stays in the processor's cache
+    strips = [np.s_[r * MAP_PX : (r + STRIP) * MAP_PX] for r in range(0, rows, STRIP)]
+    focus = [qc.focus_cells(h[s] + d[s], MAP_PX) for s in strips]
     return {
-        "hematoxylin": cell_means(h[window], MAP_PX),
-        "dab": cell_means(d[window], MAP_PX),
-        "focus": qc.focus_cells(h[window] + d[window], MAP_PX),
+        "hematoxylin": cell_means(h, MAP_PX),
+        "dab": cell_means(d, MAP_PX),
+        "focus": np.concatenate(focus),
     }
 
 

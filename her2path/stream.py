@@ -81,6 +81,11 @@ class Stream:
             self._client = _connect(scheduler)
             self.workers = max(1, sum(self._client.nthreads().values()))
 
+    @property
+    def local_threads(self) -> int:
+        """How many threads may work in this process, beside what a scheduler runs."""
+        return self.workers if self._client is None else default_workers()
+
     def __enter__(self) -> Stream:
         return self
 
@@ -138,11 +143,15 @@ class Stream:
             if done is not None and str(key).startswith("her2path-"):
                 done(result)
 
+        # dask takes equal tasks by their names, last one first
+        names = [f"{len(items) - i:08d}" for i in range(len(items))]
         shared = [
-            dask.delayed(_Task(fn, common, item), name=f"task-{i}", traverse=False)
-            for i, item in enumerate(items)
+            dask.delayed(_Task(fn, common, item), name=f"task-{name}", traverse=False)
+            for name, item in zip(names, items, strict=True)
         ]
-        calls = [t(dask_key_name=f"her2path-{i}") for i, t in enumerate(shared)]
+        calls = [
+            t(dask_key_name=f"her2path-{name}") for name, t in zip(names, shared, strict=True)
+        ]
         with Callback(posttask=posttask):
             return list(
                 dask.compute(

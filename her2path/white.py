@@ -53,13 +53,15 @@ def _blocks(tile: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.float64]:
     rows, cols = tile.shape[0] // side, tile.shape[1] // side
     if rows == 0 or cols == 0:
         return np.empty((0, 4))
-    cut = tile[: rows * side, : cols * side].astype(np.float64)
-    cells = cut.reshape(rows, side, cols, side, 3).swapaxes(1, 2).reshape(-1, side * side, 3)
-    mean = cells.mean(axis=1)
-    rough = cells.mean(axis=2).std(axis=1)
-    filled = (cells.min(axis=(1, 2)) >= 253) & (rough < 0.3)
-    rough[filled] = -1.0  # white throughout: never scanned, or clipped
-    return np.column_stack([mean, rough])
+    cut = tile[: rows * side, : cols * side].reshape(rows, side, cols, side, 3)
+    # one colour at a time: long runs, where numpy is quick; sums of whole numbers are exact
+    colours = [cut[..., c].swapaxes(1, 2).reshape(-1, side * side) for c in range(3)]
+    mean = [np.add.reduce(v, axis=1, dtype=np.uint32) / float(side * side) for v in colours]
+    r, g, b = (v.astype(np.float64) for v in colours)
+    rough = ((r + g + b) / 3.0).std(axis=1)
+    least = np.minimum(np.minimum(*colours[:2]), colours[2]).min(axis=1)
+    rough[(least >= 253) & (rough < 0.3)] = -1.0  # white throughout: never scanned, or clipped
+    return np.column_stack([*mean, rough])
 
 
 def _peak(grey: npt.NDArray[np.float64]) -> float:

@@ -304,16 +304,22 @@ def test_trace_against_a_plain_dynamic_programme():
     rng = np.random.default_rng(4)
     shape = np.array([3, 18, 2, 0.5, 1.0, 0.04, 0.1, 1.0], np.float32)
     work = _contours.workspace(22)
-    for _ in range(5):
-        edge = 8 + 3 * np.cos(np.arange(24) / 24 * 4 * np.pi + rng.uniform(0, 6))
-        h = 0.1 + 0.2 * (np.arange(22) < edge[:, None]) + 0.02 * rng.standard_normal((24, 22))
-        h = h.astype(np.float32)
-        brown = (0.05 * rng.random((24, 22))).astype(np.float32)
-        radii, edges, walls = (np.empty(24, np.float32) for _ in range(3))
-        rows = [np.ascontiguousarray(p.T) for p in (h, brown)]
-        _contours.trace(*rows, np.float32(0.2), np.float32(0.1), shape, work, radii, edges, walls)
-        np.testing.assert_array_equal(radii, plain_trace(h, brown, 0.2, 0.1, shape))
-        assert np.abs(radii - edge).mean() < 1.2
+    for lanes in (_contours.LANES, 3):
+        turn = np.arange(24) / 24 * 4 * np.pi
+        edges = [8 + 3 * np.cos(turn + rng.uniform(0, 6)) for _ in range(lanes)]
+        h = np.array([0.1 + 0.2 * (np.arange(22) < e[:, None]) for e in edges])
+        h = (h + 0.02 * rng.standard_normal(h.shape)).astype(np.float32)
+        brown = (0.05 * rng.random(h.shape)).astype(np.float32)
+        level = np.linspace(0.17, 0.23, lanes).astype(np.float32)
+        cap = np.linspace(0.08, 0.12, lanes).astype(np.float32)
+        radii, drops, walls = (np.empty((lanes, 24), np.float32) for _ in range(3))
+        rows = [np.ascontiguousarray(p.swapaxes(1, 2)) for p in (h, brown)]
+        gain = np.empty(lanes, np.float32)
+        _contours.trace(*rows, level, cap, shape, work, radii, drops, walls, gain)
+        for c in range(lanes):
+            plain = plain_trace(h[c], brown[c], level[c], cap[c], shape)
+            np.testing.assert_array_equal(radii[c], plain)
+            assert np.abs(radii[c] - edges[c]).mean() < 1.2
 
 
 def test_ray_measures_against_the_mean_over_pixels():

@@ -57,6 +57,40 @@ def test_whole_slide_equals_openslide(tmp_path: Path, options: dict) -> None:
         assert direct.take_bad_boxes() == []
 
 
+def pyramid(path: Path, pixels: np.ndarray, factor: int = 4) -> Path:
+    """Write an Aperio-style SVS with a second level of every `factor`-th pixel."""
+    write_svs(path, pixels)
+    options = {"tile": (256, 256), "compression": "jpeg", "photometric": "ycbcr"}
+    with tifffile.TiffWriter(path, append=True) as tiff:
+        tiff.write(np.ascontiguousarray(pixels[::factor, ::factor]), **options, metadata=None)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(2400, 2000), (2399, 2001)], ids=["divides", "does not divide"])
+def test_coarser_levels_equal_openslide(tmp_path: Path, shape: tuple[int, int]) -> None:
+    path = pyramid(tmp_path / "a.svs", texture(*shape))
+    refs = [SlideRef(str(path), reader=r) for r in ("direct", "openslide")]
+    with open_slide(refs[0]) as direct, open_slide(refs[1]) as other:
+        assert len(direct.info.levels) == 2
+        box = Box(3, 5, 480, 570)
+        np.testing.assert_array_equal(direct.level_read(1, box), other.level_read(1, box))
+        np.testing.assert_array_equal(direct.overview(90, 2)[0], other.overview(90)[0])
+        used = direct._source._levels[1]
+        assert (used is not None) == (shape == (2400, 2000))
+
+
+def test_a_damaged_coarser_tile_is_left_to_openslide(tmp_path: Path) -> None:
+    path = pyramid(tmp_path / "a.svs", texture(2400, 2000))
+    with tifffile.TiffFile(path) as tiff:
+        at, size = (int(v[4]) for v in (tiff.pages[1].dataoffsets, tiff.pages[1].databytecounts))
+    overwrite(path, at + size // 2, b"\xff\xd9" * 20)
+    refs = [SlideRef(str(path), reader=r) for r in ("direct", "openslide")]
+    with open_slide(refs[0]) as direct, open_slide(refs[1]) as other:
+        whole_level = Box(0, 0, 500, 600)
+        seen = direct.level_read(1, whole_level)
+        np.testing.assert_array_equal(seen, other.level_read(1, whole_level))
+
+
 def test_other_compressions_fall_back_to_openslide(tmp_path: Path) -> None:
     pixels = texture(300, 300)
     path = tmp_path / "a.tif"

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from her2path import analysis
+from her2path._scratch import scratch
 from her2path.case.plan import Plan, reach_blocks
 from her2path.geometry import Block, Box
 from her2path.slide import get_slide
@@ -61,7 +62,8 @@ def measure_block(plan: Plan, index: int) -> BlockDone:
         return known
     slide = get_slide(plan.slide)
     slide.take_bad_boxes()
-    rgb = slide.read(block.read)
+    shape = (block.read.height, block.read.width, 3)
+    rgb = slide.read(block.read, scratch("pixels", shape, np.uint8))
     bad = slide.take_bad_boxes()
     found = analysis.measure(rgb, block.read, block.core, plan.optics, plan.settings)
     raw = _kept(plan, found.raw, bad)

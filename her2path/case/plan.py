@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +57,15 @@ class Plan:
     work: Path
     incomplete_score: Literal[2, 3]
 
+    @property
+    def reading_order(self) -> tuple[int, ...]:
+        """The blocks, two columns at a time from top to bottom.
+
+        What a block shares with its neighbours is then still in the slide's tile cache.
+        """
+        cols = self.grid.shape[1]
+        return tuple(sorted(self.blocks, key=lambda i: (i % cols // 2, i // cols, i % cols)))
+
     def in_tissue(self, x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell which level-0 points lie in tissue."""
         rows, cols = self.tissue.shape
@@ -72,8 +82,15 @@ class Plan:
         ]
 
 
-def look(slide: Slide, settings: Settings) -> Prepared:
+def look(slide: Slide, settings: Settings, threads: int = 1) -> Prepared:
     """Look at a slide: tissue, white point, stain vectors, and whether it is H-DAB at all.
+
+    Parameters
+    ----------
+    slide : Slide
+    settings : Settings
+    threads : int
+        How many threads read and measure; nothing depends on it.
 
     Raises
     ------
@@ -87,11 +104,25 @@ def look(slide: Slide, settings: Settings) -> Prepared:
             "Scan at 20x or finer, or correct the pixel size with --mpp --force-mpp",
             code="COARSE_MPP",
         )
-    overview, _ = slide.overview(OVERVIEW_PX)
-    small, downsample = _for_mask(slide, settings)
-    found = tissue.find_tissue(small, info.mpp * downsample, settings.tissue)
-    samples = _samples(slide, found, downsample, settings)
-    model = stain.estimate(samples, info.mpp, settings.stain)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        shown = pool.submit(slide.overview, OVERVIEW_PX, threads)
+        small, downsample = _for_mask(slide, settings)
+        found = tissue.find_tissue(small, info.mpp * downsample, settings.tissue)
+        samples = list(pool.map(slide.read, _sample_boxes(slide, found, downsample, settings)))
+        model = stain.estimate(samples, info.mpp, settings.stain)
+        optics = Optics(info.mpp, analysis_factor(info.mpp), model)
+        contrast = pool.submit(_nuclear_contrast, samples, optics, settings)
+        _refuse(samples, model, found)
+        flags = (*found.flags, *model.flags)
+        return Prepared(
+            info, shown.result()[0], found, downsample, optics, contrast.result(), flags
+        )
+
+
+def _refuse(
+    samples: list[NDArray[np.uint8]], model: stain.StainModel, found: tissue.Tissue
+) -> None:
+    """Refuse what is not H-DAB, and a slide without tissue."""
     fits, reason = stain.is_h_dab(samples, model)
     if not fits:
         raise NotEvaluable(
@@ -101,10 +132,6 @@ def look(slide: Slide, settings: Settings) -> Prepared:
         )
     if not found.mask.any():
         raise NotEvaluable("no tissue was found", "Check the slide", code="NO_TISSUE")
-    optics = Optics(info.mpp, analysis_factor(info.mpp), model)
-    contrast = _nuclear_contrast(samples, optics, settings)
-    flags = (*found.flags, *model.flags)
-    return Prepared(info, overview, found, downsample, optics, contrast, flags)
 
 
 def _nuclear_contrast(
@@ -136,13 +163,13 @@ def _for_mask(slide: Slide, settings: Settings) -> tuple[NDArray[np.uint8], floa
     return np.asarray(small, np.uint8), info.width_px / size[0]
 
 
-def _samples(
+def _sample_boxes(
     slide: Slide, found: tissue.Tissue, downsample: float, settings: Settings
-) -> list[NDArray[np.uint8]]:
+) -> list[Box]:
     mask = found.mask if found.mask.any() else np.ones_like(found.mask)
     boxes = stain.sample_boxes(mask, slide.info.mpp * downsample, slide.info.mpp, settings.stain)
     whole = Box(0, 0, slide.info.width_px, slide.info.height_px)
-    return [slide.read(b.clip(whole)) for b in boxes if not b.clip(whole).empty]
+    return [b.clip(whole) for b in boxes if not b.clip(whole).empty]
 
 
 def make_plan(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from her2path import __version__, guidelines, qc
+from her2path import __version__, _scratch, guidelines, qc
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude, passes, pictures
 from her2path.case.facts import packages, slide_facts, spread_over, stain_facts, with_cnn
@@ -210,7 +210,7 @@ class _Run:
         seen: Prepared | None = None
         try:
             self.progress("looking", 0, 1, 0.0)
-            seen = look(slide, self.settings)
+            seen = look(slide, self.settings, stream.local_threads)
             self._evaluate(slide, ref, seen, stream)
         except NotEvaluable as exc:
             log.info("not evaluable: %s", exc)
@@ -299,7 +299,10 @@ class _Run:
             pixels += done.pixels
             self.progress("reading cells", finished, total, pixels / 1e6)
 
-        return stream.each(passes.measure_block, plan.blocks, (plan,), tick)
+        try:
+            return stream.each(passes.measure_block, plan.reading_order, (plan,), tick)
+        finally:
+            _scratch.release()
 
     def _resolve(self, plan: Plan, stream: Stream) -> None:
         total, finished = len(plan.blocks), 0

@@ -30,6 +30,8 @@ EXPANSION, RIDGE, LIMIT = 0, 1, 2
 STEP_UM = 0.35
 NEAR, FARTHER = int(1.05 / STEP_UM + 0.5), int(2.1 / STEP_UM + 0.5)
 BEHIND_UM = 16.0
+#: crests of a second line are read so many at a time
+RUN = 16
 
 
 @njit(cache=True, nogil=True)
@@ -222,7 +224,8 @@ def grow(
     """
     x, y, nucleus = nuclei
     n_cells = x.size
-    n, pad, on = int(max_um / STEP_UM) + 1, int(2.2 / STEP_UM) + 1, int(BEHIND_UM / STEP_UM) + 2
+    n, pad = int(max_um / STEP_UM) + 1, int(2.2 / STEP_UM) + 1
+    on = int(BEHIND_UM / STEP_UM) + 2 + RUN
     radii = nucleus.copy()
     kind = np.zeros((n_cells, RAYS), np.uint8)
     behind = np.zeros((n_cells, RAYS), np.uint8)
@@ -236,7 +239,10 @@ def grow(
     start, order, columns, rows = bin_points(x, y, reach)
     bins = (start, order, columns, rows, reach)
     soft, hard = np.empty(RAYS), np.empty(RAYS)
-    rays = np.empty((RAYS, n + pad + on)), np.empty((RAYS, n)), np.empty((RAYS, n))
+    length = n + pad + on
+    rays = np.zeros((RAYS, length)), np.empty((RAYS, n)), np.empty((RAYS, n))
+    spots = np.empty(length, np.int32), np.empty(length), np.empty(length)
+    space = spots, np.empty(RUN)
     # steps of one width lie close together in the processor's cache
     work = np.empty(3 * (RAYS + RAYS // 2) * n)
     seen, path = np.zeros(RAYS, np.int64), np.zeros(RAYS, np.int64)
@@ -246,11 +252,12 @@ def grow(
         neighbour_limits(i, x, y, size, bins, soft, hard)
         marks = soft, hard, um, max_um, expansion_um
         used = _steps_seen(nucleus[i], marks, n, seen)
-        _weigh(d, (x[i], y[i]), nucleus[i], marks, (seen, used, pad), rays)
+        _weigh(d, (x[i], y[i]), nucleus[i], marks, (seen, used, pad), rays, spots)
         piece = (RAYS + RAYS // 2) * used
         ways = work[: 3 * piece].reshape((3, RAYS + RAYS // 2, used))
         best_ring(rays[2][:, :used], 0.35 * 0.16, path, ways[0], (ways[1], ways[2]))
-        _write_border(d, (x[i], y[i]), path, marks, (seen, pad), rays, radii[i], kind[i], behind[i])
+        where = (x[i], y[i]), (seen, pad), space
+        _write_border(d, where, path, marks, rays, radii[i], kind[i], behind[i])
     return radii, kind, behind
 
 
@@ -269,7 +276,9 @@ def _steps_seen(nucleus: F32, marks: tuple, n: int, seen: I64) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _weigh(d: F32, at: tuple, nucleus: F32, marks: tuple, extent: tuple, rays: tuple) -> None:
+def _weigh(
+    d: F32, at: tuple, nucleus: F32, marks: tuple, extent: tuple, rays: tuple, spots: tuple
+) -> None:
     """Write the profile, the crests and the costs of a border along every ray of a cell."""
     soft, hard, um, max_um, expansion_um = marks
     seen, used, pad = extent
@@ -277,7 +286,7 @@ def _weigh(d: F32, at: tuple, nucleus: F32, marks: tuple, extent: tuple, rays: t
     step = STEP_UM / um
     for k in range(RAYS):
         some = seen[k]
-        _sample_ray(d, at, k, step, (0, some + pad), profile[k])
+        _sample_ray(d, at, k, step, (0, some + pad), profile[k], spots)
         ridge_evidence(profile[k], some, NEAR, FARTHER, crest[k])
         _mute_edge(crest[k, :some], int((nucleus[k] + EDGE_UM / um) / step) + 1)
         crest[k, some:used] = 0.0
@@ -289,34 +298,54 @@ def _weigh(d: F32, at: tuple, nucleus: F32, marks: tuple, extent: tuple, rays: t
 
 
 @njit(cache=True, nogil=True)
-def _sample_ray(d: F32, at: tuple, k: int, step: float, part: tuple, out: F64) -> None:
-    """Write samples part[0] .. part[1] - 1 of ray k; an inner ray asks for no edge."""
+def _sample_ray(
+    d: F32, at: tuple, k: int, step: float, part: tuple, out: F64, spots: tuple
+) -> None:
+    """Write samples part[0] .. part[1] - 1 of ray k; an inner ray asks for no edge.
+
+    `spots` is workspace for where they lie.
+    """
     low, high = part
     height, width = d.shape
     ix, iy = int(np.floor(at[0])), int(np.floor(at[1]))
     fx, fy = at[0] - ix, at[1] - iy
-    c, s = COS[k], SIN[k]
     room = int(high * step) + 2
     if ix < room or iy < room or ix + room >= width or iy + room >= height:
         for q in range(low, high):
             r = q * step
-            out[q] = bilinear_at(d, ix, iy, fx + r * c, fy + r * s)
+            out[q] = bilinear_at(d, ix, iy, fx + r * COS[k], fy + r * SIN[k])
         return
-    flat, here = d.reshape(d.size), iy * width + ix
-    for q in range(low, high):
-        r = q * step
+    _places((fx, fy), (COS[k], SIN[k]), step, (low, high), width, spots)
+    _lerp(d.reshape(d.size), iy * width + ix, width, spots, out[low:high])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _places(at: tuple, way: tuple, step: float, part: tuple, width: int, spots: tuple) -> None:
+    """Write where the samples lie: pixel, and how far right and below of it."""
+    place, gx, gy = spots
+    (fx, fy), (c, s), (low, high), wide = at, way, part, np.int32(width)
+    for q in range(high - low):
+        r = (q + low) * step
         px, py = fx + r * c, fy + r * s
         floor_x, floor_y = np.floor(px), np.floor(py)
-        gx, gy = px - floor_x, py - floor_y
-        p = np.uint64(here + int(floor_y) * width + int(floor_x))
+        gx[q], gy[q] = px - floor_x, py - floor_y
+        place[q] = np.int32(floor_y) * wide + np.int32(floor_x)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _lerp(flat: F32, here: int, width: int, spots: tuple, out: F64) -> None:
+    place, gx, gy = spots
+    for q in range(out.size):
+        # unsigned: no test whether the place counts from the end
+        p = np.uint64(here + place[q])
         below = p + np.uint64(width)
         a, b = flat[p], flat[below]
-        upper = a + gx * (flat[p + np.uint64(1)] - a)
-        lower = b + gx * (flat[below + np.uint64(1)] - b)
-        out[q] = upper + gy * (lower - upper)
+        upper = a + gx[q] * (flat[p + np.uint64(1)] - a)
+        lower = b + gx[q] * (flat[below + np.uint64(1)] - b)
+        out[q] = upper + gy[q] * (lower - upper)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _ray_cost(crest: F64, step: float, um: float, marks: tuple, out: F64) -> None:
     """Write what a border at each radius costs on one ray.
 
@@ -324,18 +353,21 @@ def _ray_cost(crest: F64, step: float, um: float, marks: tuple, out: F64) -> Non
     line outward wins); leaving the home radius and the neighbour's limit costs a little.
     """
     home, lowest, soft, stop = marks
-    crossed = 0.0
     lag = int(0.7 / (step * um) + 0.5)
-    for q in range(crest.size):
-        r = q * step
-        if q >= lag and (q - lag) * step > lowest:
-            crossed += crest[q - lag] * step * um
-        out[q] = crossed
+    first = lag
+    while first < crest.size and (first - lag) * step <= lowest:
+        first += 1
+    first = min(first, crest.size)
+    out[:first] = 0.0
+    crossed, rest, before = 0.0, out[first:], crest[max(first - lag, 0) :]
+    for q in range(rest.size):
+        crossed += before[q] * step * um
+        rest[q] = crossed
     for q in range(crest.size):
         r = q * step
         value = -crest[q] + out[q] + 0.05 * abs(r - home) * um
         value += 0.12 * max(r - soft, 0.0) * um
-        out[q] = value + (50.0 if r < lowest or r > stop + step else 0.0)
+        out[q] = value + (50.0 if (r < lowest) | (r > stop + step) else 0.0)
 
 
 @njit(cache=True, nogil=True)
@@ -349,17 +381,16 @@ def _mute_edge(crest: F64, stop: int) -> None:
 @njit(cache=True, nogil=True)
 def _write_border(
     d: F32,
-    at: tuple,
+    where: tuple,
     path: I64,
     marks: tuple,
-    extent: tuple,
     rays: tuple,
     radii: F32,
     kind: U8,
     behind: U8,
 ) -> None:
     soft, hard, um, _, _ = marks
-    seen, pad = extent
+    at, (seen, pad), (spots, few) = where
     profile, crest, _ = rays
     step = STEP_UM / um
     for k in range(RAYS):
@@ -368,26 +399,40 @@ def _write_border(
         if crest[k, q] >= 0.15:
             kind[k] = RIDGE
             far = min(hard[k], q * step + BEHIND_UM / um)
-            behind[k] = _line_behind(d, at, (k, step, seen[k] + pad), (q, int(far / step)), profile)
+            ray, part = (k, step, seen[k] + pad), (q, int(far / step))
+            behind[k] = _line_behind(d, at, ray, part, profile, spots, few)
         elif q * step >= 0.9 * soft[k]:
             kind[k] = LIMIT
 
 
 @njit(cache=True, nogil=True)
-def _line_behind(d: F32, at: tuple, ray: tuple, part: tuple, profile: F64) -> int:
+def _line_behind(
+    d: F32, at: tuple, ray: tuple, part: tuple, profile: F64, spots: tuple, crest: F64
+) -> int:
     """Return 1 where a second line follows 4 µm or more behind the first (steps of 0.35 µm).
 
     `ray` = (its number, step, samples the profile holds already); more are taken when needed.
+    `crest` is workspace for `RUN` samples.
     """
     k, step, have = ray
     q, stop = part
     p = profile[k]
-    for s in range(q + 11, stop):
-        if s + FARTHER >= have:
-            more = min(s + FARTHER + 8, stop + FARTHER)
-            _sample_ray(d, at, k, step, (have, more), p)
-            have = more
-        before, after = (p[s - NEAR], p[s - FARTHER]), (p[s + NEAR], p[s + FARTHER])
-        if _crest(p[s], before, after) > 0.2:
-            return 1
+    for s in range(q + 11, stop, RUN):
+        count = min(RUN, stop - s)
+        if s + count + FARTHER > have:
+            _sample_ray(d, at, k, step, (have, s + count + FARTHER), p, spots)
+            have = s + count + FARTHER
+        _crests(p[s - FARTHER :], crest)
+        for j in range(count):
+            if crest[j] > 0.2:
+                return 1
     return 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _crests(p: F64, out: F64) -> None:
+    """Write the evidence of `RUN` crests, the first at p[FARTHER]: a length known beforehand."""
+    c, near_in, near_out = p[FARTHER:], p[FARTHER - NEAR :], p[FARTHER + NEAR :]
+    far_out = p[2 * FARTHER :]
+    for j in range(RUN):
+        out[j] = _crest(c[j], (near_in[j], p[j]), (near_out[j], far_out[j]))

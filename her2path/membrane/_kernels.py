@@ -31,6 +31,8 @@ OWN_GRAIN = 0.12
 #: darker lines than GREY_CREST saturate and are not asked
 GREY, GREY_CREST = 0.85, 0.6
 LOG = -np.log10(np.maximum(np.arange(256), 1) / 255.0)
+#: [n, i] = i / n: how far along a line of n steps the i-th sample lies
+SHARE = np.arange(TAPS) / np.maximum(np.arange(TAPS), 1)[:, None]
 #: places of one line's result
 R_UM, MASS, CREST, FWHM, RIDGE, INNER = 0, 1, 2, 3, 4, 5
 
@@ -197,11 +199,11 @@ def _texture(p: F64, before: F64, after: F64) -> float:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _mass(p: F64, a: int, b: int, low_a: float, low_b: float) -> float:
     """Return OD x µm between two shoulders, above the straight line that joins them."""
-    total = 0.0
-    for q in range(a, b + 1):
-        share = (q - a) / (b - a)
-        weight = 0.5 if q in (a, b) else 1.0
-        total += weight * (p[q] - (low_a + share * (low_b - low_a)))
+    total, steps, rise = 0.0, b - a, low_b - low_a
+    part, share = p[a : b + 1], SHARE[steps]
+    for i in range(steps + 1):
+        weight = 0.5 if i in (0, steps) else 1.0
+        total += weight * (part[i] - (low_a + share[i] * rise))
     return total * STEP_UM
 
 

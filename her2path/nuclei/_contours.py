@@ -13,6 +13,7 @@ from her2path.nuclei._outlines import centroid, long_over_short
 
 __all__ = [
     "DRAFT_RAYS",
+    "LANES",
     "MEASURES",
     "SIDE",
     "draft_all",
@@ -31,6 +32,8 @@ _jit = njit(cache=True, nogil=True, error_model="numpy")
 #: numbers about a contour: area in steps²; H inside, its standard deviation; DAB inside;
 #: H outside; DAB outside; H of the core; H of the rest; long over short axis
 MEASURES = 9
+#: contours that are traced side by side, one in each lane of a vector
+LANES = 8
 #: rays by which the closed path overlaps itself at either end
 LEAD = DRAFT_RAYS // 4
 
@@ -80,29 +83,31 @@ def _sample_inner(plane, place, flat, size, out):  # type: ignore[no-untyped-def
 
 @_jit
 def workspace(steps):  # type: ignore[no-untyped-def]
-    """Return what `trace` works in, for contours of so many steps."""
-    wide = (steps + 7) // 8 * 8
+    """Return what `trace` works in, for `LANES` contours of so many steps."""
+    size, wide = (steps + 2) * DRAFT_RAYS, (steps + 7) // 8 * 8
     return (
-        np.zeros((6, (steps + 2) * DRAFT_RAYS), np.float32),
-        np.empty((DRAFT_RAYS, wide), np.float32),
-        np.empty((2, wide + 6), np.float32),
-        np.empty((DRAFT_RAYS + 2 * LEAD, wide), np.int32),
+        np.zeros((2, LANES, size), np.float32),
+        np.zeros((3, size), np.float32),
+        np.zeros((DRAFT_RAYS, wide * LANES), np.float32),
+        np.zeros(wide * LANES, np.float32),
+        np.zeros((2, (wide + 6) * LANES), np.float32),
+        np.zeros((DRAFT_RAYS + 2 * LEAD, wide * LANES), np.int32),
     )
 
 
 @_jit
 def trace(  # type: ignore[no-untyped-def]
-    h, brown, level, cap, shape, work, radii, edges, walls
+    h, brown, level, cap, shape, work, radii, edges, walls, gain
 ):
-    """Find the star-convex contour around a point by dynamic programming over rays.
+    """Find star-convex contours around up to `LANES` points by dynamic programming over rays.
 
     Parameters
     ----------
-    h, brown : float32 (J, K)
+    h, brown : float32 (L, J, K)
         Smoothed hematoxylin OD and height of DAB ridges (OD) at step j of ray k; K = `DRAFT_RAYS`.
-    level : float32
+    level : float32 (L,)
         H OD between nucleus and surroundings; growth over darker pixels gains, over paler costs.
-    cap : float32
+    cap : float32 (L,)
         The most that a pixel's distance from the level, or an edge, counts, OD.
     shape : float32 (8,)
         First and last step of the contour, steps averaged on each side of the edge (`SIDE`),
@@ -110,19 +115,40 @@ def trace(  # type: ignore[no-untyped-def]
         of the rays' strongest edges), weight of growth, cap of an edge relative to `cap`.
     work
         Of `workspace`, for J steps.
-    radii, edges, walls : float32 (K,)
+    radii, edges, walls : float32 (L, K)
         Receive the radius in steps, the H drop across the edge (OD), and the highest DAB ridge
         from the first step to just outside the edge (OD).
-
-    Returns
-    -------
-    float
-        The mean of the optimised gain, OD.
+    gain : float32 (L,)
+        Receives the mean of the optimised gain, OD.
     """
-    planes, gains, totals, moves = work
+    for c in range(level.size):
+        _weigh(h[c], brown[c], level[c], cap[c], shape, work, c)
+    _follow(brown, shape, work, radii, edges, walls, gain)
+
+
+@_jit
+def _follow(brown, shape, work, radii, edges, walls, gain):  # type: ignore[no-untyped-def]
+    """Find the contours of the lanes that were weighed."""
+    kept, _, gains, cost, totals, moves = work
+    first, last = int(shape[0]), int(shape[1])
+    _closed_paths(gains, last + 1 - first, cost, totals, moves, radii, gain)
+    for c in range(gain.size):
+        drop, wall = kept[0, c], kept[1, c]
+        for k in range(DRAFT_RAYS):
+            j = int(radii[c, k])
+            radii[c, k] = first + j
+            edges[c, k] = drop[j * DRAFT_RAYS + k]
+            beyond = max(brown[c, first + j + 1, k], brown[c, first + j + 2, k])
+            walls[c, k] = max(wall[(j + 1) * DRAFT_RAYS + k], beyond)
+
+
+@_jit
+def _weigh(h, brown, level, cap, shape, work, c):  # type: ignore[no-untyped-def]
+    """Write one contour's gain at every radius, and its cost of a step, into its lane."""
+    kept, (before, fill, gain), gains, cost = work[0], work[1], work[2], work[3]
+    drop, wall = kept[0, c], kept[1, c]
     first, last = int(shape[0]), int(shape[1])
     count = last + 1 - first
-    drop, wall, before, fill, gain = planes[0], planes[1], planes[2], planes[3], planes[4]
     size = count * DRAFT_RAYS
     _edges(h.reshape(-1)[(first - 1) * DRAFT_RAYS :], size, drop)
     _highest(brown.reshape(-1)[first * DRAFT_RAYS :], size, wall)
@@ -137,16 +163,9 @@ def trace(  # type: ignore[no-untyped-def]
     for k in range(DRAFT_RAYS):
         peaks += before[size + DRAFT_RAYS + k]
         for j in range(count):
-            gains[k, j] = gain[j * DRAFT_RAYS + k]
-    cost = shape[5] * peaks / np.float32(DRAFT_RAYS)
-    mean = _closed_path(gains, count, cost, totals, moves, radii)
-    for k in range(DRAFT_RAYS):
-        j = int(radii[k])
-        radii[k] = first + j
-        edges[k] = drop[j * DRAFT_RAYS + k]
-        beyond = max(brown[first + j + 1, k], brown[first + j + 2, k])
-        walls[k] = max(wall[(j + 1) * DRAFT_RAYS + k], beyond)
-    return mean
+            gains[k, j * LANES + c] = gain[j * DRAFT_RAYS + k]
+    one = shape[5] * peaks / np.float32(DRAFT_RAYS)
+    cost[c::LANES] = one
 
 
 @_jit
@@ -185,63 +204,64 @@ def _gain(drop, before, wall, fill, weights, size, out):  # type: ignore[no-unty
 
 
 @_jit
-def _closed_path(gain, count, cost, totals, moves, radii):  # type: ignore[no-untyped-def]
-    """Best closed path over the rays: an open one over one turn and a half, its middle kept.
+def _closed_paths(gain, count, cost, totals, moves, radii, out):  # type: ignore[no-untyped-def]
+    """Best closed paths over the rays: open ones over one turn and a half, their middle kept.
 
     A step between rays changes the radius by 3 at the most, at `cost` times the change squared.
     """
     turn = DRAFT_RAYS + 2 * LEAD
-    wide = (count + 7) // 8 * 8
+    size, used, edge = gain.shape[1], count * LANES, 3 * LANES
     totals[:] = np.float32(-1e9)
-    for j in range(count):
-        totals[0, j + 3] = gain[0, j]
+    totals[0, edge : edge + used] = gain[0, :used]
     for t in range(1, turn):
         now, new = totals[(t - 1) % 2], totals[t % 2]
-        _step(now, cost, gain[t % DRAFT_RAYS], wide, new[3:], moves[t])
-        for j in range(count, wide):
-            new[j + 3] = np.float32(-1e9)
-    now = totals[(turn - 1) % 2, 3:]
-    at = 0
-    for j in range(count):
-        if now[j] > now[at]:
-            at = j
-    mean = np.float32(0)
-    for t in range(turn - 1, LEAD - 1, -1):
-        if t < LEAD + DRAFT_RAYS:
-            k = t % DRAFT_RAYS
-            radii[k] = at
-            mean += gain[k, at]
-        at += moves[t, at]
-    return mean / np.float32(DRAFT_RAYS)
+        _step(now, cost, gain[t % DRAFT_RAYS], size, new[edge:], moves[t])
+        new[edge + used : edge + size] = np.float32(-1e9)
+    now = totals[(turn - 1) % 2, edge:]
+    for c in range(out.size):
+        at = 0
+        for j in range(count):
+            if now[j * LANES + c] > now[at * LANES + c]:
+                at = j
+        mean = np.float32(0)
+        for t in range(turn - 1, LEAD - 1, -1):
+            if t < LEAD + DRAFT_RAYS:
+                k = t % DRAFT_RAYS
+                radii[c, k] = at
+                mean += gain[k, at * LANES + c]
+            at += moves[t, at * LANES + c]
+        out[c] = mean / np.float32(DRAFT_RAYS)
 
 
 @_jit
 def _step(now, cost, row, size, new, move):  # type: ignore[no-untyped-def]
     """Write the best total that reaches each radius from the ray before, and the move it took.
 
-    Whole vectors of 8: a loop's scalar rest would cost more than the loop.
+    Lane by lane: what lies `LANES` places on is the same contour's next radius. Sizes are whole
+    vectors: a loop's scalar rest would cost more than the loop.
     """
-    a, b, c, d, e, f, g = now, now[1:], now[2:], now[3:], now[4:], now[5:], now[6:]
-    one, two, three = cost, cost * np.float32(4), cost * np.float32(9)
+    a, b, c, d = now, now[LANES:], now[2 * LANES :], now[3 * LANES :]
+    e, f, g = now[4 * LANES :], now[5 * LANES :], now[6 * LANES :]
+    four, nine = np.float32(4), np.float32(9)
     for j in range(size):
         top = d[j]
         m = np.int32(0)
-        v = c[j] - one
+        v = c[j] - cost[j]
         m = np.int32(-1) if v > top else m
         top = max(v, top)
-        v = e[j] - one
+        v = e[j] - cost[j]
         m = np.int32(1) if v > top else m
         top = max(v, top)
-        v = b[j] - two
+        v = b[j] - cost[j] * four
         m = np.int32(-2) if v > top else m
         top = max(v, top)
-        v = f[j] - two
+        v = f[j] - cost[j] * four
         m = np.int32(2) if v > top else m
         top = max(v, top)
-        v = a[j] - three
+        v = a[j] - cost[j] * nine
         m = np.int32(-3) if v > top else m
         top = max(v, top)
-        v = g[j] - three
+        v = g[j] - cost[j] * nine
         m = np.int32(3) if v > top else m
         top = max(v, top)
         new[j] = top + row[j]
@@ -297,36 +317,48 @@ def measure_rays(h, d, radii, rings, out):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def draft_all(h, brown, d, at, level, cap, table, step, rings, shape, rays,  # type: ignore[no-untyped-def]
+def draft_all(fine, coarse, level, cap, step, rings, shape, rays,  # type: ignore[no-untyped-def]
               radii, edges, walls, gain, centre, measures):
-    """Trace and measure every candidate; `radii` come back in pixels, `step` pixels a step."""
+    """Trace and measure every candidate; `radii` come back in pixels, `step` pixels a step.
+
+    `fine` = (hematoxylin, DAB, candidates' pixels, table of steps); `coarse` = (DAB ridges,
+    candidates' pixels there, table of steps there).
+    """
+    h, d, at, table = fine
+    brown, low_at, low_table = coarse
     steps, count = table.shape[1], table.shape[2]
-    height, width = h.shape
-    flat = flat_steps(table, width)
-    span = -table[1, steps - 1, count // 2]
+    flat, low_flat = flat_steps(table, h.shape[1]), flat_steps(low_table, brown.shape[1])
+    span, low_span = np.abs(table).max(), np.abs(low_table).max()
     work = workspace(steps)
-    seen = np.empty((3, steps, count), np.float32)
-    for i in range(at.shape[0]):
-        y, x = at[i, 0], at[i, 1]
-        inner = span <= y < height - span and span <= x < width - span
-        place = np.int64(y) * width + x
-        for p in range(2):
-            plane = h if p == 0 else brown
-            if inner:
-                _sample_inner(plane.reshape(-1), place, flat, flat.size, seen[p].reshape(-1))
-            else:
-                sample(plane, at[i], table, steps, seen[p])
-        gain[i] = trace(
-            seen[0], seen[1], level[i], cap[i], shape, work, radii[i], edges[i], walls[i]
+    seen = np.zeros((3, LANES, steps, count), np.float32)
+    for low in range(0, at.shape[0], LANES):
+        high = min(low + LANES, at.shape[0])
+        for i in range(low, high):
+            c = i - low
+            _look(h, at[i], table, steps, flat, span, seen[0, c])
+            _look(brown, low_at[i], low_table, steps, low_flat, low_span, seen[1, c])
+            _weigh(seen[0, c], seen[1, c], level[i], cap[i], shape, work, c)
+        _follow(
+            seen[1], shape, work, radii[low:high], edges[low:high], walls[low:high], gain[low:high]
         )
-        rows = int(radii[i].max()) + 1 + rings
-        if inner:
-            _sample_inner(d.reshape(-1), place, flat, rows * count, seen[2].reshape(-1))
-        else:
-            sample(d, at[i], table, rows, seen[2])
-        measure_rays(seen[0], seen[2], radii[i], rings, measures[i])
-        for k in range(count):
-            # the edge lies between the last step inside and the first one outside
-            radii[i, k] = (radii[i, k] + np.float32(0.5)) * step
-        centroid(radii[i], rays, centre[i])
-        measures[i, 8] = long_over_short(radii[i], rays, centre[i])
+        for i in range(low, high):
+            rows = int(radii[i].max()) + 1 + rings
+            _look(d, at[i], table, rows, flat, span, seen[2, i - low])
+            measure_rays(seen[0, i - low], seen[2, i - low], radii[i], rings, measures[i])
+            for k in range(count):
+                # the edge lies between the last step inside and the first one outside
+                radii[i, k] = (radii[i, k] + np.float32(0.5)) * step
+            centroid(radii[i], rays, centre[i])
+            measures[i, 8] = long_over_short(radii[i], rays, centre[i])
+
+
+@_jit
+def _look(plane, at, table, rows, flat, span, out):  # type: ignore[no-untyped-def]
+    """Read a plane around a candidate: without a question where all its rays end inside."""
+    height, width = plane.shape
+    y, x = at[0], at[1]
+    if span <= y < height - span and span <= x < width - span:
+        place = np.int64(y) * width + x
+        _sample_inner(plane.reshape(-1), place, flat, rows * table.shape[2], out.reshape(-1))
+    else:
+        sample(plane, at, table, rows, out)

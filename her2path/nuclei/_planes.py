@@ -12,7 +12,7 @@ from numba import njit
 from her2path.nuclei._hash import coordinate_hash
 
 __all__ = [
-    "blur", "divide", "hide", "reduce_mean", "response", "rise", "scale_maxima", "spread", "weigh",
+    "blur", "bridge", "divide", "hide", "reduce_mean", "response", "rise", "scale_maxima", "weigh",
 ]
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
@@ -76,8 +76,8 @@ def divide(above, below, out):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def spread(h, ridge, mean, knee, q, top, left, out, brown):  # type: ignore[no-untyped-def]
-    """Write H with ridges bridged, and the ridges, at full size.
+def bridge(h, ridge, mean, knee, q, top, left, taps, out):  # type: ignore[no-untyped-def]
+    """Write H with DAB ridges bridged and blurred, at full size; only a few rows are held between.
 
     Parameters
     ----------
@@ -88,23 +88,29 @@ def spread(h, ridge, mean, knee, q, top, left, out, brown):  # type: ignore[no-u
         A ridge of this height hides hematoxylin wholly, OD.
     q, top, left : int
         The coarse planes' factor and first pixel; edges are clamped.
-    out, brown : float32 (H, W)
+    taps : float32 (R + 1,)
+        Of the blur, see `blur`.
+    out : float32 (H, W)
     """
-    last_y = ridge.shape[0] - 1
-    width = h.shape[1]
+    height, width = h.shape
+    reach, last = taps.size - 1, height - 1
     above, around = np.empty(width, np.float32), np.empty(width, np.float32)
-    share = np.empty(width, np.float32)
-    row = -1
-    for y in range(h.shape[0]):
-        i = min(max((y - top) // q, 0), last_y)
-        if i != row:
-            row = i
-            _repeat(ridge[i], q, left, above)
-            _repeat(mean[i], q, left, around)
-            for x in range(width):
-                share[x] = min(above[x] / knee, np.float32(1))
-        _bridge(h[y], around, share, out[y])
-        brown[y] = above
+    share, line = np.empty(width, np.float32), np.empty(width + 2 * reach, np.float32)
+    held = np.empty((2 * reach + 1, width), np.float32)
+    row, ready = -1, 0
+    for y in range(height):
+        while ready <= min(y + reach, last):
+            i = min(max((ready - top) // q, 0), ridge.shape[0] - 1)
+            if i != row:
+                row = i
+                _repeat(ridge[i], q, left, above)
+                _repeat(mean[i], q, left, around)
+                for x in range(width):
+                    share[x] = min(above[x] / knee, np.float32(1))
+            _bridge(h[ready], around, share, held[ready % held.shape[0]])
+            ready += 1
+        _down(held, y, last, taps, line[reach : reach + width])
+        _across(line, taps, out[y])
 
 
 @_jit
@@ -132,39 +138,51 @@ def blur(plane, taps, out):  # type: ignore[no-untyped-def]
     height, width = plane.shape
     reach = taps.size - 1
     line = np.empty(width + 2 * reach, np.float32)
+    for y in range(height):
+        _down(plane, y, height - 1, taps, line[reach : reach + width])
+        _across(line, taps, out[y])
+
+
+@_jit
+def _down(rows, y, last, taps, out):  # type: ignore[no-untyped-def]
+    """Blur along the columns at row y; rows may be a plane or a ring of its rows."""
+    reach, n = taps.size - 1, rows.shape[0]
+    _scale(rows[y % n], taps[0], out)
+    k = 1
+    while k + 2 <= reach:
+        a, b, c = max(y - k, 0) % n, max(y - k - 1, 0) % n, max(y - k - 2, 0) % n
+        d, e, f = min(y + k, last) % n, min(y + k + 1, last) % n, min(y + k + 2, last) % n
+        _add_pairs(
+            rows[a], rows[d], rows[b], rows[e], rows[c], rows[f],
+            taps[k], taps[k + 1], taps[k + 2], out,
+        )
+        k += 3
+    while k <= reach:
+        _add_pair(rows[max(y - k, 0) % n], rows[min(y + k, last) % n], taps[k], out)
+        k += 1
+
+
+@_jit
+def _across(line, taps, out):  # type: ignore[no-untyped-def]
+    """Blur along a row that lies in the middle of a line; the line's ends are filled here."""
+    reach, width = taps.size - 1, out.size
     # slices, because an index that could be negative keeps a loop from being vectorised
     middle = line[reach : reach + width]
-    last = height - 1
-    for y in range(height):
-        _scale(plane[y], taps[0], middle)
-        k = 1
-        while k + 2 <= reach:
-            a, b, c = max(y - k, 0), max(y - k - 1, 0), max(y - k - 2, 0)
-            d, e, f = min(y + k, last), min(y + k + 1, last), min(y + k + 2, last)
-            _add_pairs(
-                plane[a], plane[d], plane[b], plane[e], plane[c], plane[f],
-                taps[k], taps[k + 1], taps[k + 2], middle,
-            )
-            k += 3
-        while k <= reach:
-            _add_pair(plane[max(y - k, 0)], plane[min(y + k, last)], taps[k], middle)
-            k += 1
-        line[:reach] = middle[0]
-        line[reach + width :] = middle[width - 1]
-        _scale(middle, taps[0], out[y])
-        k = 1
-        while k + 2 <= reach:
-            left, right = line[reach - k :], line[reach + k :]
-            left2, right2 = line[reach - k - 1 :], line[reach + k + 1 :]
-            left3, right3 = line[reach - k - 2 :], line[reach + k + 2 :]
-            _add_pairs(
-                left, right, left2, right2, left3, right3,
-                taps[k], taps[k + 1], taps[k + 2], out[y],
-            )
-            k += 3
-        while k <= reach:
-            _add_pair(line[reach - k :], line[reach + k :], taps[k], out[y])
-            k += 1
+    line[:reach] = middle[0]
+    line[reach + width :] = middle[width - 1]
+    _scale(middle, taps[0], out)
+    k = 1
+    while k + 2 <= reach:
+        left, right = line[reach - k :], line[reach + k :]
+        left2, right2 = line[reach - k - 1 :], line[reach + k + 1 :]
+        left3, right3 = line[reach - k - 2 :], line[reach + k + 2 :]
+        _add_pairs(
+            left, right, left2, right2, left3, right3, taps[k], taps[k + 1], taps[k + 2], out
+        )
+        k += 3
+    while k <= reach:
+        _add_pair(line[reach - k :], line[reach + k :], taps[k], out)
+        k += 1
 
 
 @_jit

@@ -23,6 +23,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from her2path._scratch import scratch
 from her2path.nuclei import _contours, _hash, _outlines, _planes, _rivals, _score
 from her2path.nuclei._contours import DRAFT_RAYS
 from her2path.nuclei.table import RAYS, Nuclei
@@ -84,8 +85,9 @@ class _Planes:
     """What candidates are traced on."""
 
     smooth: F32  # (H, W) hematoxylin OD
-    brown: F32  # (H, W) height of DAB ridges, OD
+    brown: F32  # (H / q, W / q) height of DAB ridges, OD
     dab: F32  # (H, W) DAB OD
+    grid: tuple[int, int, int]  # q, and the pixel (y, x) where the coarse plane begins
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,9 @@ def _angles(reach_px: float, count: int) -> npt.NDArray[np.int16]:
     return (turn % count).astype(np.int16)
 
 
-def _blurs(plane: F32, mpp: float) -> F32:
-    """Return the plane at rising scales, each from the one before."""
-    out = np.empty((SCALES, *plane.shape), np.float32)
+def _blurs(plane: F32, mpp: float, name: str) -> F32:
+    """Return the plane at rising scales, each from the one before, in scratch memory."""
+    out = scratch(name, (SCALES, *plane.shape))
     done = 0.0
     for k in range(SCALES):
         sigma = SCALE_UM * SCALE_RATIO**k / mpp
@@ -159,11 +161,11 @@ class ClassicDetector:
     def draft(
         self, h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
     ) -> tuple[_Planes, _Drafts]:
-        """Return every candidate with its contour, good or bad."""
-        at, near, wide, bridged, brown = _blobs(h, d, mpp, settings, origin)
-        smooth = np.empty_like(h)
-        _planes.blur(bridged, _taps(FINE_UM / mpp), smooth)
-        planes = _Planes(smooth, brown, d)
+        """Return every candidate with its contour, good or bad.
+
+        The planes lie in scratch memory: they hold until the next draft of this thread.
+        """
+        at, near, wide, planes = _blobs(h, d, mpp, settings, origin)
         return planes, _trace(planes, at, near, wide, mpp, settings)
 
     def score(self, drafts: _Drafts, mpp: float, contrast_od: float | None) -> F32:
@@ -189,36 +191,37 @@ class ClassicDetector:
 
 def _blobs(
     h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
-) -> tuple[I32, F32, F32, F32, F32]:
-    """Return candidate pixels, H at two scales there, H with brown bridged, and the brown."""
+) -> tuple[I32, F32, F32, _Planes]:
+    """Return candidate pixels, H at two scales there, and the planes to trace them on."""
     q = max(round(COARSE_UM / mpp), 1)
     top, left = -origin[0] % q, -origin[1] % q
     shape = ((h.shape[0] - top) // q, (h.shape[1] - left) // q)
-    coarse_h, coarse_d = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    coarse_h, coarse_d = scratch("nuclei.coarse", (2, *shape))
     _planes.reduce_mean(h, q, top, left, LOWEST, HIGHEST, coarse_h)
     _planes.reduce_mean(d, q, top, left, LOWEST, HIGHEST, coarse_d)
     ridge, mean = _ridges(coarse_h, coarse_d, mpp * q)
-    hidden = np.empty(shape, np.float32)
+    hidden = scratch("nuclei.hidden", shape)
     _planes.hide(coarse_h, ridge, mean, np.float32(KNEE), np.float32(RIDGE_LEAK), hidden)
-    scales = _blurs(hidden, mpp * q)
-    stack = np.empty((SCALES - 1, *shape), np.float32)
-    _planes.response(
-        scales, _blurs(coarse_d, mpp * q), np.float32(RING), np.float32(RING_CAP), stack
-    )
+    scales = _blurs(hidden, mpp * q, "nuclei.h")
+    stack = scratch("nuclei.stack", (SCALES - 1, *shape))
+    browns = _blurs(coarse_d, mpp * q, "nuclei.d")
+    _planes.response(scales, browns, np.float32(RING), np.float32(RING_CAP), stack)
     found = np.empty((stack[0].size // 4 + 16, 3), np.int32)
     share = np.float32(BLOB_SHARE / settings.sensitivity)
     start = ((origin[0] + top) // q, (origin[1] + left) // q)
     n = _planes.scale_maxima(stack, scales[WIDE], share, np.float32(PALE), *start, found)
     y, x = found[:n, 0], found[:n, 1]
     at = np.stack([y * q + top + q // 2, x * q + left + q // 2], axis=1).astype(np.int32)
-    bridged, brown = np.empty_like(h), np.empty_like(h)
-    _planes.spread(h, ridge, mean, np.float32(KNEE), q, top, left, bridged, brown)
-    return at, scales[NEAR][y, x], scales[WIDE][y, x], bridged, brown
+    smooth = scratch("nuclei.smooth", h.shape)
+    taps = _taps(FINE_UM / mpp)
+    _planes.bridge(h, ridge, mean, np.float32(KNEE), q, top, left, taps, smooth)
+    planes = _Planes(smooth, ridge, d, (q, top, left))
+    return at, scales[NEAR][y, x], scales[WIDE][y, x], planes
 
 
 def _ridges(h: F32, d: F32, mpp: float) -> tuple[F32, F32]:
     """Return the height of DAB ridges, and H around every pixel with the ridges left out."""
-    wide, ridge, sharp, mean, weight = (np.empty_like(d) for _ in range(5))
+    wide, ridge, sharp, mean, weight = scratch("nuclei.ridges", (5, *d.shape))
     _planes.blur(d, _taps(RIDGE_UM / mpp), wide)
     _planes.rise(d, wide, ridge)
     _planes.weigh(h, ridge, np.float32(KNEE), sharp, wide)
@@ -243,10 +246,14 @@ def _trace(
     measures = np.empty((n, _contours.MEASURES), np.float32)
     level = wide + np.float32(LEVEL) * (near - wide)
     cap = np.maximum(near - wide, np.float32(0)) + np.float32(CAP_FLOOR)
+    q, top, left = planes.grid
+    steps = _ray_steps(DRAFT_RAYS, last + max(rings, side) + 1, STEP_UM / mpp)
+    # candidates lie in the middle of a coarse pixel
+    coarse = (at - np.array([top, left], np.int32)) // np.int32(q)
     _contours.draft_all(
-        planes.smooth, planes.brown, planes.dab, at, level, cap,
-        _ray_steps(DRAFT_RAYS, last + max(rings, side) + 1, STEP_UM / mpp),
-        np.float32(STEP_UM / mpp), rings, shape, _rays(DRAFT_RAYS),
+        (planes.smooth, planes.dab, at, steps),
+        (planes.brown, coarse, (steps + np.int32(q // 2)) // np.int32(q)),
+        level, cap, np.float32(STEP_UM / mpp), rings, shape, _rays(DRAFT_RAYS),
         radii, edges, walls, gain, centre, measures,
     )
     return _Drafts(at, near, wide, radii, edges, walls, gain, centre, measures)

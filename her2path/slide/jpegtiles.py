@@ -9,6 +9,7 @@ cost is saved.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,6 +32,8 @@ RGB, YCBCR = 2, 6
 MAX_TILE_PX = 1 << 24
 #: tiles compared with OpenSlide when a file is opened
 CHECKED_TILES = 6
+#: the rim of a large box is this part of its side: about what blocks share by their halo
+RIM = 7
 
 
 class NotDirect(Exception):
@@ -50,16 +53,23 @@ class _Layout:
 
 
 class JpegTiles:
-    """The tile directory of level 0, and the decoder of its tiles. Thread-safe.
+    """The tile directory of one level, and the decoder of its tiles. Thread-safe.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    size : (int, int), optional
+        (width, height) of the level; level 0 by default.
 
     Raises
     ------
     NotDirect
-        When level 0 is anything but 8-bit, 3-sample, tiled JPEG.
+        When the level is anything but 8-bit, 3-sample, tiled JPEG.
     """
 
-    def __init__(self, path: str) -> None:
-        self.layout = _read_layout(path)
+    def __init__(self, path: str, size: tuple[int, int] | None = None) -> None:
+        self.layout = _read_layout(path, size)
         self.cols = -(-self.layout.width // self.layout.tile_w)
         self.rows = -(-self.layout.height // self.layout.tile_h)
         self._raw = RawFile(path)
@@ -78,7 +88,7 @@ class JpegTiles:
         return [int(held[k]) for k in sorted(picks)]
 
     def box(self, index: int) -> Box:
-        """Return the part of level 0 that a tile covers."""
+        """Return the part of the level that a tile covers."""
         row, col = divmod(index, self.cols)
         lay = self.layout
         x0, y0 = col * lay.tile_w, row * lay.tile_h
@@ -125,10 +135,16 @@ class JpegTiles:
 
 
 class DirectSource:
-    """Level 0 from raw tiles, the coarser levels from another source."""
+    """Every level that can be from raw tiles, the others from another source.
+
+    A coarser level is read directly where its size divides level 0's and some of its tiles equal
+    what the other source shows; a read that meets a damaged or missing tile there is left to the
+    other source, so that the pixels are always its own.
+    """
 
     def __init__(
         self,
+        path: str,
         tiles: JpegTiles,
         coarser: Source,
         cache: TileCache,
@@ -137,9 +153,12 @@ class DirectSource:
     ) -> None:
         self.tiles = tiles
         self.cache = cache
+        self._path = path
         self._coarser = coarser
         self._colour = colour
         self._background = background
+        self._lock = threading.Lock()
+        self._levels: dict[int, JpegTiles | None] = {0: tiles}
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
@@ -148,21 +167,33 @@ class DirectSource:
 
     def read_into(self, level: int, box: Box, out: Pixels) -> list[Box]:
         """See `Source.read_into`."""
-        if level:
-            return self._coarser.read_into(level, box, out)
-        lay, bad = self.tiles.layout, []
-        # a box that would sweep the cache clean is decoded past it, but for its border tiles
+        tiles = self._tiles_of(level)
+        if tiles is not None and not level:
+            return self._read_tiles(level, tiles, box, out)
+        if tiles is not None and self._read_whole(level, tiles, box, out):
+            return []
+        return self._coarser.read_into(level, box, out)
+
+    def _read_whole(self, level: int, tiles: JpegTiles, box: Box, out: Pixels) -> bool:
+        """Read a box of which no tile is missing or damaged; False where one is."""
+        return _all_there(tiles, box) and not self._read_tiles(level, tiles, box, out)
+
+    def _read_tiles(self, level: int, tiles: JpegTiles, box: Box, out: Pixels) -> list[Box]:
+        lay, bad = tiles.layout, []
+        # a box that would sweep the cache clean is decoded past it, but for its rim, which the
+        # neighbouring boxes read again
         sweeping = out.size > self.cache.max_bytes // 4
+        inside = box.grow(-(min(box.width, box.height) // RIM))
         scratch = np.empty((lay.tile_h, lay.tile_w, 3), np.uint8) if sweeping else None
         for col, row, part in cells_of(box, lay.tile_w, lay.tile_h):
-            index = row * self.tiles.cols + col
+            index = row * tiles.cols + col
             to = part.shift(-box.x0, -box.y0)
             target = out[to.y0 : to.y1, to.x0 : to.x1]
-            if self.tiles.missing(index):
+            if tiles.missing(index):
                 paint(target, self._background)
                 continue
-            inner = part == self.tiles.box(index)
-            tile = self._tile(index, scratch if inner else None)
+            once = tiles.box(index).clip(inside) == tiles.box(index)
+            tile = self._tile(level, tiles, index, scratch if once else None)
             if tile is None:
                 paint(target, self._background)
                 bad.append(part)
@@ -171,47 +202,92 @@ class DirectSource:
             target[...] = tile[y : y + part.height, x : x + part.width]
         return bad
 
+    def _tiles_of(self, level: int) -> JpegTiles | None:
+        """Return the tiles of a level that can be read directly; looked at when first asked for."""
+        with self._lock:
+            if level not in self._levels:
+                self._levels[level] = _trusted(self._path, level, self._coarser)
+            return self._levels[level]
+
     def close(self) -> None:
         """Give back files and memory."""
-        self.tiles.close()
+        for tiles in self._levels.values():
+            if tiles is not None:
+                tiles.close()
         self.cache.clear()
         self._coarser.close()
 
-    def _tile(self, index: int, scratch: Pixels | None) -> Pixels | None:
+    def _tile(
+        self, level: int, tiles: JpegTiles, index: int, scratch: Pixels | None
+    ) -> Pixels | None:
         if scratch is None:
-            return self.cache.get(index, partial(self._made, index, None))
-        held, tile = self.cache.peek(index)
-        return tile if held else self._made(index, scratch)
+            return self.cache.get((level, index), partial(self._made, tiles, index, None))
+        held, tile = self.cache.peek((level, index))
+        return tile if held else self._made(tiles, index, scratch)
 
-    def _made(self, index: int, out: Pixels | None) -> Pixels | None:
-        tile = self.tiles.decode(index, out)
+    def _made(self, tiles: JpegTiles, index: int, out: Pixels | None) -> Pixels | None:
+        tile = tiles.decode(index, out)
         if tile is None or self._colour is None:
             return tile
         return self._colour(tile)
 
 
-def agrees(tiles: JpegTiles, other: Source) -> bool:
-    """Tell whether some tiles equal what another source shows of level 0, bit for bit.
+def _all_there(tiles: JpegTiles, box: Box) -> bool:
+    """Tell whether the file holds every tile that a box touches."""
+    lay = tiles.layout
+    return not any(
+        tiles.missing(row * tiles.cols + col)
+        for col, row, _ in cells_of(box, lay.tile_w, lay.tile_h)
+    )
+
+
+def _trusted(path: str, level: int, other: Source) -> JpegTiles | None:
+    """Return the tiles of a coarser level where they show what another source shows."""
+    (full_w, full_h), (width, height) = other.sizes[0], other.sizes[level]
+    if full_w % width or full_h % height or full_w // width != full_h // height:
+        return None  # OpenSlide interpolates there
+    try:
+        tiles = JpegTiles(path, (width, height))
+    except NotDirect:
+        return None
+    if agrees(tiles, other, level):
+        return tiles
+    tiles.close()
+    return None
+
+
+def agrees(tiles: JpegTiles, other: Source, level: int = 0) -> bool:
+    """Tell whether some tiles equal what another source shows of a level, bit for bit.
 
     Damaged tiles say nothing and are passed over.
     """
-    if other.sizes[0] != (tiles.layout.width, tiles.layout.height):
+    if other.sizes[level] != (tiles.layout.width, tiles.layout.height):
         return False
     for index in tiles.some():
         box = tiles.box(index)
         mine = tiles.decode(index)
         theirs = np.full((box.height, box.width, 3), 255, np.uint8)
-        if other.read_into(0, box, theirs) or mine is None:
+        if other.read_into(level, box, theirs) or mine is None:
             continue
         if not np.array_equal(mine[: box.height, : box.width], theirs):
             return False
     return True
 
 
-def _read_layout(path: str) -> _Layout:
+def _page(tiff: tifffile.TiffFile, size: tuple[int, int] | None) -> tifffile.TiffPage:
+    """Return the one tiled page of a size; the first page where none is asked for."""
+    if size is None:
+        return tiff.pages[0]
+    found = [p for p in tiff.pages if p.is_tiled and (p.imagewidth, p.imagelength) == size]
+    if len(found) != 1:
+        raise NotDirect("no directory, or several, have the level's size")
+    return found[0]
+
+
+def _read_layout(path: str, size: tuple[int, int] | None) -> _Layout:
     try:
         with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages[0]
+            page = _page(tiff, size)
             reason = _why_not(page)
             if reason:
                 raise NotDirect(reason)

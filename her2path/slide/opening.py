@@ -180,7 +180,7 @@ def _find_openslide(ref: SlideRef, path: str, vendor: str, tiff: TiffHead | None
                 source.close()
                 tiles = JpegTiles(path)
                 source = TiffSource(path, TileCache(cache_bytes), colour)
-            source = DirectSource(tiles, source, cache, background, colour)
+            source = DirectSource(path, tiles, source, cache, background, colour)
             reader = "direct"
         else:
             notes.append("Raw tiles differ from OpenSlide's pixels: read by OpenSlide.")

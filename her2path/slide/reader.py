@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import NoReturn
 
@@ -48,25 +49,28 @@ class Slide:
         self._planes = planes
         self._local = threading.local()
 
-    def read(self, box: Box) -> Pixels:
+    def read(self, box: Box, out: Pixels | None = None) -> Pixels:
         """Return level-0 pixels.
 
         Parameters
         ----------
         box : Box
             Any box; what lies outside the slide is background.
+        out : uint8 (h, w, 3), optional
+            Memory to write them to.
 
         Returns
         -------
         uint8 (h, w, 3)
             RGB.
         """
-        return self.level_read(0, box)
+        return self.level_read(0, box, out)
 
-    def level_read(self, level: int, box: Box) -> Pixels:
+    def level_read(self, level: int, box: Box, out: Pixels | None = None) -> Pixels:
         """Return pixels of one level of the pyramid, uint8 (h, w, 3); ``box`` counts its pixels."""
-        out = np.empty((max(0, box.height), max(0, box.width), 3), np.uint8)
-        self._read_into(self._planes[level], box, out)
+        if out is None:
+            out = np.empty((max(0, box.height), max(0, box.width), 3), np.uint8)
+        self._bad().update(self._read_into(self._planes[level], box, out))
         return out
 
     def read_down(self, box: Box, factor: int) -> Pixels:
@@ -95,13 +99,15 @@ class Slide:
             raise UsageError(f"{box} is not aligned to {factor} px", "Use multiples of the factor")
         return self.read(box) if factor == 1 else self._averaged(self._planes[0], box, factor)
 
-    def overview(self, max_px: int) -> tuple[Pixels, float]:
+    def overview(self, max_px: int, threads: int = 1) -> tuple[Pixels, float]:
         """Return the whole slide, small.
 
         Parameters
         ----------
         max_px : int
             The longer side is at most this.
+        threads : int
+            How many threads decode.
 
         Returns
         -------
@@ -119,9 +125,10 @@ class Slide:
             level = max(k for k, d in enumerate(self.info.levels) if d <= wanted / 3 or k == 0)
             plane = self._planes[level]
         factor = max(1, -(-max(plane.width, plane.height) // max(1, max_px)))
+        down = self.info.levels[level] * factor
         if factor == 1:
-            return self.level_read(level, plane.extent), self.info.levels[level]
-        return self._averaged(plane, plane.extent, factor), self.info.levels[level] * factor
+            return self.level_read(level, plane.extent), down
+        return self._averaged(plane, plane.extent, factor, threads), down
 
     def take_bad_boxes(self) -> list[Box]:
         """Return, and forget, what this thread could not read: level-0 boxes, sorted."""
@@ -153,30 +160,36 @@ class Slide:
         bad: set[Box] = self._local.bad
         return bad
 
-    def _read_into(self, plane: LevelPlane, box: Box, out: Pixels) -> None:
+    def _read_into(self, plane: LevelPlane, box: Box, out: Pixels) -> list[Box]:
+        """Fill ``out``; return what could not be read, level-0 boxes."""
         inside = box.clip(plane.extent)
         if inside != box:
             paint(out, self.info.background)
         if inside.empty:
-            return
+            return []
         to = inside.shift(-box.x0, -box.y0)
         found = plane.read_into(self._source, inside, out[to.y0 : to.y1, to.x0 : to.x1])
-        if found:
-            full = self._planes[0]
-            sx, sy = full.width / plane.width, full.height / plane.height
-            self._bad().update(
-                b if plane is full else scaled(b, sx, sy).clip(full.extent) for b in found
-            )
+        full = self._planes[0]
+        if plane is full:
+            return found
+        sx, sy = full.width / plane.width, full.height / plane.height
+        return [scaled(b, sx, sy).clip(full.extent) for b in found]
 
-    def _averaged(self, plane: LevelPlane, box: Box, factor: int) -> Pixels:
-        """Average a level strip by strip; memory is bounded by `STRIP_PX` (or ``factor`` rows)."""
+    def _averaged(self, plane: LevelPlane, box: Box, factor: int, threads: int = 1) -> Pixels:
+        """Average a level strip by strip; a thread holds `STRIP_PX` (or ``factor`` rows)."""
         rows, cols = -(-box.height // factor), -(-box.width // factor)
         out = np.empty((max(0, rows), max(0, cols), 3), np.uint8)
         step = max(1, STRIP_PX // max(1, box.width * factor))
-        for row in range(0, rows, step):
+
+        def average(row: int) -> list[Box]:
             last = min(rows, row + step)
             y0, y1 = box.y0 + row * factor, min(box.y1, box.y0 + last * factor)
             strip = np.empty((y1 - y0, box.width, 3), np.uint8)
-            self._read_into(plane, Box(box.x0, y0, box.x1, y1), strip)
+            bad = self._read_into(plane, Box(box.x0, y0, box.x1, y1), strip)
             block_mean(strip, factor, out[row:last])
+            return bad
+
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            for bad in pool.map(average, range(0, rows, step)):
+                self._bad().update(bad)
         return out

@@ -81,17 +81,17 @@ def _halve_unmix(rgb, hl, dl, h, d):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _cell_means(plane, side, out):  # type: ignore[no-untyped-def]
-    columns = np.empty(side, np.float64)
+    columns = np.empty(out.shape[1] * side, np.float64)
     scale = 1.0 / (side * side)
     for j in range(out.shape[0]):
+        columns[:] = 0.0
+        for y in range(j * side, (j + 1) * side):
+            row = plane[y]
+            for x in range(columns.size):
+                columns[x] += row[x]
         for i in range(out.shape[1]):
-            columns[:] = 0.0
-            for y in range(j * side, (j + 1) * side):
-                row = plane[y, i * side : (i + 1) * side]
-                for x in range(side):
-                    columns[x] += row[x]
             total = 0.0
-            for x in range(side):
+            for x in range(i * side, (i + 1) * side):
                 total += columns[x]
             out[j, i] = np.float32(total * scale)
 
@@ -115,7 +115,9 @@ def cell_means(plane: Plane, side: int) -> Plane:
     return out
 
 
-def unmix(rgb: Pixels, model: StainModel) -> tuple[Plane, Plane]:
+def unmix(
+    rgb: Pixels, model: StainModel, out: tuple[Plane, Plane] | None = None
+) -> tuple[Plane, Plane]:
     """Return hematoxylin and DAB of every pixel.
 
     Parameters
@@ -124,6 +126,8 @@ def unmix(rgb: Pixels, model: StainModel) -> tuple[Plane, Plane]:
         Pixels.
     model : StainModel
         White point and vectors.
+    out : (float32 (h, w), float32 (h, w)), optional
+        Memory to write them to.
 
     Returns
     -------
@@ -131,13 +135,18 @@ def unmix(rgb: Pixels, model: StainModel) -> tuple[Plane, Plane]:
         Optical density, base 10; noise around zero may be negative.
     """
     hl, dl = model.tables()
-    h = np.empty(rgb.shape[:2], np.float32)
-    d = np.empty(rgb.shape[:2], np.float32)
+    h, d = out or _two_planes(rgb.shape[:2])
     _unmix(np.ascontiguousarray(rgb), hl, dl, h, d)
     return h, d
 
 
-def reduce_unmix(rgb: Pixels, factor: int, model: StainModel) -> tuple[Plane, Plane]:
+def _two_planes(shape: tuple[int, ...]) -> tuple[Plane, Plane]:
+    return np.empty(shape, np.float32), np.empty(shape, np.float32)
+
+
+def reduce_unmix(
+    rgb: Pixels, factor: int, model: StainModel, out: tuple[Plane, Plane] | None = None
+) -> tuple[Plane, Plane]:
     """Average RGB by a whole factor, ``(sum + n // 2) // n``, then unmix; one pass.
 
     Parameters
@@ -148,6 +157,8 @@ def reduce_unmix(rgb: Pixels, factor: int, model: StainModel) -> tuple[Plane, Pl
         Whole-number reduction, at least 1.
     model : StainModel
         White point and vectors.
+    out : two float32 arrays of the result's shape, optional
+        Memory to write it to.
 
     Returns
     -------
@@ -155,10 +166,10 @@ def reduce_unmix(rgb: Pixels, factor: int, model: StainModel) -> tuple[Plane, Pl
         Optical density, base 10; a last block cut by the border averages what is there.
     """
     if factor == 1:
-        return unmix(rgb, model)
+        return unmix(rgb, model, out)
     hl, dl = model.tables()
     shape = (-(-rgb.shape[0] // factor), -(-rgb.shape[1] // factor))
-    h, d = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    h, d = out or _two_planes(shape)
     pixels = np.ascontiguousarray(rgb)
     if factor == 2 and pixels.shape[0] % 2 == 0 and pixels.shape[1] % 2 == 0:
         _halve_unmix(pixels, hl, dl, h, d)
