@@ -15,10 +15,11 @@ from her2path.nuclei.table import Nuclei
 from her2path.phantom import PhantomSpec, make_phantom
 from her2path.settings import Settings, TumourSettings
 from her2path.stain import estimate, reduce_unmix
+from her2path.trees import read_arrays
 from her2path.tumour import REACH_UM, RING_COLUMNS, classify, surroundings
 from her2path.tumour._kernels import bucket, neighbour_means, neighbourhood
 from her2path.tumour.features import FIRST, SECOND, first_features, second_features
-from her2path.tumour.weights import model
+from her2path.tumour.weights import FILE, model
 
 REAL = os.environ.get("HER2PATH_REAL_DATA")
 needs_real = pytest.mark.skipif(not REAL, reason="HER2PATH_REAL_DATA is not set")
@@ -141,8 +142,11 @@ def test_a_double_sees_the_more_trusted_one_beside_it() -> None:
 
 
 def test_trees_against_a_plain_walk() -> None:
+    saved = read_arrays("her2path.tumour", FILE)
     stage = model().first
-    feature, limit, left, right, value, root = stage.arrays
+    feature, limit, left, right, value, root = (
+        saved[f"first_{n}"] for n in ("feature", "limit", "left", "right", "value", "root")
+    )
     table = np.random.default_rng(0).normal(0, 1, (40, len(stage.names)))
     for row, got in zip(table, stage.odds(table), strict=True):
         total = stage.base
@@ -174,11 +178,12 @@ def test_features_and_trees_have_the_same_names() -> None:
     assert table.values.shape == (30, len(FIRST))
     assert second_features(table, np.zeros(30)).shape == (30, len(SECOND))
     for stage in (model().first, model().second):
-        feature, _, left, right, value, root = stage.arrays
-        assert feature.max() < len(stage.names)
-        assert min(left[feature >= 0].min(), right[feature >= 0].min()) > 0
-        assert np.isfinite(value).all()
-        assert len(root) == len(set(root.tolist()))
+        assert stage.feature.max() < len(stage.names)
+        leaf = stage.child[::2] == np.arange(len(stage.value))
+        assert (stage.value[~leaf] == 0).all()
+        assert (stage.child.reshape(-1, 2)[~leaf] > np.flatnonzero(~leaf)[:, None]).all()
+        assert np.isfinite(stage.value).all()
+        assert len(stage.root) == len(set(stage.root.tolist()))
 
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])

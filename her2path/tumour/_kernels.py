@@ -1,4 +1,4 @@
-"""Hot loops: neighbourhoods in an order that does not depend on the cut, and trees."""
+"""Hot loops: neighbourhoods in an order that does not depend on the cut."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["NEAREST", "Buckets", "bucket", "grow_trees", "neighbour_means", "neighbourhood"]
+__all__ = ["NEAREST", "Buckets", "bucket", "neighbour_means", "neighbourhood"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -173,39 +173,3 @@ def neighbourhood(near: Buckets, cell_id: I64, radius: F64, trust: F64) -> F64:
     o = near.order
     _nearest(near.x, near.y, near.start, near.stop, cell_id[o], radius[o], trust[o], out)
     return np.asarray(out[near.back])
-
-
-@_jit
-def grow_trees(table, feature, limit, left, right, value, root, base):  # type: ignore[no-untyped-def]
-    """Return the log odds of boosted trees, tree by tree in a fixed order.
-
-    Parameters
-    ----------
-    table : float64 (n, k)
-    feature : int16 (nodes,)
-        Feature of a node; -1 at a leaf.
-    limit : float32 (nodes,)
-        A node's cell goes left where its feature is at most this.
-    left, right : int16 (nodes,)
-        Children, counted from the tree's root.
-    value : float32 (nodes,)
-        Log odds that a leaf adds.
-    root : int32 (trees,)
-        First node of every tree.
-    base : float
-        Log odds before the first tree.
-    """
-    out = np.empty(table.shape[0])
-    for i in range(table.shape[0]):
-        total = base
-        for t in range(root.size):
-            first = root[t]
-            node = first
-            while feature[node] >= 0:
-                if table[i, feature[node]] <= limit[node]:
-                    node = first + left[node]
-                else:
-                    node = first + right[node]
-            total += value[node]
-        out[i] = total
-    return out
