@@ -28,19 +28,21 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from tumour_samples import FALSE, IGNORED, OTHER, TUMOUR, Cells, Columns, label
 
 from her2path.tumour.features import FIRST, SECOND, first_features, second_features
+from her2path.tumour.usual import usual_of
 from her2path.tumour.weights import FILE
 
 WEIGHTS = Path(__file__).parent.parent / "her2path" / "tumour" / FILE
-FOLDS, COPIES = 3, 2
+FOLDS, COPIES = 2, 1
 #: weight of a slide's cells by kind of picture
-KINDS = {"own": 1.0, "plain": 1.0, "real": 3.0}
-FIRST_ROUNDS, SECOND_ROUNDS = 80, 60
+KINDS = {"own": 1.5, "plain": 1.0, "real": 8.0}
+FIRST_ROUNDS, SECOND_ROUNDS = 120, 90
 #: features whose rise may only speak for tumour (1) or against it (-1), here and as a mean of
 #: the neighbours: what holds on every slide keeps the trees from learning one generator's ways
 DIRECTION = {
     "log_area": 1, "log_elongation": -1, "irregularity": -1, "texture": -1, "confidence": 1,
     "inside_low": 1, "inside_high": -1, "ring_dab": 1, "against_area": 1, "against_ring_h": 1,
-    "against_dab": 1, "nearest": 1, "nearest_better": 1, "better_overlap": -1,
+    "against_dab": 1, "rank_area": 1, "slide_area_mid": 1,
+    "slide_area_high": 1, "nearest": 1, "nearest_better": 1, "better_overlap": -1,
     "better_margin": -1, "first": 1, "context_small": 1, "context_large": 1,
 }  # fmt: skip
 
@@ -68,14 +70,20 @@ def augment(columns: Columns, rng: np.random.Generator) -> tuple[Columns, np.nda
     return out, np.flatnonzero(keep)
 
 
+def usual(columns: Columns) -> tuple[float, float, float] | None:
+    """Return the usual nuclei of a slide."""
+    names = ("nucleus_area_um2", "nucleus_hematoxylin_od", "nucleus_confidence")
+    return usual_of(*(columns[n] for n in names))
+
+
 def trees(rounds: int, names: tuple[str, ...]) -> HistGradientBoostingClassifier:
     """Return an unfitted stage."""
     # how far apart cells lie in general says nothing with one sign
     own = [n if n == "near_nearest" else n.removeprefix("near_") for n in names]
     return HistGradientBoostingClassifier(
         monotonic_cst=[DIRECTION.get(n, 0) for n in own],
-        max_iter=rounds, learning_rate=0.1, max_depth=6, max_leaf_nodes=14, min_samples_leaf=60,
-        l2_regularization=5.0, max_bins=128, random_state=0, early_stopping=False,
+        max_iter=rounds, learning_rate=0.1, max_depth=7, max_leaf_nodes=24, min_samples_leaf=40,
+        l2_regularization=5.0, max_bins=64, random_state=0, early_stopping=False,
     )  # fmt: skip
 
 
@@ -96,7 +104,7 @@ class Samples:
                 rng = np.random.default_rng([c, *cells.name.encode()])
                 every = np.arange(len(what))
                 shown, kept = augment(cells.columns, rng) if c else (cells.columns, every)
-                self.tables.append(first_features(shown))
+                self.tables.append(first_features(shown, usual(shown)))
                 self.what.append(what[kept])
                 self.weight.append(weight[kept] * share)
                 self.slide.append(k)
@@ -124,7 +132,7 @@ class Samples:
 
 def judge(cells: Cells, stages: tuple[Any, Any]) -> np.ndarray:
     """Return the second stage's log odds of all cells."""
-    table = first_features(cells.columns)
+    table = first_features(cells.columns, usual(cells.columns))
     return odds(stages[1], second_features(table, odds(stages[0], table.values)))
 
 
@@ -183,7 +191,7 @@ def main() -> None:
     )
     ask.add_argument("--cache", type=Path, required=True)
     ask.add_argument("--real", type=Path, help="folder with her2_tma_cores")
-    ask.add_argument("--shift", type=float, default=0.0, help="added to the final log odds")
+    ask.add_argument("--shift", type=float, default=0.3, help="added to the final log odds")
     ask.add_argument("--styles", action="store_true", help="leave out each style in turn")
     ask.add_argument("--final", action="store_true", help="judge the drawings kept for the end")
     ask.add_argument("--write", action="store_true")

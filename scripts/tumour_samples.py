@@ -86,8 +86,8 @@ def cached(folder: Path, kind: str, name: str, make: Any, *args: Any) -> Cells:
 
 def fitted(folder: Path) -> list[Cells]:
     """Return the drawings that are fitted."""
-    own = [cached(folder, "own", f"own{s}", own_picture, s) for s in range(5000, 5090)]
-    return own + _plain(folder, FITTED, range(700, 710))
+    own = [cached(folder, "own", f"own{s}", own_picture, s) for s in range(5000, 5140)]
+    return own + _plain(folder, FITTED, range(700, 716))
 
 
 def checked(folder: Path) -> list[Cells]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path import __version__, guidelines, nuclei, stain, tissue
+from her2path import __version__, guidelines, nuclei, stain, tissue, tumour
 from her2path.analysis import HALO_UM, MAP_PX, REACH_UM, Optics
 from her2path.errors import NotEvaluable
 from her2path.geometry import Box, Grid, analysis_factor
@@ -26,6 +27,8 @@ __all__ = ["Plan", "Prepared", "area_mm2", "fingerprint", "look", "make_plan", "
 OVERVIEW_PX = 2400
 #: every so many of the stain samples measure the nuclear contrast
 CONTRAST_EVERY = 2
+#: the usual size and stain of nuclei are measured on about this many of the stain samples
+USUAL_SAMPLES = 24
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Prepared:
     optics: Optics
     nuclear_contrast_od: float | None
     flags: tuple[QcFlag, ...]
+    usual_nuclei: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def look(slide: Slide, settings: Settings) -> Prepared:
     optics = Optics(info.mpp, analysis_factor(info.mpp), model)
     contrast = _nuclear_contrast(samples, optics, settings)
     flags = (*found.flags, *model.flags)
-    return Prepared(info, overview, found, downsample, optics, contrast, flags)
+    usual = _usual_nuclei(samples, optics, settings, contrast)
+    return Prepared(info, overview, found, downsample, optics, contrast, flags, usual)
 
 
 def _nuclear_contrast(
@@ -112,12 +117,28 @@ def _nuclear_contrast(
     """Return how strongly this slide's nuclei stand out: measured once, used by every block."""
     if settings.nuclei.contrast_od is not None:
         return settings.nuclei.contrast_od
-    f = optics.factor
-    planes = (
-        stain.reduce_unmix(s[: s.shape[0] // f * f, : s.shape[1] // f * f], f, optics.stain)
-        for s in samples[::CONTRAST_EVERY]
-    )
+    planes = _planes(samples[::CONTRAST_EVERY], optics)
     return nuclei.typical_contrast(planes, optics.mpp_a, settings.nuclei)
+
+
+def _usual_nuclei(
+    samples: list[NDArray[np.uint8]], optics: Optics, settings: Settings, contrast: float | None
+) -> tuple[float, float, float] | None:
+    """Return how large and dark this slide's nuclei usually are."""
+    if settings.tumour.usual_nuclei is not None:
+        return settings.tumour.usual_nuclei
+    planes = _planes(samples[:: max(1, len(samples) // USUAL_SAMPLES)], optics)
+    by = settings.nuclei.model_copy(update={"contrast_od": contrast})
+    return tumour.usual_nuclei(planes, optics.mpp_a, by)
+
+
+def _planes(
+    samples: list[NDArray[np.uint8]], optics: Optics
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    f = optics.factor
+    for s in samples:
+        whole = s[: s.shape[0] // f * f, : s.shape[1] // f * f]
+        yield stain.reduce_unmix(whole, f, optics.stain)
 
 
 def _for_mask(slide: Slide, settings: Settings) -> tuple[NDArray[np.uint8], float]:
@@ -151,7 +172,8 @@ def make_plan(
     optics = seen.optics
     info = seen.info
     found = settings.nuclei.model_copy(update={"contrast_od": seen.nuclear_contrast_od})
-    settings = settings.model_copy(update={"nuclei": found})
+    selected = settings.tumour.model_copy(update={"usual_nuclei": seen.usual_nuclei})
+    settings = settings.model_copy(update={"nuclei": found, "tumour": selected})
     grid = Grid(
         info.width_px,
         info.height_px,

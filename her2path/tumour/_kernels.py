@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["NEAREST", "Buckets", "bucket", "neighbour_means", "neighbourhood"]
+__all__ = ["NEAREST", "Buckets", "bucket", "neighbour_means", "neighbour_ranks", "neighbourhood"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -172,4 +172,53 @@ def neighbourhood(near: Buckets, cell_id: I64, radius: F64, trust: F64) -> F64:
     out = np.zeros((len(radius), len(NEAREST)))
     o = near.order
     _nearest(near.x, near.y, near.start, near.stop, cell_id[o], radius[o], trust[o], out)
+    return np.asarray(out[near.back])
+
+
+@_jit
+def _ranks(x, y, start, stop, values, reach, out):  # type: ignore[no-untyped-def]
+    count, columns = values.shape
+    far2 = reach * reach
+    below = np.empty(columns)
+    for i in range(count):
+        below[:] = 0.0
+        total = 0.0
+        for row in range(3):
+            for j in range(start[row, i], stop[row, i]):
+                dx = x[j] - x[i]
+                dy = y[j] - y[i]
+                near = 1.0 - (dx * dx + dy * dy) / far2
+                if near <= 0.0 or j == i:
+                    continue
+                total += near
+                for k in range(columns):
+                    if values[j, k] < values[i, k]:
+                        below[k] += near
+                    elif values[j, k] == values[i, k]:
+                        below[k] += 0.5 * near
+        for k in range(columns):
+            # one neighbour of each kind is added: few neighbours say little
+            out[i, k] = (below[k] + 0.5) / (total + 1.0)
+
+
+def neighbour_ranks(near: Buckets, values: F64, reach: float) -> F64:
+    """Return which share of the neighbours lies below a cell, value by value.
+
+    Parameters
+    ----------
+    near : Buckets
+        With a side of at least the reach.
+    values : float64 (n, k)
+        What is compared, in the cells' own order.
+    reach : float
+        µm; a neighbour at distance d weighs ``1 - d² / reach²``.
+
+    Returns
+    -------
+    float64 (n, k)
+        0..1; 0.5 without neighbours.
+    """
+    out = np.empty(values.shape)
+    ordered = np.ascontiguousarray(values[near.order])
+    _ranks(near.x, near.y, near.start, near.stop, ordered, reach, out)
     return np.asarray(out[near.back])
