@@ -191,11 +191,11 @@ def _ranks(x, y, start, stop, values, reach, out):  # type: ignore[no-untyped-de
                 if near <= 0.0 or j == i:
                     continue
                 total += near
+                half = 0.5 * near
                 for k in range(columns):
-                    if values[j, k] < values[i, k]:
-                        below[k] += near
-                    elif values[j, k] == values[i, k]:
-                        below[k] += 0.5 * near
+                    # an equal one counts half; sums, because branches would be guessed wrong
+                    below[k] += half * (values[j, k] < values[i, k])
+                    below[k] += half * (values[j, k] <= values[i, k])
         for k in range(columns):
             # one neighbour of each kind is added: few neighbours say little
             out[i, k] = (below[k] + 0.5) / (total + 1.0)
