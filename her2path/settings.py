@@ -180,6 +180,11 @@ class TumourSettings(Section):
         ),
         description="annotation classes that are left out (case-insensitive)",
     )
+    usual_nuclei: tuple[Positive, Positive, Positive] | None = Field(
+        None,
+        description="median and 95th percentile of the nuclear area on the slide, µm², and median "
+        "hematoxylin, OD; measured when absent",
+    )
 
 
 class ScoreSettings(Section):

@@ -19,15 +19,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.spatial import cKDTree
+from matching import f1, pair
 
 from her2path import guidelines
 from her2path.case import score_slide
 from her2path.phantom import PhantomSpec, control_specs, make_phantom, write_slide
 from her2path.schema import INTENSITY, PATTERNS
 from her2path.settings import Settings
-
-MATCH_UM = 4.0
 
 
 def run(spec: PhantomSpec, folder: Path, settings: Settings) -> tuple[Any, pa.Table, Any]:
@@ -37,26 +35,6 @@ def run(spec: PhantomSpec, folder: Path, settings: Settings) -> tuple[Any, pa.Ta
     write_slide(phantom, slide)
     result = score_slide(slide, folder / "out", settings)
     return result, result.cells() if result.result.status == "complete" else None, phantom
-
-
-def match(found: np.ndarray, truth: np.ndarray, within: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pair points one to one, nearest first; return the indices of the pairs."""
-    if not len(found) or not len(truth):
-        return np.zeros(0, int), np.zeros(0, int)
-    near = cKDTree(truth).query_ball_point(found, within)
-    pairs = [
-        (float(np.hypot(*(found[i] - truth[j]))), i, j) for i, js in enumerate(near) for j in js
-    ]
-    used_i: set[int] = set()
-    used_j: set[int] = set()
-    kept = []
-    for _, i, j in sorted(pairs):
-        if i not in used_i and j not in used_j:
-            used_i.add(i)
-            used_j.add(j)
-            kept.append((i, j))
-    a = np.array(kept, int).reshape(-1, 2)
-    return a[:, 0], a[:, 1]
 
 
 def cutoffs(spec: PhantomSpec, folder: Path, settings: Settings) -> tuple[float, float, float]:
@@ -90,15 +68,11 @@ def judge(result: Any, cells: pa.Table, phantom: Any) -> dict[str, Any]:
     mine = tumour_of(cells)
     found = np.column_stack([mine.column("x_um").to_numpy(), mine.column("y_um").to_numpy()])
     everything = np.column_stack([t["x_um"], t["y_um"]])
-    i, j = match(found, everything, MATCH_UM)
-    hit = np.zeros(len(everything), bool)
-    hit[j] = True
-    tp = int((hit & findable).sum())
+    mate = pair(found, everything)
     # cells that touch the edge, lie under artefacts or have no nucleus neither help nor hurt
-    neutral = int((hit & tumour & ~findable).sum())
-    false = len(found) - tp - neutral
-    pairs = [(a, b) for a, b in zip(i, j, strict=True) if findable[b]]
-    a, b = np.array(pairs, int).reshape(-1, 2).T
+    score, recall, precision = f1(found, everything, tumour, findable)
+    a = np.flatnonzero((mate >= 0) & findable[mate])
+    b = mate[a]
     own = mine.column("completeness").to_numpy()[a]
     measured = np.array([INTENSITY[p] for p in mine.column("pattern").to_pylist()])[a]
     unstained = t["intensity"][b] == 0
@@ -106,11 +80,10 @@ def judge(result: Any, cells: pa.Table, phantom: Any) -> dict[str, Any]:
     got = result.result.fractions
     counts = {p: int((t["pattern"][tumour] == p).sum()) for p in PATTERNS}
     want = guidelines.score(counts).ihc
-    missed = int(findable.sum()) - tp
     return {
-        "f1": 2 * tp / max(1, 2 * tp + false + missed),
-        "missed": missed / max(1, int(findable.sum())),
-        "false": false / max(1, len(found)),
+        "f1": score,
+        "missed": 1 - recall,
+        "false": 1 - precision,
         "completeness_mae": float(np.abs(own - t["completeness"][b]).mean()),
         "false_stain": float((measured[unstained] > 0).mean()) if unstained.any() else None,
         "od_ratio": _od_ratio(mine, a, t, b),

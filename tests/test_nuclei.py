@@ -17,10 +17,12 @@ from her2path.nuclei import (
     _planes,
     _rivals,
     _score,
+    _seeds,
     classic,
     find_nuclei,
     typical_contrast,
 )
+from her2path.nuclei.weights import scoring
 from her2path.settings import NucleiSettings
 
 MPP = 0.5
@@ -387,16 +389,69 @@ def test_suppress_keeps_the_best_and_is_bounded():
     assert tied.tolist()[:2] == [2, 1]
 
 
-def test_score_is_a_logistic_function_of_the_named_features():
-    rng = np.random.default_rng(0)
-    features = rng.random((6, len(_score.FEATURES))).astype(np.float32)
-    out = np.empty(6, np.float32)
-    _score.probability(features, classic.WEIGHTS, classic.BIAS, out)
-    z = features.astype(np.float64) @ classic.WEIGHTS + classic.BIAS
+@pytest.mark.parametrize("known", [False, True])
+def test_score_is_a_logistic_function_of_trees_on_the_named_features(known):
+    trees = scoring(known)
+    assert trees.names == _score.FEATURES + (_score.SLIDE_FEATURES if known else ())
+    features = np.random.default_rng(0).random((300, len(trees.names))).astype(np.float32)
+    out = np.empty(300, np.float32)
+    _score.probability(features, trees.odds(features), out)
     gated = (features[:, 0] < _score.LEAST_EDGE) | (features[:, 6] < _score.LEAST_CONTRAST)
+    z = np.array([walk(trees, row) for row in features])
     np.testing.assert_allclose(out, np.where(gated, 0, 1 / (1 + np.exp(-z))), rtol=1e-5)
-    assert (out > 0).any()
-    assert len(classic.WEIGHTS_WITH_CONTRAST) == len(_score.FEATURES + _score.SLIDE_FEATURES)
+    assert gated.any()
+    assert len(np.unique(out)) > 100
+
+
+def walk(trees, row):
+    """Add the leaves that a row reaches, one tree after the other."""
+    total = trees.base
+    for root in trees.root:
+        node = int(root)
+        while trees.child[2 * node] != node:
+            node = int(trees.child[2 * node + int(row[trees.feature[node]] > trees.limit[node])])
+        total += float(trees.value[node])
+    return total
+
+
+def test_trees_do_not_depend_on_the_rows_beside():
+    trees = scoring(True)
+    features = np.random.default_rng(1).random((150, len(trees.names))).astype(np.float32)
+    whole = trees.odds(features)
+    np.testing.assert_array_equal(trees.odds(features[37:91]), whole[37:91])
+    assert len(trees.odds(features[:0])) == 0
+
+
+def test_coarse_blobs_are_tried_where_no_scale_peaks():
+    """A plain search: no finest maximum below its floor, every other coarse maximum listed."""
+    rng = np.random.default_rng(2)
+    stack = rng.random((5, 40, 50)).astype(np.float32)
+    wide = np.zeros((40, 50), np.float32)
+    out = np.empty((2000, 3), np.int32)
+    share, base = np.float32(2.0), np.float32(0.2)
+    how = (stack, wide, share, base, 0, 0)
+    n = _planes.scale_maxima(*how, out)
+    before = {tuple(r) for r in out[:n].tolist()}
+    m = _seeds.add_coarse(*how, np.float32(1.8), 2, out, n)
+    listed = [tuple(r) for r in out[:m].tolist()]
+    kept = {r for r in before if r[2] or stack[0, r[0], r[1]] > 1.8 * 2.0 * 0.2}
+    assert kept < before
+    assert set(listed[: len(kept)]) == kept
+    taken = {r[:2] for r in kept}
+    beside = lambda y, x: any((y + i, x + j) in taken for i in (-1, 0, 1) for j in (-1, 0, 1))  # noqa: E731
+    want = []
+    for s in (4, 3, 2):
+        for y in range(1, 39):
+            for x in range(1, 49):
+                v = stack[s, y, x]
+                peak = v == stack[s, y - 1 : y + 2, x - 1 : x + 2].max() and v > 0.4
+                if peak and not beside(y, x):
+                    want.append((y, x, s))
+                    taken.add((y, x))
+    assert want
+    assert listed[len(kept) :] == want
+    full = out[:n].copy()
+    assert _seeds.add_coarse(*how, np.float32(0.0), 2, full, len(full)) == len(full)
 
 
 def test_hash_spreads_neighbours():

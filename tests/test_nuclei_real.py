@@ -1,8 +1,8 @@
 """The nucleus detector on real HER2 cores, against nuclei marked by eye.
 
 The marks were set on the raw picture. `unsure` marks neither count as missed nor as found; what is
-found within 5 µm of one does not count as false. The score's weights were fitted on these fields;
-fitted on three cores and judged on the fourth, 15 % were missed and 8 % false.
+found within 5 µm of one does not count as false. The score's trees were fitted on these fields too;
+fitted without the core that they judge, 14 % were missed and 9 % false (scripts/fit_nuclei.py).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.skipif(DATA is None, reason="HER2PATH_REAL_DATA is not 
 FIELD, INNER, REACH, UNSURE = 300, 10, 16.0, 20.0
 FACTOR, MPP = 2, 0.25
 #: (missed, false) shares at the most, over all fields; never loosened
-ALONE = (0.125, 0.07)
-WITH_CONTRAST = (0.135, 0.085)
+ALONE = (0.11, 0.07)
+WITH_CONTRAST = (0.11, 0.075)
 
 
 def marks():

@@ -15,10 +15,19 @@ from her2path.nuclei.table import Nuclei
 from her2path.phantom import PhantomSpec, make_phantom
 from her2path.settings import Settings, TumourSettings
 from her2path.stain import estimate, reduce_unmix
-from her2path.tumour import REACH_UM, RING_COLUMNS, classify, surroundings
-from her2path.tumour._kernels import bucket, neighbour_means, neighbourhood
+from her2path.trees import read_arrays
+from her2path.tumour import (
+    REACH_UM,
+    RING_COLUMNS,
+    classify,
+    sampled_nuclei,
+    surroundings,
+    usual_nuclei,
+)
+from her2path.tumour._kernels import bucket, neighbour_means, neighbour_ranks, neighbourhood
 from her2path.tumour.features import FIRST, SECOND, first_features, second_features
-from her2path.tumour.weights import model
+from her2path.tumour.usual import usual_of
+from her2path.tumour.weights import FILE, model
 
 REAL = os.environ.get("HER2PATH_REAL_DATA")
 needs_real = pytest.mark.skipif(not REAL, reason="HER2PATH_REAL_DATA is not set")
@@ -141,8 +150,11 @@ def test_a_double_sees_the_more_trusted_one_beside_it() -> None:
 
 
 def test_trees_against_a_plain_walk() -> None:
+    saved = read_arrays("her2path.tumour", FILE)
     stage = model().first
-    feature, limit, left, right, value, root = stage.arrays
+    feature, limit, left, right, value, root = (
+        saved[f"first_{n}"] for n in ("feature", "limit", "left", "right", "value", "root")
+    )
     table = np.random.default_rng(0).normal(0, 1, (40, len(stage.names)))
     for row, got in zip(table, stage.odds(table), strict=True):
         total = stage.base
@@ -150,7 +162,7 @@ def test_trees_against_a_plain_walk() -> None:
             node = first
             while feature[node] >= 0:
                 node = first + (left if row[feature[node]] <= limit[node] else right)[node]
-            total += value[node]
+            total += float(value[node])
         assert got == pytest.approx(total)
 
 
@@ -174,11 +186,12 @@ def test_features_and_trees_have_the_same_names() -> None:
     assert table.values.shape == (30, len(FIRST))
     assert second_features(table, np.zeros(30)).shape == (30, len(SECOND))
     for stage in (model().first, model().second):
-        feature, _, left, right, value, root = stage.arrays
-        assert feature.max() < len(stage.names)
-        assert min(left[feature >= 0].min(), right[feature >= 0].min()) > 0
-        assert np.isfinite(value).all()
-        assert len(root) == len(set(root.tolist()))
+        assert stage.feature.max() < len(stage.names)
+        leaf = stage.child[::2] == np.arange(len(stage.value))
+        assert (stage.value[~leaf] == 0).all()
+        assert (stage.child.reshape(-1, 2)[~leaf] > np.flatnonzero(~leaf)[:, None]).all()
+        assert np.isfinite(stage.value).all()
+        assert len(stage.root) == len(set(stage.root.tolist()))
 
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])
@@ -187,8 +200,9 @@ def test_relative_measures_do_not_follow_the_counterstain(strength: float) -> No
     other = dict(cells)
     for name in ("nucleus_hematoxylin_od", "nucleus_contrast", "nucleus_dab_od", *RINGS_H):
         other[name] = (cells[name] * np.float32(strength)).astype(np.float32)
-    a = classify(cells, np.ones(300, bool), TumourSettings())
-    b = classify(other, np.ones(300, bool), TumourSettings())
+    a = classify(cells, np.ones(300, bool), TumourSettings(usual_nuclei=(40.0, 90.0, 0.3)))
+    usual = TumourSettings(usual_nuclei=(40.0, 90.0, 0.3 * strength))
+    b = classify(other, np.ones(300, bool), usual)
     assert ((a >= 0.5) == (b >= 0.5)).mean() > 0.97
 
 
@@ -231,7 +245,7 @@ def test_rings_do_not_depend_on_the_block(cut: tuple[int, int]) -> None:
 # -- phantoms and real cores ---------------------------------------------------------------------
 
 
-def cells_of(rgb: np.ndarray, mpp: float) -> dict[str, np.ndarray]:
+def cells_of(rgb: np.ndarray, mpp: float) -> tuple[dict[str, np.ndarray], TumourSettings]:
     settings = Settings()
     f = analysis_factor(mpp)
     side = 512
@@ -252,7 +266,8 @@ def cells_of(rgb: np.ndarray, mpp: float) -> dict[str, np.ndarray]:
         "nucleus_dab_od": found.dab,
     }
     columns |= {f"nucleus_{n}": getattr(found, n) for n in MEASURES[1:]}
-    return columns | surroundings(found, h, d, mpp * f)
+    usual = usual_nuclei(sampled_nuclei(p, mpp * f, by) for p in parts)
+    return columns | surroundings(found, h, d, mpp * f), TumourSettings(usual_nuclei=usual)
 
 
 def test_phantom_cells_found_are_told_apart() -> None:
@@ -260,8 +275,8 @@ def test_phantom_cells_found_are_told_apart() -> None:
     for seed in (101, 103, 106, 108, 112, 115):
         spec = PhantomSpec.random(seed, width_um=330.0, height_um=330.0)
         phantom = make_phantom(spec)
-        cells = cells_of(phantom.rgb, spec.mpp)
-        tumour = classify(cells, np.ones(len(cells["x_um"]), bool), TumourSettings()) >= 0.5
+        cells, settings = cells_of(phantom.rgb, spec.mpp)
+        tumour = classify(cells, np.ones(len(cells["x_um"]), bool), settings) >= 0.5
         truth = phantom.truth.filter(phantom.truth["has_nucleus"])
         at = np.stack([truth["x_um"].to_numpy(), truth["y_um"].to_numpy()], axis=1)
         kind = np.array(truth["cell_type"].to_pylist()) == "tumour"
@@ -293,8 +308,8 @@ def test_real_marked_cells_rank_tumour_above_the_others() -> None:
     for name, rows in marks.items():
         path = next(Path(str(REAL)).glob(f"her2_tma_cores/{name}*.jpg"))
         rgb = np.asarray(Image.open(path).convert("RGB"))
-        cells = cells_of(rgb, 0.25)
-        p = classify(cells, np.ones(len(cells["x_um"]), bool), TumourSettings())
+        cells, settings = cells_of(rgb, 0.25)
+        p = classify(cells, np.ones(len(cells["x_um"]), bool), settings)
         at = np.array([[float(r["x_px"]), float(r["y_px"])] for r in rows]) * 0.25
         far, which = cKDTree(np.stack([cells["x_um"], cells["y_um"]], axis=1)).query(at)
         keep = far < 3.5
@@ -306,3 +321,55 @@ def test_real_marked_cells_rank_tumour_above_the_others() -> None:
     assert area_under_curve > 0.93
     assert (p[t] >= 0.5).mean() > 0.85
     assert (p[~t] >= 0.5).mean() < 0.20
+
+
+# -- the slide's usual nuclei, ranks ---------------------------------------------------------------
+
+
+def test_usual_nuclei_are_those_of_the_sample() -> None:
+    rng = np.random.default_rng(4)
+    area, od = rng.uniform(20, 60, 200).astype(np.float32), rng.uniform(0.1, 0.5, 200)
+    trust = np.where(np.arange(200) < 150, 0.9, 0.1)
+    middle, large, grey = usual_of(area, od, trust)
+    assert middle == pytest.approx(np.median(area[:150]))
+    assert large == pytest.approx(np.percentile(area[:150], 95))
+    assert grey == pytest.approx(np.median(od[:150]))
+    assert usual_of(area[:30], od[:30], trust[:30]) is None
+
+
+def test_usual_nuclei_of_a_drawing_and_none_of_empty_glass() -> None:
+    phantom = make_phantom(PhantomSpec(width_um=220.0, height_um=220.0, margin_um=0, seed=3))
+    h, d = reduce_unmix(phantom.rgb, 2, estimate([phantom.rgb], 0.25, Settings().stain))
+    middle, large, grey = usual_nuclei([sampled_nuclei((h, d), 0.5, Settings().nuclei)])
+    assert 15 < middle < large < 150
+    assert 0.1 < grey < 0.6
+    empty = sampled_nuclei((h * 0, d * 0), 0.5, Settings().nuclei)
+    assert usual_nuclei([empty]) is None
+    assert usual_nuclei([]) is None
+
+
+def test_a_slide_of_small_nuclei_is_held_against_itself() -> None:
+    cells = random_cells(400, 250.0)
+    small = first_features(cells, (20.0, 40.0, 0.3)).values
+    large = first_features(cells, (60.0, 120.0, 0.3)).values
+    names = np.array(FIRST)
+    differ = names[(small != large).any(axis=0)].tolist()
+    assert differ == ["slide_area_mid", "slide_area_high"]
+    gap = (small - large)[:, names == "slide_area_mid"]
+    assert gap == pytest.approx(np.log(3.0))
+
+
+def test_ranks_against_a_plain_count() -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.uniform(0, 150, (2, 120))
+    values = rng.integers(0, 9, (120, 2)).astype(float)
+    got = neighbour_ranks(bucket(x, y, np.arange(120), 60.0), values, 50.0)
+    for i in range(120):
+        away = (x - x[i]) ** 2 + (y - y[i]) ** 2
+        w = np.maximum(1 - away / 2500, 0) * (np.arange(120) != i)
+        for k in range(2):
+            below = (w * (values[:, k] < values[i, k])).sum()
+            below += 0.5 * (w * (values[:, k] == values[i, k])).sum()
+            assert got[i, k] == pytest.approx((below + 0.5) / (w.sum() + 1))
+    alone = neighbour_ranks(bucket(x[:1], y[:1], np.arange(1), 60.0), values[:1], 50.0)
+    assert alone == pytest.approx(0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path import __version__, guidelines, nuclei, stain, tissue
+from her2path import __version__, guidelines, nuclei, stain, tissue, tumour
 from her2path.analysis import HALO_UM, MAP_PX, REACH_UM, Optics
 from her2path.errors import NotEvaluable
 from her2path.geometry import Box, Grid, analysis_factor
@@ -28,6 +28,8 @@ __all__ = ["Plan", "Prepared", "area_mm2", "fingerprint", "look", "make_plan", "
 OVERVIEW_PX = 2400
 #: every so many of the stain samples measure the nuclear contrast
 CONTRAST_EVERY = 2
+#: the usual size and stain of nuclei are measured on about this many of the stain samples
+USUAL_SAMPLES = 24
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Prepared:
     optics: Optics
     nuclear_contrast_od: float | None
     flags: tuple[QcFlag, ...]
+    usual_nuclei: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,13 @@ def look(slide: Slide, settings: Settings, threads: int = 1) -> Prepared:
         samples = list(pool.map(slide.read, _sample_boxes(slide, found, downsample, settings)))
         model = stain.estimate(samples, info.mpp, settings.stain)
         optics = Optics(info.mpp, analysis_factor(info.mpp), model)
-        contrast = pool.submit(_nuclear_contrast, samples, optics, settings)
+        measured = pool.submit(_nuclear_contrast, samples, optics, settings)
         _refuse(samples, model, found)
+        contrast = measured.result()
+        usual = _usual_nuclei(samples, optics, settings, contrast, pool)
         flags = (*found.flags, *model.flags)
-        return Prepared(
-            info, shown.result()[0], found, downsample, optics, contrast.result(), flags
-        )
+        overview = shown.result()[0]
+    return Prepared(info, overview, found, downsample, optics, contrast, flags, usual)
 
 
 def _refuse(
@@ -140,12 +144,35 @@ def _nuclear_contrast(
     """Return how strongly this slide's nuclei stand out: measured once, used by every block."""
     if settings.nuclei.contrast_od is not None:
         return settings.nuclei.contrast_od
-    f = optics.factor
-    planes = (
-        stain.reduce_unmix(s[: s.shape[0] // f * f, : s.shape[1] // f * f], f, optics.stain)
-        for s in samples[::CONTRAST_EVERY]
-    )
+    planes = (_planes(sample, optics) for sample in samples[::CONTRAST_EVERY])
     return nuclei.typical_contrast(planes, optics.mpp_a, settings.nuclei)
+
+
+def _usual_nuclei(
+    samples: list[NDArray[np.uint8]],
+    optics: Optics,
+    settings: Settings,
+    contrast: float | None,
+    pool: Executor,
+) -> tuple[float, float, float] | None:
+    """Return how large and dark this slide's nuclei usually are."""
+    if settings.tumour.usual_nuclei is not None:
+        return settings.tumour.usual_nuclei
+    by = settings.nuclei.model_copy(update={"contrast_od": contrast})
+
+    def measure(sample: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return tumour.sampled_nuclei(_planes(sample, optics), optics.mpp_a, by)
+
+    some = samples[:: max(1, len(samples) // USUAL_SAMPLES)]
+    return tumour.usual_nuclei(pool.map(measure, some))
+
+
+def _planes(
+    sample: NDArray[np.uint8], optics: Optics
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    f = optics.factor
+    whole = sample[: sample.shape[0] // f * f, : sample.shape[1] // f * f]
+    return stain.reduce_unmix(whole, f, optics.stain)
 
 
 def _for_mask(slide: Slide, settings: Settings) -> tuple[NDArray[np.uint8], float]:
@@ -179,7 +206,8 @@ def make_plan(
     optics = seen.optics
     info = seen.info
     found = settings.nuclei.model_copy(update={"contrast_od": seen.nuclear_contrast_od})
-    settings = settings.model_copy(update={"nuclei": found})
+    selected = settings.tumour.model_copy(update={"usual_nuclei": seen.usual_nuclei})
+    settings = settings.model_copy(update={"nuclei": found, "tumour": selected})
     grid = Grid(
         info.width_px,
         info.height_px,

@@ -1,11 +1,12 @@
 """The classic detector: blobs over scales, a star-convex contour each, the best of rivals kept.
 
 1. Blobs: hematoxylin, less what leaks from DAB ridges, is reduced to about 1 µm per pixel and
-   blurred at rising scales; maxima of the differences over position and scale are candidates. A
-   pale place inside a brown ring adds to the response.
+   blurred at rising scales; maxima of the differences over position and scale are candidates, and
+   at the coarse scales those over position alone. A pale place inside a brown ring adds to the
+   response.
 2. Contours: on rays around each candidate, dynamic programming finds the closed path of strongest
    H drop that encloses dark pixels and crosses neither an earlier edge nor a brown line cheaply.
-3. Score: a logistic function of ratios that were fitted on hand-marked real tissue.
+3. Score: boosted trees on ratios, fitted on drawings and on hand-marked real tissue.
 4. Rivals: of contours that share much of their area, the best is kept (a fixed number of rounds,
    so that no outcome reaches farther than the halo).
 5. The kept ones are traced again around their centroid, on 48 rays.
@@ -24,15 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from her2path._scratch import scratch
-from her2path.nuclei import _contours, _hash, _outlines, _planes, _rivals, _score
+from her2path.nuclei import _contours, _hash, _outlines, _planes, _rivals, _score, _seeds
 from her2path.nuclei._contours import DRAFT_RAYS
 from her2path.nuclei.table import RAYS, Nuclei
-from her2path.nuclei.weights import (
-    BIAS,
-    BIAS_WITH_CONTRAST,
-    WEIGHTS,
-    WEIGHTS_WITH_CONTRAST,
-)
+from her2path.nuclei.weights import scoring
 from her2path.settings import NucleiSettings
 
 __all__ = ["ClassicDetector"]
@@ -50,6 +46,9 @@ CUT = 2.6
 NEAR, WIDE = 2, 5
 #: a blob's response must exceed this share of (neighbourhood H + PALE), OD
 BLOB_SHARE, PALE = 0.05, 0.03
+#: a blob of the finest scale must exceed so many times that; from this scale on, maxima over
+#: position alone are candidates too
+FINE_SHARE, COARSE = 1.5, 2
 #: DAB: what counts as wide for a ridge (µm); share of a ridge's height taken off H; weight and
 #: greatest depth (OD) of a hollow
 RIDGE_UM, RIDGE_LEAK, RING, RING_CAP = 2.5, 0.3, 0.15, 0.1
@@ -72,7 +71,7 @@ MARGIN_UM = 1.5
 #: rivals: farthest centres (µm), common share of area, rounds
 RIVAL_UM, RIVAL_SHARE, ROUNDS = 8.0, 0.35, 2
 #: a candidate counts above this score
-MIN_SCORE = 0.35
+MIN_SCORE = 0.2
 #: a slide's contrast: this percentile of its candidates' (inside - outside), from this many at
 #: least, within these limits, OD
 STRONG, FEWEST, CONTRAST_RANGE = 90.0, 50, (0.02, 1.0)
@@ -171,9 +170,9 @@ class ClassicDetector:
     def score(self, drafts: _Drafts, mpp: float, contrast_od: float | None) -> F32:
         """Return how nucleus-like each candidate reads, 0..1."""
         out = np.empty(len(drafts.at), np.float32)
-        known = contrast_od is not None
-        weights, bias = (WEIGHTS_WITH_CONTRAST, BIAS_WITH_CONTRAST) if known else (WEIGHTS, BIAS)
-        _score.probability(_features(drafts, mpp, contrast_od), weights, bias, out)
+        features = _features(drafts, mpp, contrast_od)
+        odds = scoring(contrast_od is not None).odds(features)
+        _score.probability(features, odds, out)
         return out
 
     def contrast(self, planes: Iterable[tuple[F32, F32]], mpp: float) -> float | None:
@@ -209,8 +208,11 @@ def _blobs(
     found = np.empty((stack[0].size // 4 + 16, 3), np.int32)
     share = np.float32(BLOB_SHARE / settings.sensitivity)
     start = ((origin[0] + top) // q, (origin[1] + left) // q)
-    n = _planes.scale_maxima(stack, scales[WIDE], share, np.float32(PALE), *start, found)
-    y, x = found[:n, 0], found[:n, 1]
+    how = (stack, scales[WIDE], share, np.float32(PALE), *start)
+    n = _planes.scale_maxima(*how, found)
+    n = _seeds.add_coarse(*how, np.float32(FINE_SHARE), COARSE, found, n)
+    found = found[:n][np.lexsort((found[:n, 1], found[:n, 0]))]
+    y, x = found[:, 0], found[:, 1]
     at = np.stack([y * q + top + q // 2, x * q + left + q // 2], axis=1).astype(np.int32)
     smooth = scratch("nuclei.smooth", h.shape)
     taps = _taps(FINE_UM / mpp)

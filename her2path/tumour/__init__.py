@@ -4,5 +4,13 @@ from __future__ import annotations
 
 from her2path.tumour.selection import REACH_UM, classify
 from her2path.tumour.surroundings import RING_COLUMNS, surroundings
+from her2path.tumour.usual import sampled_nuclei, usual_nuclei
 
-__all__ = ["REACH_UM", "RING_COLUMNS", "classify", "surroundings"]
+__all__ = [
+    "REACH_UM",
+    "RING_COLUMNS",
+    "classify",
+    "sampled_nuclei",
+    "surroundings",
+    "usual_nuclei",
+]

@@ -1,4 +1,4 @@
-"""Hot loops: neighbourhoods in an order that does not depend on the cut, and trees."""
+"""Hot loops: neighbourhoods in an order that does not depend on the cut."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["NEAREST", "Buckets", "bucket", "grow_trees", "neighbour_means", "neighbourhood"]
+__all__ = ["NEAREST", "Buckets", "bucket", "neighbour_means", "neighbour_ranks", "neighbourhood"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -176,36 +176,49 @@ def neighbourhood(near: Buckets, cell_id: I64, radius: F64, trust: F64) -> F64:
 
 
 @_jit
-def grow_trees(table, feature, limit, left, right, value, root, base):  # type: ignore[no-untyped-def]
-    """Return the log odds of boosted trees, tree by tree in a fixed order.
+def _ranks(x, y, start, stop, values, reach, out):  # type: ignore[no-untyped-def]
+    count, columns = values.shape
+    far2 = reach * reach
+    below = np.empty(columns)
+    for i in range(count):
+        below[:] = 0.0
+        total = 0.0
+        for row in range(3):
+            for j in range(start[row, i], stop[row, i]):
+                dx = x[j] - x[i]
+                dy = y[j] - y[i]
+                near = 1.0 - (dx * dx + dy * dy) / far2
+                if near <= 0.0 or j == i:
+                    continue
+                total += near
+                half = 0.5 * near
+                for k in range(columns):
+                    # an equal one counts half; sums, because branches would be guessed wrong
+                    below[k] += half * (values[j, k] < values[i, k])
+                    below[k] += half * (values[j, k] <= values[i, k])
+        for k in range(columns):
+            # one neighbour of each kind is added: few neighbours say little
+            out[i, k] = (below[k] + 0.5) / (total + 1.0)
+
+
+def neighbour_ranks(near: Buckets, values: F64, reach: float) -> F64:
+    """Return which share of the neighbours lies below a cell, value by value.
 
     Parameters
     ----------
-    table : float64 (n, k)
-    feature : int16 (nodes,)
-        Feature of a node; -1 at a leaf.
-    limit : float32 (nodes,)
-        A node's cell goes left where its feature is at most this.
-    left, right : int16 (nodes,)
-        Children, counted from the tree's root.
-    value : float32 (nodes,)
-        Log odds that a leaf adds.
-    root : int32 (trees,)
-        First node of every tree.
-    base : float
-        Log odds before the first tree.
+    near : Buckets
+        With a side of at least the reach.
+    values : float64 (n, k)
+        What is compared, in the cells' own order.
+    reach : float
+        µm; a neighbour at distance d weighs ``1 - d² / reach²``.
+
+    Returns
+    -------
+    float64 (n, k)
+        0..1; 0.5 without neighbours.
     """
-    out = np.empty(table.shape[0])
-    for i in range(table.shape[0]):
-        total = base
-        for t in range(root.size):
-            first = root[t]
-            node = first
-            while feature[node] >= 0:
-                if table[i, feature[node]] <= limit[node]:
-                    node = first + left[node]
-                else:
-                    node = first + right[node]
-            total += value[node]
-        out[i] = total
-    return out
+    out = np.empty(values.shape)
+    ordered = np.ascontiguousarray(values[near.order])
+    _ranks(near.x, near.y, near.start, near.stop, ordered, reach, out)
+    return np.asarray(out[near.back])

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from her2path.tumour._kernels import NEAREST, Buckets, bucket, neighbour_means, neighbourhood
+from her2path.tumour._kernels import (
+    NEAREST,
+    Buckets,
+    bucket,
+    neighbour_means,
+    neighbour_ranks,
+    neighbourhood,
+)
 
 __all__ = ["CONTEXT_UM", "FIRST", "SECOND", "WIDE_UM", "Table", "first_features", "second_features"]
 
@@ -30,23 +37,32 @@ DAB_FROM, DAB_TO = 0.08, 0.23
 OWN = (
     "log_area", "log_elongation", "contrast", "irregularity", "texture", "confidence",
     "ring_h_low", "ring_h", "ring_h_high", "outer_h", "inside_low", "inside_high",
-    "ring_dab", "dab_inside",
+    "ring_dab", "dab_inside", "ring_spread", "ring_outward",
 )  # fmt: skip
+#: what a cell is held against others by: log hematoxylin of nucleus and ring, DAB of the ring, log
+#: area, texture, log hematoxylin of the ring's palest fifth
+ALIKE = ("h", "ring_h", "dab", "area", "texture", "ring_low")
+#: of these, the share of the neighbours that lie below the cell
+RANKED = ("h", "ring_h", "area", "texture")
+#: a cell against its slide's usual nuclei: log area against their middle and against the large
+#: ones, log hematoxylin against their middle
+SLIDE = ("slide_area_mid", "slide_area_high", "slide_h_mid")
+#: what stands for it where too few nuclei are seen
+USUAL = (29.0, 67.0, 0.32)
 #: names of the first stage's features, in order
 FIRST: tuple[str, ...] = (
     *OWN,
     *(f"near_{n}" for n in OWN),
-    "against_h", "against_ring_h", "against_dab", "against_area",
+    *(f"against_{n}" for n in ALIKE), "spread_h", "spread_area", *(f"rank_{n}" for n in RANKED),
     *NEAREST,
-    "near_nearest", "near_pressed", "closeness", "crowding", "density",
+    "near_nearest", "near_pressed", *SLIDE, "closeness", "crowding", "density",
 )  # fmt: skip
-#: what a cell is held against its tumour-like and its other neighbours by
-ALIKE = ("h", "ring_h", "dab", "area")
 #: names of the second stage's features, in order
 SECOND: tuple[str, ...] = (
     "first", "context_small", "context_large", "against_context", *OWN, *NEAREST, "density",
     *(f"beside_tumour_{n}" for n in ALIKE), *(f"beside_others_{n}" for n in ALIKE),
     "tumour_near", "others_near", "tumour_close", "others_close",
+    "spread_h", "spread_area", *(f"rank_{n}" for n in RANKED), *SLIDE,
 )  # fmt: skip
 #: reaches over which tumour-like and other neighbours are counted, and compared (the second), µm
 ALIKE_UM = (20.0, 40.0)
@@ -66,13 +82,17 @@ class Table:
     alike: F64
 
 
-def first_features(columns: Columns) -> Table:
+def first_features(
+    columns: Columns, usual: tuple[float, float, float] | None = None
+) -> Table:
     """Return the features of every cell for the first stage.
 
     Parameters
     ----------
     columns : mapping of arrays (n,)
         ``cell_id, x_um, y_um``, the ``nucleus_*`` measures and the `RING_COLUMNS`.
+    usual : (float, float, float), optional
+        `usual_nuclei` of the slide; `USUAL` without it.
 
     Returns
     -------
@@ -86,20 +106,38 @@ def first_features(columns: Columns) -> Table:
     radius = np.sqrt(np.exp(own[:, 0]) / np.pi)
     beside = neighbourhood(near, ids, radius, own[:, 5])
     spacing = beside[:, [NEAREST.index("nearest"), NEAREST.index("pressed")]]
-    both = np.column_stack([own, spacing, compared])
-    k = len(OWN)
+    squares = compared[:, [ALIKE.index("h"), ALIKE.index("area")]] ** 2
+    both = np.column_stack([own, spacing, compared, squares])
+    k, last = len(OWN), len(OWN) + 2 + len(ALIKE)
     means, weight = neighbour_means(
-        near, both, (CROWD_UM, NEAR_UM, WIDE_UM), ((0, 0), (0, k + 2), (k + 2, k + 6))
+        near, both, (CROWD_UM, NEAR_UM, WIDE_UM), ((0, 0), (0, k + 2), (k + 2, last + 2))
     )
     lonely = weight == 0
     close = np.where(lonely[1][:, None], both, means[1])[:, : k + 2]
-    against = np.where(lonely[2][:, None], 0.0, compared - means[2][:, k + 2 :])
+    against = np.where(lonely[2][:, None], 0.0, compared - means[2][:, k + 2 : last])
+    ranked = compared[:, [ALIKE.index(n) for n in RANKED]]
+    ranks = neighbour_ranks(near, ranked, WIDE_UM)
+    spread = np.column_stack([_spread(means[2], k + 2, last), ranks])
     crowd, dense, far = np.log(weight + 0.5)
     values = np.column_stack(
-        [own, close[:, :k], against, beside, close[:, k:],
+        [own, close[:, :k], against, spread, beside, close[:, k:], _slide(compared, usual),
          dense - far, crowd - dense, dense]
     )  # fmt: skip
     return Table(values, near, compared)
+
+
+def _slide(compared: F64, usual: tuple[float, float, float] | None) -> F64:
+    """Hold every cell against the slide's usual nuclei (n, len(SLIDE))."""
+    h, area = (compared[:, ALIKE.index(n)] for n in ("h", "area"))
+    middle, large, grey = np.log(usual or USUAL)
+    return np.column_stack([area - middle, area - large, h - grey])
+
+
+def _spread(means: F64, first: int, squares: int) -> F64:
+    """Return how widely stain and size differ among the neighbours (n, 2)."""
+    columns = [first + ALIKE.index("h"), first + ALIKE.index("area")]
+    variance = means[:, squares : squares + 2] - means[:, columns] ** 2
+    return np.sqrt(np.maximum(variance, 0.0))
 
 
 def second_features(table: Table, odds: F64) -> F64:
@@ -120,11 +158,13 @@ def second_features(table: Table, odds: F64) -> F64:
     odds = np.clip(odds, -6.0, 6.0)
     means, weight = neighbour_means(table.near, odds[:, None], CONTEXT_UM)
     around = np.where(weight == 0, odds, means[:, :, 0])
-    first = len(OWN) + len(OWN) + 4
-    beside = table.values[:, first : first + len(NEAREST)]
+    first = 2 * len(OWN) + len(ALIKE)
+    last = first + 2 + len(RANKED)
+    beside = table.values[:, last : last + len(NEAREST)]
     return np.column_stack(
         [odds, around[0], around[1], odds - around[1], table.values[:, : len(OWN)], beside,
-         table.values[:, -1], _against_likes(table, odds)]
+         table.values[:, -1], _against_likes(table, odds), table.values[:, first:last],
+         table.values[:, -3 - len(SLIDE) : -3]]
     )  # fmt: skip
 
 
@@ -153,10 +193,10 @@ def _against_likes(table: Table, odds: F64) -> F64:
 
 
 def _own(columns: Columns) -> tuple[F64, F64]:
-    """Return a cell's own features (n, len(OWN)), and its stain and size for comparison (n, 4).
+    """Return a cell's own features (n, len(OWN)), and what it is compared by (n, len(ALIKE)).
 
-    The latter: log hematoxylin of nucleus and of ring, DAB of the ring (tumour cytoplasm holds a
-    little more than stroma and lymphocytes; clipped, so that no membrane decides), log area.
+    In the latter, DAB of the ring is clipped, so that no membrane decides: tumour cytoplasm holds
+    a little more than stroma and lymphocytes.
     """
     get = {n: np.asarray(columns[n], dtype=np.float64) for n in _USED}
     h = np.maximum(get["nucleus_hematoxylin_od"], 0.02)
@@ -177,10 +217,13 @@ def _own(columns: Columns) -> tuple[F64, F64]:
             np.clip(get["inside_h90"] / h, 0.5, 3.0),
             (np.clip(get["ring_d80"], DAB_FROM, DAB_TO) - DAB_FROM) / (DAB_TO - DAB_FROM),
             np.clip(get["nucleus_dab_od"] / (h + 0.05), -0.5, 2.0),
+            np.clip((get["ring_h80"] - get["ring_h20"]) / h, 0.0, 1.5),
+            np.clip((get["ring_h50"] - get["outer_h50"]) / h, -1.0, 1.0),
         ]
     )
-    ring = np.log(np.maximum(get["ring_h50"], 0.01))
-    return own, np.column_stack([np.log(h), ring, np.clip(get["ring_d30"], -0.05, 0.10), own[:, 0]])
+    ring, low = (np.log(np.maximum(get[n], 0.01)) for n in ("ring_h50", "ring_h20"))
+    dab = np.clip(get["ring_d30"], -0.05, 0.10)
+    return own, np.column_stack([np.log(h), ring, dab, own[:, 0], own[:, 4], low])
 
 
 _USED = (

@@ -44,7 +44,7 @@ def classify(
     core : bool (n,)
         The cells that are asked for.
     settings : TumourSettings
-        With ``method: all`` every cell is tumour.
+        With ``method: all`` every cell is tumour; ``usual_nuclei`` are the slide's.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def classify(
     if settings.method == "all" or not core.any():
         return np.ones(int(core.sum()), np.float32)
     fitted = model()
-    table = first_features(columns)
+    table = first_features(columns, settings.usual_nuclei)
     values = second_features(table, fitted.first.odds(table.values))[core]
     odds = np.clip(fitted.second.odds(values) + fitted.shift, -30.0, 30.0)
     return (1.0 / (1.0 + np.exp(-odds))).astype(np.float32)

@@ -1,0 +1,115 @@
+"""Cells that the tumour selection learns from: as the program measures them, with their truth."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matching import MATCH_UM, away, pair
+from pictures import CORES, Picture, Truth, own_picture, plain_picture, real_core, stains
+from plain_phantoms import CHECKED, FITTED, UNSEEN
+
+from her2path.analysis import FIXED, ID_STRIDE, _nucleus_columns
+from her2path.nuclei import find_nuclei
+from her2path.settings import Settings
+from her2path.tumour import surroundings
+
+#: what a detection turned out to be
+TUMOUR, OTHER, FALSE, IGNORED = 1, 0, 2, -1
+#: weights: detections in bodies whose nucleus the section missed count little, either way
+BODY_WEIGHT = 0.25
+UNSURE_UM = 5.0
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells found on a picture: raw columns, truth; ``kind`` is own, plain or real."""
+
+    kind: str
+    name: str
+    columns: Columns
+    truth: Truth
+
+    @property
+    def group(self) -> str:
+        """Return the generator or style."""
+        return self.name.rstrip("0123456789")
+
+    @property
+    def at(self) -> np.ndarray:
+        """Return positions (n, 2), µm."""
+        return np.column_stack([self.columns["x_um"], self.columns["y_um"]])
+
+
+def detect(kind: str, name: str, picture: Picture) -> Cells:
+    """Return the raw columns of a picture's cells, as the program measures them."""
+    seen = stains(picture)
+    settings = Settings().nuclei.model_copy(update={"contrast_od": seen.contrast})
+    found = find_nuclei(seen.h, seen.d, seen.mpp, settings)
+    x, y = (np.rint(v.astype(np.float64) * FIXED).astype(np.int64) for v in (found.x, found.y))
+    columns: Columns = {"cell_id": y * ID_STRIDE + x}
+    columns |= {n: (v / FIXED + 0.5) * seen.mpp for n, v in (("x_um", x), ("y_um", y))}
+    columns |= _nucleus_columns(found, seen.mpp)
+    columns |= surroundings(found, seen.h, seen.d, seen.mpp)
+    return Cells(kind, name, columns, picture.truth)
+
+
+def label(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """Return what every detection is, and how much it weighs in a fit."""
+    at, t = cells.at, cells.truth
+    what, weight = np.full(len(at), FALSE), np.ones(len(at))
+    nuclei = np.flatnonzero(t.seen)
+    mate = pair(at, t.at[nuclei])
+    hit = mate >= 0
+    kinds = t.kind[nuclei[mate[hit]]]
+    what[hit] = np.where(kinds == "tumour", TUMOUR, np.where(kinds == "unsure", IGNORED, OTHER))
+    body = pair(at, t.at[~t.seen], MATCH_UM) >= 0
+    weight[body & ~hit] = BODY_WEIGHT
+    what[~t.marked(at)] = IGNORED
+    what[(what == FALSE) & (away(at, t.at[t.kind == "unsure"]) < UNSURE_UM)] = IGNORED
+    return what, weight
+
+
+def cached(folder: Path, kind: str, name: str, make: Any, *args: Any) -> Cells:
+    """Return the cells of a picture from the cache, or make them."""
+    path = folder / f"cells_{name}.pickle"
+    if not path.exists():
+        made = pickle.dumps(vars(detect(kind, name, make(*args))))
+        path.with_suffix(".part").write_bytes(made)
+        path.with_suffix(".part").rename(path)
+    return Cells(**pickle.loads(path.read_bytes()))
+
+
+def fitted(folder: Path) -> list[Cells]:
+    """Return the drawings that are fitted."""
+    own = [cached(folder, "own", f"own{s}", own_picture, s) for s in range(5000, 5140)]
+    return own + _plain(folder, FITTED, range(700, 716))
+
+
+def checked(folder: Path) -> list[Cells]:
+    """Return drawings for choices: never fitted, but looked at."""
+    usual = [cached(folder, "own", f"usual{s}", own_picture, s, False) for s in range(6000, 6016)]
+    own = [cached(folder, "own", f"own{s}", own_picture, s) for s in range(6100, 6116)]
+    return usual + own + _plain(folder, FITTED + CHECKED, range(950, 954))
+
+
+def unseen(folder: Path) -> list[Cells]:
+    """Return drawings for the final figures: they took no part in any choice."""
+    usual = [cached(folder, "own", f"usual{s}", own_picture, s, False) for s in range(9100, 9116)]
+    own = [cached(folder, "own", f"own{s}", own_picture, s) for s in range(9200, 9216)]
+    return usual + own + _plain(folder, FITTED + CHECKED + UNSEEN, range(980, 984))
+
+
+def cores(folder: Path, real: Path | None) -> list[Cells]:
+    """Return the real cores, none without their folder."""
+    if real is None:
+        return []
+    return [cached(folder, "real", f"real_{n}", real_core, real, n) for n in CORES]
+
+
+def _plain(folder: Path, styles: tuple[str, ...], seeds: range) -> list[Cells]:
+    return [cached(folder, "plain", f"{t}{s}", plain_picture, s, t) for t in styles for s in seeds]
