@@ -73,6 +73,17 @@ class Neighbourhood:
     near_positive: NDArray[np.int32]
     size: int
 
+    def held(self, positive: Bool) -> tuple[Bool, Bool]:
+        """Return the positive cells that positive patches hold, and negative by negative ones.
+
+        A cell is held where it lies in a patch, or beside a cell that does: at the rim of a clone
+        half of the neighbours are strangers, and no rim cell could be significant itself.
+        """
+        return (
+            positive & (self.hot | self.hot[self.near].any(axis=1)),
+            ~positive & (self.cold | self.cold[self.near].any(axis=1)),
+        )
+
 
 @dataclass(frozen=True)
 class PatternFacts:
@@ -149,13 +160,15 @@ def type_pattern(
         reason = f"every cell is {word}: no arrangement to test"
         return PatternFacts("homogeneous", reason, None, 0.0, _no_patches(settings, k, n))
     around = neighbourhood(x, y, positive, settings)
-    kind, reason = _decide(positive, around, settings)
+    hot_held, cold_held = (int(marks.sum()) for marks in around.held(positive))
+    kind, reason = _decide((k, n), (hot_held, cold_held), settings)
     draws = settings.heterogeneity.permutations
     test = label_test(positive, around.near, draws, settings.seed, threads(settings))
     hot_area = float(ground_um2[around.hot].sum()) / float(ground_um2.sum())
     extras = {
         "segmentation_error": _error_facts(k, n, settings),
-        "patches": _patches(positive, ground_um2, around),
+        "patches": _patches(positive, ground_um2, around)
+        | {"held_positive_share": hot_held / k, "held_negative_share": cold_held / (n - k)},
         "discordant": _discordant(positive, around, settings),
         "interface_um_per_mm2": _interface(x, y, around.hot, ground_um2),
     }
@@ -177,9 +190,11 @@ def _not_evaluable(x: Float, y: Float, fewest: int) -> str | None:
     return None
 
 
-def _decide(positive: Bool, around: Neighbourhood, settings: Settings) -> tuple[str, str]:
-    rules, n, k = settings.heterogeneity, positive.size, int(positive.sum())
-    hot_held, cold_held = int((around.hot & positive).sum()), int((around.cold & ~positive).sum())
+def _decide(
+    counts: tuple[int, int], held: tuple[int, int], settings: Settings
+) -> tuple[str, str]:
+    """Return type and reason from the positives of all cells, and the held of either kind."""
+    rules, (k, n), (hot_held, cold_held) = settings.heterogeneity, counts, held
     if not more_than(k, n, settings.score.noise_floor):
         return "homogeneous", "positive cells at or below the noise floor"
     patchy = at_least(hot_held, k, rules.patch_share) and not at_least(
@@ -250,11 +265,7 @@ def _patches(positive: Bool, ground_um2: Float, around: Neighbourhood) -> dict[s
     from scipy.sparse.csgraph import connected_components
 
     hot = np.flatnonzero(around.hot)
-    k = int(positive.sum())
-    held = int((around.hot & positive).sum()) / k
     facts: dict[str, Any] = {
-        "held_positive_share": held,
-        "held_negative_share": int((around.cold & ~positive).sum()) / (positive.size - k),
         "hot_cell_share": hot.size / positive.size,
         "cold_cell_share": int(around.cold.sum()) / positive.size,
         "number": 0, "largest_cell_share": 0.0, "median_area_um2": None, "area_um2": [],
