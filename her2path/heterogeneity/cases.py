@@ -17,11 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path import guidelines
-from her2path.heterogeneity.areas import AreaRules, AreaTable, area_table, in_band
+from her2path.heterogeneity.areas import AreaTable, area_table, in_band
 from her2path.heterogeneity.bands import block_side_um
 from her2path.heterogeneity.diversity import intraclass, rao, shannon, simpson
-from her2path.heterogeneity.table import INTENSITY_OF, Points, read_points
+from her2path.heterogeneity.table import INTENSITY_OF, Points, intensity_counts, read_points
 from her2path.heterogeneity.verdicts import pooled_verdict
+from her2path.intervals import AreaRules
 from her2path.results import Heterogeneity, Score
 from her2path.schema import PATTERNS, SCORES
 from her2path.settings import Settings
@@ -246,7 +247,7 @@ def nested_partition(samples: Sequence[Sample]) -> dict[str, Any] | None:
     ``icc_areas`` are ICC(1) of the intensities over samples, and over all areas.
     """
     areas = [
-        np.asarray(_levels(s.area_patterns[s.areas.evaluable]), np.int64) for s in samples
+        np.asarray(intensity_counts(s.area_patterns[s.areas.evaluable]), np.int64) for s in samples
     ]
     areas = [a for a in areas if a.sum() > 0]
     if not areas:
@@ -269,11 +270,6 @@ def nested_partition(samples: Sequence[Sample]) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _levels(patterns: Counts) -> Counts:
-    """Return counts of intensity 0..3 from counts of patterns, (..., 4)."""
-    return np.stack([patterns[..., i == INTENSITY_OF].sum(axis=-1) for i in range(4)], axis=-1)
-
-
 def _measures(positive: tuple[str, ...]) -> dict[str, tuple[Callable[[Float], Float], float]]:
     """Return each measure of pattern counts (d, 7) -> (d,), and its upper limit."""
     index = [PATTERNS.index(p) for p in positive]
@@ -286,9 +282,9 @@ def _measures(positive: tuple[str, ...]) -> dict[str, tuple[Callable[[Float], Fl
         "positive_cell_fraction": (share(index), 1.0),
         "null_cell_fraction": (share([0]), 1.0),
         "low_cell_fraction": (share([1, 2, 3, 4]), 1.0),
-        "shannon": (lambda t: shannon(_levels(t)), math.log(4)),
-        "simpson": (lambda t: simpson(_levels(t)), 1.0),
-        "rao_q": (lambda t: rao(_levels(t)), 1.0),
+        "shannon": (lambda t: shannon(intensity_counts(t)), math.log(4)),
+        "simpson": (lambda t: simpson(intensity_counts(t)), 1.0),
+        "rao_q": (lambda t: rao(intensity_counts(t)), 1.0),
     }
 
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from her2path.intervals import at_least, more_than
 from her2path.settings import Settings
-from her2path.spatial.getis import hot_and_cold
+from her2path.spatial.getis import hot_and_cold, local_types
 from her2path.spatial.permutation import LabelTest, label_test
 from her2path.spatial.tiling import TERRITORY_UM, square_ids
 from her2path.spatial.weights import search
@@ -95,6 +95,7 @@ class PatternFacts:
     hot_share: float | None
     extras: dict[str, Any]
     around: Neighbourhood | None = None
+    mostly_positive: bool = False
 
 
 def neighbourhood(x: Float, y: Float, positive: Bool, settings: Settings) -> Neighbourhood:
@@ -170,9 +171,11 @@ def type_pattern(
         "patches": _patches(positive, ground_um2, around)
         | {"held_positive_share": hot_held / k, "held_negative_share": cold_held / (n - k)},
         "discordant": _discordant(positive, around, settings),
+        "local_moran": _local(positive, around, settings.heterogeneity.fdr),
         "interface_um_per_mm2": _interface(x, y, around.hot, ground_um2),
     }
-    return PatternFacts(kind, reason, test, min(1.0, hot_area), extras, around)
+    mostly = at_least(k, n, 0.5)
+    return PatternFacts(kind, reason, test, min(1.0, hot_area), extras, around, mostly)
 
 
 def threads(settings: Settings) -> int:
@@ -237,6 +240,7 @@ def _no_patches(settings: Settings, k: int, n: int) -> dict[str, Any]:
         "segmentation_error": _error_facts(k, n, settings),
         "patches": None,
         "discordant": None,
+        "local_moran": None,
         "interface_um_per_mm2": None,
     }
 
@@ -257,6 +261,13 @@ def _discordant(positive: Bool, around: Neighbourhood, settings: Settings) -> di
         "positive_among_negative": positive_among / n,
         "positive_among_negative_p": error_explains(positive_among, n, rate)[1],
     }
+
+
+def _local(positive: Bool, around: Neighbourhood, rate: float) -> dict[str, float]:
+    """Return the shares of cells of each significant local Moran quadrant."""
+    kind = local_types(positive, around.near_positive, around.near.shape[1], rate)
+    share = np.bincount(kind, minlength=5) / positive.size
+    return {name: float(share[i]) for i, name in enumerate(("hh", "lh", "ll", "hl"), start=1)}
 
 
 def _patches(positive: Bool, ground_um2: Float, around: Neighbourhood) -> dict[str, Any]:
