@@ -185,11 +185,11 @@ class _Case:
 
     def result(self, folder: Path, mark: str) -> Result:
         top = self.top
-        counts = self._counts(folder, top) if top is not None else None
-        score = self._resolved(top, counts) if top is not None else None
+        told = self._counts(folder, top) if top is not None else None
+        score = self._resolved(top, told) if top is not None else None
         pooled, reason = self._pooled()
         levels = heterogeneity.case([_reduced(s) for s in self.samples],
-                                    top.settings if top is not None else None)  # fmt: skip
+                                    top.settings if top is not None else None, told)
         counts = self._pattern_counts()
         total = int(counts.sum())
         extra = {
@@ -213,7 +213,7 @@ class _Case:
             if total else None,
             score=score,
             h_score=100.0 * int(counts @ intensity) / total if total else None,
-            heterogeneity=heterogeneity.with_ish(self._heterogeneity(), counts),
+            heterogeneity=heterogeneity.with_ish(self._heterogeneity(), told),
             **extra,
         )  # fmt: skip
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from her2path.alarms import false_alarm, within_area
 from her2path.heterogeneity.areas import AreaTable, area_table
-from her2path.heterogeneity.cases import Sample, case, compare, sample
+from her2path.heterogeneity.cases import case, compare
 from her2path.heterogeneity.measure import measure
+from her2path.heterogeneity.samples import Sample, sample
 from her2path.heterogeneity.verdicts import with_ish
 from her2path.intervals import AreaRules
 

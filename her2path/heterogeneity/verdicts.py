@@ -16,8 +16,8 @@ from her2path.results import Areas, Heterogeneity
 from her2path.settings import Settings
 
 __all__ = [
-    "area_verdict", "definitions", "ish_positive", "negative_ish_areas", "pooled_verdict",
-    "with_ish",
+    "area_verdict", "definitions", "ish_positive", "ish_verdict", "negative_ish_areas",
+    "pooled_verdict", "with_ish",
 ]  # fmt: skip
 
 #: what a verdict without ISH rests on
@@ -204,6 +204,15 @@ def _mosaic(clones: PatternFacts) -> tuple[float, float, str]:
     else:
         which, whom = "positive_among_negative", "positive cells among negative ones"
     return float(facts[which]), float(facts[f"{which}_p"]), whom
+
+
+def ish_verdict(case: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return Filho's verdict by a case's ISH counts; nothing where they leave it open."""
+    told = {} if case is None else case["heterogeneous"]
+    if told.get("filho_2021") is None:
+        return {}
+    reason = told["reasons"]["filho_2021"]
+    return {"heterogeneous_case": told["filho_2021"], "reason": reason, "basis": "ish"}
 
 
 def with_ish(
