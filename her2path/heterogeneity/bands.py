@@ -17,8 +17,8 @@ from her2path.spatial.tiling import square_ids
 from her2path.spatial.variogram import Variogram
 
 __all__ = [
-    "block_side_um", "cell_blocks", "cell_intervals", "class_counts", "moran_interval",
-    "patch_intervals", "share_interval",
+    "block_side_um", "cell_blocks", "cell_intervals", "class_counts", "is_strong",
+    "moran_interval",    "patch_intervals", "share_interval",
 ]  # fmt: skip
 
 Float = NDArray[np.float64]
@@ -94,12 +94,16 @@ def cell_intervals(points: Points, blocks: Blocks, settings: Settings) -> dict[s
         pair = np.column_stack([sums[:, 1] + sums[:, 2], sums.sum(axis=1)])
         out["low_cell_fraction"] = interval(blocks, pair, _share)
     if points.pattern is not None:
-        strong = points.pattern >= PATTERNS.index("moderate_complete")
-        out["moderate_complete_or_above"] = share_interval(blocks, strong)
+        out["moderate_complete_or_above"] = share_interval(blocks, is_strong(points.pattern))
     if points.copies is not None:
         above = points.copies[:, 0] > settings.ish.cap_ratio * points.copies[:, 1]
         out["cap_2009_fraction"] = share_interval(blocks, above)
     return out
+
+
+def is_strong(pattern: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Return which cells have a complete membrane of moderate intensity or above."""
+    return np.isin(pattern, [PATTERNS.index(f"{i}_complete") for i in ("moderate", "intense")])
 
 
 def _share(totals: Float) -> Float:

@@ -18,6 +18,7 @@ from her2path.heterogeneity.bands import (
     cell_blocks,
     cell_intervals,
     class_counts,
+    is_strong,
     patch_intervals,
 )
 from her2path.heterogeneity.between import area_blocks, between_areas, bimodal
@@ -298,7 +299,7 @@ def _strong(points: Points) -> float | None:
     """Return the share of cells at moderate complete or above."""
     if points.pattern is None:
         return None
-    return int((points.pattern >= PATTERNS.index("moderate_complete")).sum()) / points.n
+    return int(is_strong(points.pattern).sum()) / points.n
 
 
 def _low_vs_null(points: Points, areas: AreaTable | None, settings: Settings) -> Any:

@@ -33,7 +33,7 @@ from her2path.intervals import at_least, more_than
 from her2path.settings import Settings
 from her2path.spatial.getis import hot_and_cold, local_types
 from her2path.spatial.permutation import LabelTest, label_test
-from her2path.spatial.tiling import TERRITORY_UM, square_ids
+from her2path.spatial.tiling import TERRITORY_UM, square_ids, unkey
 from her2path.spatial.weights import search
 
 __all__ = [
@@ -49,6 +49,8 @@ Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 #: patches of fewer cells are not counted as patches in the size table
 MIN_PATCH = 5
+#: side of a bin of the map of patches, µm, doubled until so few bins hold tumour
+SPOT_UM, MAX_SPOTS = 50.0, 1000
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def type_pattern(
         "discordant": _discordant(positive, around, settings),
         "local_moran": _local(positive, around, settings.heterogeneity.fdr),
         "interface_um_per_mm2": _interface(x, y, around.hot, ground_um2),
+        "spots": _spots(x, y, around),
     }
     mostly = at_least(k, n, 0.5)
     return PatternFacts(kind, reason, test, min(1.0, hot_area), extras, around, mostly)
@@ -242,6 +245,7 @@ def _no_patches(settings: Settings, k: int, n: int) -> dict[str, Any]:
         "discordant": None,
         "local_moran": None,
         "interface_um_per_mm2": None,
+        "spots": None,
     }
 
 
@@ -304,10 +308,8 @@ def _patches(positive: Bool, ground_um2: Float, around: Neighbourhood) -> dict[s
 
 def _interface(x: Float, y: Float, hot: Bool, ground_um2: Float) -> float | None:
     """Return the length of the border of positive patches per tumour area, on 20 µm bins."""
-    keys, inverse, count = np.unique(
-        square_ids(x, y, TERRITORY_UM), return_inverse=True, return_counts=True
-    )
-    inside = 2 * np.bincount(inverse.ravel()[hot], minlength=keys.size) >= count
+    keys, inverse, count = _binned(x, y, TERRITORY_UM)
+    inside = 2 * np.bincount(inverse[hot], minlength=keys.size) >= count
     edges = 0
     for step in (1, 1 << 31):  # next column, next row of the key
         at = np.minimum(np.searchsorted(keys, keys + step), keys.size - 1)
@@ -315,3 +317,25 @@ def _interface(x: Float, y: Float, hot: Bool, ground_um2: Float) -> float | None
         edges += int((inside != inside[at])[joined].sum())
     area_mm2 = float(ground_um2.sum()) / 1e6
     return edges * TERRITORY_UM / area_mm2 if area_mm2 > 0 else None
+
+
+def _spots(x: Float, y: Float, around: Neighbourhood) -> dict[str, Any]:
+    """Return the patches as a coarse map: hot minus cold share of the cells, bin by bin."""
+    side = SPOT_UM
+    keys, at, count = _binned(x, y, side)
+    while keys.size > MAX_SPOTS:
+        side *= 2
+        keys, at, count = _binned(x, y, side)
+    hot, cold = (np.bincount(at, marks, keys.size) for marks in (around.hot, around.cold))
+    rows, cols = unkey(keys)
+    return {
+        "bin_um": side,
+        "x_um": ((cols + 0.5) * side).tolist(),
+        "y_um": ((rows + 0.5) * side).tolist(),
+        "balance": np.round((hot - cold) / count, 2).tolist(),
+    }
+
+
+def _binned(x: Float, y: Float, side: float) -> tuple[Any, Any, Any]:
+    keys, at, count = np.unique(square_ids(x, y, side), return_inverse=True, return_counts=True)
+    return keys, at.ravel(), count
