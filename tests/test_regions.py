@@ -267,3 +267,17 @@ def test_errors_name_what_is_wrong():
         make_regions(cells([1, np.nan], [1, 1]), "grid", SETTINGS)
     with pytest.raises(ManifestError, match="'brown'"):
         make_regions({"x_um": [1.0], "y_um": [1.0], "pattern": ["brown"]}, "grid", SETTINGS)
+
+
+def test_hot_regions_are_told_under_one_false_discovery_rate():
+    from scipy.stats import false_discovery_control, norm
+
+    from her2path.regions.table import area_gi_q
+
+    z = [3.5, None, -0.2, 2.1, -4.0]
+    known = np.array([v for v in z if v is not None])
+    expected = false_discovery_control(2 * norm.sf(np.abs(known)))
+    q = area_gi_q(z)
+    assert q[1] is None
+    np.testing.assert_allclose([v for v in q if v is not None], expected)
+    assert area_gi_q([None]) == [None]

@@ -142,7 +142,7 @@ def _measured(
                                    settings),
         "spatial": _spatial(pattern),
         "variogram": variogram_facts(pairs, variogram, points, blocks),
-        "pairs": pair_facts(pairs, blocks),
+        "pairs": pair_facts(pairs, points, blocks),
         "between_areas": None if areas is None or over is None
         else between_areas(points, areas, over),
         "bimodality": bimodal(points, areas, over, blocks),

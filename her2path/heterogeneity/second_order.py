@@ -101,6 +101,11 @@ def _half_share(totals: Float) -> Float:
     return 0.5 * totals[:, 1] / totals[:, 0]
 
 
+def _connection(totals: Float) -> Float:
+    """Return P(both positive | pair) / p^2 with each draw's own p."""
+    return totals[:, 1] / totals[:, 0] / (totals[:, 3] / totals[:, 2]) ** 2
+
+
 def _by_block(pairs: PairCounts, blocks: Blocks) -> Float:
     """Return the pair counts of each block's centres, (blocks, 5, lags)."""
     from scipy.sparse import coo_array
@@ -112,7 +117,9 @@ def _by_block(pairs: PairCounts, blocks: Blocks) -> Float:
     return np.asarray(joined.tocsr() @ flat, float).reshape(blocks.count, 5, -1)
 
 
-def pair_facts(pairs: PairCounts | None, blocks: Blocks) -> dict[str, Any] | None:
+def pair_facts(
+    pairs: PairCounts | None, points: Points, blocks: Blocks
+) -> dict[str, Any] | None:
     """Return pair correlation and K of the positives over those of all cells, with intervals."""
     if pairs is None:
         return None
@@ -127,9 +134,10 @@ def pair_facts(pairs: PairCounts | None, blocks: Blocks) -> dict[str, Any] | Non
         "pair_correlation_high": None,
     }
     if blocks.reason is None and pairs.p > 0:
-        sums, p2 = _by_block(pairs, blocks), pairs.p**2
+        sums = _by_block(pairs, blocks)
+        cells = blocks.sums(np.column_stack([np.ones(points.n), points.positive]))
         lags = [
-            interval(blocks, sums[:, :2, i], lambda t: t[:, 1] / t[:, 0] / p2, (0.0, 1.0 / p2))
+            interval(blocks, np.column_stack([sums[:, :2, i], cells]), _connection, (0.0, np.inf))
             for i in range(sums.shape[2])
         ]
         out["pair_correlation_low"] = [None if v is None else v[0] for v in lags]
