@@ -23,7 +23,7 @@ FAST = Settings().replace({
 
 @pytest.fixture(scope="module")
 def measured():
-    x, y, positive = drawn("clustered", 3)
+    x, y, positive = drawn("clustered", 3, side=(2400, 2400))
     pattern = np.where(positive, "intense_complete", "faint_incomplete")
     return measure({"x_um": x, "y_um": y, "pattern": pattern}, settings=FAST)
 
