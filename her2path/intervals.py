@@ -9,15 +9,25 @@ J Am Stat Assoc 22:209-212. Filho OM et al. (2021), Cancer Discov 11:2474 (the 5
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
-__all__ = ["AreaClass", "area_class", "at_least", "more_than", "wilson"]
+__all__ = ["AreaClass", "AreaRules", "area_class", "at_least", "more_than", "wilson"]
 
 AreaClass = Literal["positive", "heterogeneous", "negative", "indeterminate"]
 #: two-sided 95 % quantile of the standard normal
 Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class AreaRules:
+    """Limits of an area's class."""
+
+    low: float = 0.05
+    high: float = 0.50
+    min_cells: int = 50
 
 
 def wilson(k: int, n: int, z: float = Z95) -> tuple[float, float]:

@@ -129,6 +129,7 @@ REGIONS: tuple[Column, ...] = (
     Column(
         "gi_z", pa.float64(), "z", "Getis-Ord Gi* of the positive fraction; null where undefined"
     ),
+    Column("gi_q", pa.float64(), "0..1", "two-sided p of gi_z, false discovery rate over areas"),
 )
 
 CNN_REGIONS: tuple[Column, ...] = (

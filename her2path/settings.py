@@ -263,9 +263,17 @@ class IshSettings(Section):
     cell_ratio: Positive = Field(2.0, description="a cell is amplified at or above this HER2/CEP17")
     min_cells: int = Field(20, ge=1, description="fewer evaluable cells: indeterminate")
     cap_ratio: Positive = Field(2.2, description="CAP 2009: a cell counts above this ratio")
-    cap_inclusive: bool = Field(False, description="CAP 2009: 5 % itself counts")
+    cap_low: Fraction = Field(0.05, description="CAP 2009: more than this share of such cells")
+    cap_high: Fraction = Field(0.50, description="CAP 2009: fewer than this share of such cells")
+    cap_inclusive: bool = Field(False, description="CAP 2009: the lower limit itself counts")
     separate_population: Fraction = Field(
         0.10, description="ASCO/CAP: separate population above this"
+    )
+    high_copies: Positive = Field(
+        6.0, description="cluster and mosaic: a cell is high from so many HER2 signals"
+    )
+    low_copies: Positive = Field(
+        4.0, description="cluster and mosaic: a cell is low below so many HER2 signals"
     )
 
 

@@ -169,6 +169,7 @@ def regions_table(cells: pa.Table, plane: Plane) -> pa.Table:
                 "area_class": klass,
                 "area_class_certain": certain,
                 "gi_z": None,
+                "gi_q": None,
             }
         )
     fractions = np.array([r["positive_fraction"] or 0 for r in rows])

@@ -325,7 +325,7 @@ def test_intervals_hold_the_generating_fraction(length_um):
         points = read_points(cells, ["intense_complete"], how)
         fit = fit_variogram(pair_counts(*points.at(), points.positive, 400.0, 10.0))
         blocks = cell_blocks(points, *block_side_um(points, fit, how), how)
-        low, high = cell_intervals(points, blocks)["positive_cell_fraction"]
+        low, high = cell_intervals(points, blocks, how)["positive_cell_fraction"]
         held += low <= 0.3085 <= high  # P(Z > 0.5)
         p = positive.mean()
         naive += abs(p - 0.3085) <= 1.96 * math.sqrt(p * (1 - p) / 6000)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from her2path.heterogeneity.areas import AreaRules, area_table, false_alarm, filho, within_area
-from her2path.intervals import area_class, wilson
+from her2path.alarms import false_alarm, within_area
+from her2path.heterogeneity.areas import area_table, filho
+from her2path.intervals import AreaRules, area_class, wilson
 
 RULES = AreaRules()
 

@@ -117,3 +117,44 @@ def test_nothing_to_measure():
         sample("empty", {"pattern": []}, FAST)
     with pytest.raises(ManifestError, match="'flags'"):
         sample("flags", {"positive": [True] * 80}, FAST)
+
+
+def test_area_shares_change_with_intervals():
+    early = sample("biopsy", tissue(3, POSITIVE), FAST, timepoint="1")
+    late = sample("residual", tissue(4, {"intense_complete": 0.3, "none": 0.7}), FAST,
+                  timepoint="2")
+    facts = case([early, late], FAST)
+    assert (facts["timepoints"][0]["area_fraction_5_50"],
+            facts["timepoints"][1]["area_fraction_5_50"]) == (0.0, 1.0)
+    entry = facts["changes"][0]["changes"]["area_fraction_5_50"]
+    assert (entry["change"], entry["low"], entry["high"]) == (1.0, 1.0, 1.0)
+    assert facts["changes"][0]["changes"]["positive_area_fraction"]["change"] == -1.0
+    assert facts["changes"][0]["score_change_probability"] == {"down": 0.0, "same": 1.0, "up": 0.0}
+
+
+def test_chance_of_a_conversion_is_high_only_where_it_is_near():
+    low = sample("a", tissue(1, LOW), FAST, timepoint="1")
+    null = sample("b", tissue(2, NULL), FAST, timepoint="2")
+    edge = sample("c", tissue(3, {"none": 0.9, "faint_incomplete": 0.1}), FAST, timepoint="3")
+    assert compare([low], [null], FAST)["conversion_probability"] == 1.0
+    assert compare([low], [low], FAST)["conversion_probability"] == 0.0
+    assert 0.1 < compare([low], [edge], FAST)["conversion_probability"] < 0.9
+
+
+def test_parts_have_intervals_within_the_samples():
+    a, b = sample("a", tissue(1, POSITIVE), FAST), sample("b", tissue(2, LOW), FAST)
+    parts = case([a, b], FAST)["partition"]
+    for name in ("between_samples", "between_areas", "within_areas"):
+        low, high = parts[f"{name}_share_interval"]
+        assert low <= parts[f"{name}_share"] <= high
+    assert parts["icc_areas_interval"][0] <= parts["icc_areas"] <= parts["icc_areas_interval"][1]
+    tiny = sample("t", {"pattern": ["faint_incomplete"] * 60}, FAST)
+    assert "blocks" in case([tiny], FAST)["partition"]["interval_reason"]
+
+
+def test_ish_counts_decide_the_case():
+    row = {"heterogeneous": {"filho_2021": True, "reasons": {"filho_2021": "areas: 2"}}}
+    low = sample("b", tissue(2, LOW), FAST)
+    assert case([low], FAST)["areas"]["heterogeneous_case"] is None
+    told = case([low], FAST, row)["areas"]
+    assert (told["heterogeneous_case"], told["basis"], told["reason"]) == (True, "ish", "areas: 2")

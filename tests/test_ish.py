@@ -13,7 +13,7 @@ import pytest
 from her2path import ish
 from her2path.errors import ManifestError, OutputError, SettingsError, UsageError
 from her2path.intervals import wilson
-from her2path.settings import load_settings
+from her2path.settings import Settings, load_settings
 
 HEAD = "case_id,area_id,cell_id,her2,cep17"
 SUMMARY = "case_id,area_id,cells,mean_her2,ratio"
@@ -396,3 +396,53 @@ def test_null_category_is_written_in_words(tmp_path):
     assert result["cases"][0]["category"] == "null"
     ish.write(result, tmp_path)
     assert "HER2-null" in (tmp_path / "ish_cases.csv").read_text()
+
+
+def test_areas_and_the_chance_of_a_false_alarm_stand_in_the_case_row():
+    from scipy import stats
+
+    cells = {"case_id": ["c"] * 90, "area_id": np.repeat(["1", "2", "3"], 30),
+             "cell_id": np.arange(90), "her2": [12] * 60 + [12] * 9 + [2] * 21, "cep17": [2] * 90}
+    row = ish.interpret(cells, ihc="2+")["cases"][0]
+    assert [row[f"areas_{k}"] for k in ("positive", "heterogeneous", "negative",
+                                        "indeterminate")] == [2, 1, 0, 0]
+    expected = 1 - stats.binom.sf(14, 30, 69 / 90) ** 3
+    assert row["false_alarm_probability"] == pytest.approx(expected)
+    assert row["false_alarm_probability_correlated"] > expected
+    few = {k: v[:10] for k, v in cells.items()}
+    none = ish.interpret(few, ihc="2+")["cases"][0]
+    assert none["false_alarm_probability"] is None
+
+
+def test_cap_limits_are_settings():
+    cells = {"case_id": ["c"] * 100, "area_id": ["1"] * 100, "cell_id": np.arange(100),
+             "her2": [10] * 8 + [2] * 92, "cep17": [2] * 100}
+    for low, expected in ((0.05, True), (0.08, False), (0.10, False)):
+        how = Settings().replace({"ish.cap_low": low})
+        row = ish.interpret(cells, settings=how)["cases"][0]
+        assert row["heterogeneous"]["cap_2009"] is expected
+    how = Settings().replace({"ish.cap_low": 0.08, "ish.cap_inclusive": True})
+    assert ish.interpret(cells, settings=how)["cases"][0]["heterogeneous"]["cap_2009"] is True
+
+
+def test_point_tables_hold_the_cells_that_decide():
+    cells = {"case_id": ["c"] * 5, "area_id": ["1", "1", "2", "2", "2"],
+             "cell_id": ["1", "2", "1", "2", "3"], "her2": [1, 2, 3, 4, 5], "cep17": [2] * 5,
+             "x_um": [1.5, 2, 3, 4, 5], "y_um": [0, 0, 0, 0, -7]}  # fmt: skip
+    assert ish.point_tables(cells) == {"c": {
+        "area_id": ["1", "1", "2", "2", "2"], "her2": [1, 2, 3, 4, 5], "cep17": [2] * 5,
+        "x_um": [1.5, 2, 3, 4, 5], "y_um": [0, 0, 0, 0, -7],
+    }}  # fmt: skip
+    some = cells | {"x_um": [1.5, 2, 3, 4, None], "y_um": [0, 0, 0, 0, None]}
+    assert "x_um" not in ish.point_tables(some)["c"]
+    single = cells | {"cep17": [None] * 5}
+    assert ish.point_tables(single) == {}
+
+
+@pytest.mark.parametrize(("x", "said"), [("", "empty"), ("east", "no position"),
+                                         ("1e9", "no position"), ("inf", "no position")])
+def test_positions_that_are_none_are_refused(x, said):
+    cells = {"case_id": ["c"], "area_id": ["1"], "cell_id": ["1"], "her2": [4], "cep17": [2],
+             "x_um": [x], "y_um": ["3"]}
+    with pytest.raises(ManifestError, match=f"row 1, column x_um: .*{said}"):
+        ish.interpret(cells)

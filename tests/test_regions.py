@@ -9,7 +9,7 @@ import shapely
 
 from her2path.errors import ManifestError, SettingsError
 from her2path.regions import KINDS, core_row_col, make_regions
-from her2path.regions.cores import grid_positions
+from her2path.regions.lattice import grid_positions
 from her2path.schema import PATTERNS, REGIONS, arrow_schema
 from her2path.settings import Settings
 
@@ -105,17 +105,67 @@ def test_other_cells_take_their_share_of_the_ground():
     assert table["tumour_area_mm2"].to_pylist() == pytest.approx([300e-6])
 
 
-@pytest.mark.parametrize("angle", [-0.3, 0.0, 0.12, 0.5])
-@pytest.mark.parametrize("missing", [(), (3, 10), (0, 7, 19)])
-def test_cores_are_numbered_on_a_turned_grid(angle, missing):
-    rng = np.random.default_rng(1)
-    row, col = np.divmod(np.arange(24), 6)
-    keep = np.setdiff1d(np.arange(24), missing)
-    flat = np.column_stack([1000.0 * col, 1250.0 * row])[keep] + rng.normal(0, 40, (keep.size, 2))
+#: rows, columns, steps across and down, share of the places that hold a core, scatter, and the
+#: shift of every other row, the sector gaps after so many columns and rows
+ARRAYS = {
+    "square": (6, 8, (1000, 1000), 1.0, 40, 0, None),
+    "full of holes": (6, 8, (1000, 1000), 0.4, 40, 0, None),
+    "large and uneven": (15, 20, (1000, 1000), 0.6, 100, 0, None),
+    "wider than high": (5, 6, (1500, 1000), 1.0, 40, 0, None),
+    "higher than wide": (5, 6, (1000, 2000), 0.8, 40, 0, None),
+    "one row": (1, 8, (1000, 1000), 1.0, 40, 0, None),
+    "one column": (8, 1, (1000, 1000), 1.0, 40, 0, None),
+    "two cores": (1, 2, (1000, 1000), 1.0, 40, 0, None),
+    "rows shifted by half": (6, 8, (1000, 1000), 1.0, 40, 500, None),
+    "honeycomb": (6, 8, (1000, 866), 1.0, 40, 500, None),
+    "sectors": (8, 12, (1000, 1000), 0.8, 50, 0, (4, 450)),
+}
+
+
+def drawn_array(name, seed):
+    """Rows, columns and centres of an array; the first row and column are in use."""
+    rows, cols, (across, down), share, scatter, shift, sectors = ARRAYS[name]
+    rng = np.random.default_rng([seed, len(name)])
+    row, col = (v.ravel() for v in np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"))
+    keep = (rng.random(row.size) < share) | (row == 0) | (col == 0)
+    row, col = row[keep], col[keep]
+    x, y = across * col + shift * (row % 2), down * row
+    if sectors:
+        x, y = x + sectors[1] * (col // sectors[0]), y + sectors[1] * (row // sectors[0])
+    return row, col, np.column_stack([x, y]) + rng.normal(0, scatter, (row.size, 2))
+
+
+@pytest.mark.parametrize("angle", [-0.6, -0.3, 0.0, 0.05, 0.12, 0.5])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_cores_are_numbered_on_any_grid(name, angle):
+    if name == "honeycomb" and abs(angle) > 0.2:
+        angle /= 3  # it looks the same after 30 degrees: beyond 15 the numbering is another one
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    r, c = grid_positions(flat @ turn)
-    np.testing.assert_array_equal(r, row[keep])
-    np.testing.assert_array_equal(c, col[keep])
+    for seed in range(3):
+        row, col, centres = drawn_array(name, seed)
+        r, c = grid_positions(centres @ turn)
+        np.testing.assert_array_equal(r, row)
+        np.testing.assert_array_equal(c, col)
+
+
+def test_rows_and_columns_without_a_core_keep_their_number():
+    row, col = (v.ravel() for v in np.meshgrid([0, 1, 3, 4], [0, 2, 3, 6], indexing="ij"))
+    r, c = grid_positions(np.column_stack([1000.0 * col, 1000.0 * row]))
+    np.testing.assert_array_equal(r, row)
+    np.testing.assert_array_equal(c, col)
+
+
+def test_pieces_of_a_broken_core_share_its_place():
+    row, col, centres = drawn_array("square", 7)
+    pieces = centres[[3, 20]] + [[0.0, 320.0], [-330.0, 60.0]]
+    r, c = grid_positions(np.concatenate([centres, pieces]))
+    np.testing.assert_array_equal(r, np.concatenate([row, row[[3, 20]]]))
+    np.testing.assert_array_equal(c, np.concatenate([col, col[[3, 20]]]))
+
+
+def test_no_core_and_one_core():
+    assert [v.tolist() for v in grid_positions(np.zeros((0, 2)))] == [[], []]
+    assert [v.tolist() for v in grid_positions(np.ones((1, 2)))] == [[0], [0]]
 
 
 def core_cells(rng, centres, radius=280.0, n=900):
@@ -217,3 +267,17 @@ def test_errors_name_what_is_wrong():
         make_regions(cells([1, np.nan], [1, 1]), "grid", SETTINGS)
     with pytest.raises(ManifestError, match="'brown'"):
         make_regions({"x_um": [1.0], "y_um": [1.0], "pattern": ["brown"]}, "grid", SETTINGS)
+
+
+def test_hot_regions_are_told_under_one_false_discovery_rate():
+    from scipy.stats import false_discovery_control, norm
+
+    from her2path.regions.table import area_gi_q
+
+    z = [3.5, None, -0.2, 2.1, -4.0]
+    known = np.array([v for v in z if v is not None])
+    expected = false_discovery_control(2 * norm.sf(np.abs(known)))
+    q = area_gi_q(z)
+    assert q[1] is None
+    np.testing.assert_allclose([v for v in q if v is not None], expected)
+    assert area_gi_q([None]) == [None]

@@ -258,7 +258,7 @@ def test_a_crowded_overlay_shows_the_majority(stores) -> None:
 
 def test_figures_for_papers(stores, tmp_path: Path) -> None:
     made = report.figures(stores["clustered"].out, tmp_path / "figures")
-    assert len(made) == 16
+    assert len(made) == 22
     assert {p.suffix for p in made} == {".svg", ".png"}
     for path in made:
         if path.suffix == ".png":

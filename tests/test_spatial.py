@@ -390,3 +390,77 @@ def test_too_few_blocks_give_no_interval():
     blocks = make_blocks(np.array([0, 1, 2, 3]), 50)
     assert interval(blocks, blocks.sums(np.ones((4, 2))), lambda t: t[:, 0] / t[:, 1]) is None
     assert "4 blocks" in blocks.reason
+
+
+def test_local_types_are_the_exact_conditional_test():
+    """Against local Moran's conditional permutation: p-values of labels are hypergeometric."""
+    from scipy.stats import hypergeom
+
+    from her2path.spatial.getis import local_types
+
+    rng = np.random.default_rng(11)
+    x, y = rng.uniform(0, 900, (2, N))
+    labels = (np.hypot(x - 300, y - 300) < 220) ^ (rng.random(N) < 0.03)
+    w = spatial.knn(x, y, 8)
+    near = labels[w.indices.reshape(N, 8)].sum(axis=1)
+    kind = local_types(labels, near, 8, 0.05)
+    others = labels.sum() - labels
+    low = hypergeom.cdf(near, N - 1, others, 8)
+    high = hypergeom.sf(near - 1, N - 1, others, 8)
+    p = np.minimum(1, 2 * np.minimum(low, high))
+    expected = spatial.benjamini_hochberg(p) <= 0.05
+    np.testing.assert_array_equal(kind > 0, expected)
+    # the quadrants are local Moran's own
+    theirs = spatial.local_moran(labels.astype(float), w).quadrant
+    away = np.abs(near - 8 * labels.mean()) > 1
+    np.testing.assert_array_equal(kind[expected & away], theirs[expected & away])
+    assert (kind[labels & expected] == 1).mean() > 0.9
+    # permuted by hand for one cell
+    i = int(np.flatnonzero(kind == 1)[0])
+    pool = np.delete(labels, i)
+    drawn = np.array([rng.choice(pool, 8, replace=False).sum() for _ in range(4000)])
+    assert (drawn >= near[i]).mean() == pytest.approx(high[i], abs=0.01)
+
+
+def test_local_types_find_nothing_in_random_labels():
+    from her2path.spatial.getis import local_types
+
+    rng = np.random.default_rng(12)
+    calls = 0
+    for _ in range(30):
+        x, y = rng.uniform(0, 600, (2, 500))
+        labels = rng.random(500) < 0.3
+        near = labels[spatial.neighbours(x, y, 8)].sum(axis=1)
+        calls += bool(local_types(labels, near, 8, 0.05).any())
+    assert calls <= 5
+
+
+def test_pairs_by_centre_add_up(points):
+    x, y, v = points
+    pairs = spatial.pair_counts(x, y, v > 0, 200.0, 10.0)
+    assert pairs.by_centre.shape == (N, 5, 20)
+    np.testing.assert_array_equal(pairs.by_centre.sum(axis=0)[0], pairs.all)
+    np.testing.assert_array_equal(np.sort(pairs.centre), np.arange(N))
+    i = int(np.flatnonzero(pairs.centre == 17)[0])
+    d = np.hypot(x - x[17], y - y[17])
+    expected = np.histogram(np.delete(d, 17), np.arange(0, 201, 10))[0]
+    np.testing.assert_array_equal(pairs.by_centre[i, 0], expected)
+
+
+def test_fits_of_many_variograms_are_those_of_each():
+    from her2path.spatial.variogram import best_fits
+
+    rng = np.random.default_rng(13)
+    edges = np.arange(0, 401, 10.0)
+    h = (edges[1:] + edges[:-1]) / 2
+    truth = [(0.02, 0.2, 90.0), (0.1, 0.1, 250.0), (0.2, 0.0, 50.0)]
+    gamma = np.stack([c0 + c1 * (1 - np.exp(-3 * h / a)) for c0, c1, a in truth])
+    noisy = gamma + rng.normal(0, 1e-4, gamma.shape)
+    weight = np.full(gamma.shape, 1 / h.size)
+    c0, c1, a, loss = best_fits(edges, h, noisy, weight)
+    np.testing.assert_allclose(c0, [t[0] for t in truth], atol=0.006)
+    np.testing.assert_allclose((c0 + c1)[:2], [0.22, 0.2], atol=0.006)
+    np.testing.assert_allclose(a[:2], [90, 250], rtol=0.1)
+    for i in range(3):
+        one = best_fits(edges, h, noisy[i : i + 1], weight[:1])
+        np.testing.assert_allclose([v[0] for v in one], [c0[i], c1[i], a[i], loss[i]])

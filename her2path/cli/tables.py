@@ -30,13 +30,19 @@ def ish(
 ) -> int:
     """Interpret ISH counts: group, status, amplified fraction by area, heterogeneity."""
     settings = o.settings_of(config, changes, score__guideline=guideline)
+    from her2path import heterogeneity
     from her2path import ish as engine
     from her2path.cli.output import echo_json
     from her2path.cli.words import print_rows
 
-    result = engine.interpret(
-        engine.read_counts(counts), ihc=ihc, settings=settings, guideline=settings.score.guideline
-    )
+    table, name = engine.read_counts(counts), settings.score.guideline
+    result = engine.interpret(table, ihc=ihc, settings=settings, guideline=name)
+    points = engine.point_tables(table, ihc, settings, name)
+    for case in result["cases"]:
+        own = points.get(case["case_id"])
+        found = heterogeneity.measure(own, settings=settings, score=case["ihc"]) if own else None
+        told = heterogeneity.with_ish(found, case)
+        case["heterogeneity"] = None if told is None else told.model_dump(mode="json")
     engine.write(result, out)
     if json:
         echo_json(result)

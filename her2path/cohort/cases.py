@@ -185,10 +185,11 @@ class _Case:
 
     def result(self, folder: Path, mark: str) -> Result:
         top = self.top
-        score = self._resolved(folder, top) if top is not None else None
+        told = self._counts(folder, top) if top is not None else None
+        score = self._resolved(top, told) if top is not None else None
         pooled, reason = self._pooled()
         levels = heterogeneity.case([_reduced(s) for s in self.samples],
-                                    top.settings if top is not None else None)  # fmt: skip
+                                    top.settings if top is not None else None, told)
         counts = self._pattern_counts()
         total = int(counts.sum())
         extra = {
@@ -212,7 +213,7 @@ class _Case:
             if total else None,
             score=score,
             h_score=100.0 * int(counts @ intensity) / total if total else None,
-            heterogeneity=self._heterogeneity(),
+            heterogeneity=heterogeneity.with_ish(self._heterogeneity(), told),
             **extra,
         )  # fmt: skip
 
@@ -309,19 +310,24 @@ class _Case:
         settings, cells = self.top.settings, pa.concat_tables(tables)
         return guidelines.score_cells(cells, settings.score.guideline, settings), None
 
-    def _resolved(self, folder: Path, top: _Sample) -> Score:
-        """Return the highest slide's score; ISH of the case settles its category."""
+    def _counts(self, folder: Path, top: _Sample) -> dict[str, Any] | None:
+        """Return the case's row of its ISH counts, and write them beside it; None without any."""
         m = top.part.member
         counts = m.ish or next((p.member.ish for p in self.plan.parts if p.member.ish), None)
         for name in ("ish.json", "ish_areas.csv", "ish_cases.csv"):
             (folder / name).unlink(missing_ok=True)
         if counts is None:
-            return top.score
+            return None
         sub = f"/{top.score.substate}" if top.score.substate else ""
         found = case_counts(counts, self.plan.case_id, top.score.ihc + sub, top.settings)
         ish.write(found, folder)
-        status = found["cases"][0]["status"]
-        category = top.score.category
+        return dict(found["cases"][0])
+
+    def _resolved(self, top: _Sample, counts: dict[str, Any] | None) -> Score:
+        """Return the highest slide's score; ISH of the case settles its category."""
+        if counts is None:
+            return top.score
+        status, category = counts["status"], top.score.category
         if status in ("positive", "negative"):
             rules = guidelines.rule_set(top.settings.score.guideline)
             word = guidelines.category_from_score(top.score.ihc, top.score.substate, rules, status)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from her2path import guidelines, ish
+from her2path import guidelines, heterogeneity, ish
 from her2path.cohort.child import Task, Tick
 from her2path.cohort.inputs import case_counts
 from her2path.errors import OutputError
@@ -134,7 +134,8 @@ def add_ish(
     score = old.score.model_copy(
         update={"category": category, "reflex_ish": category == "equivocal", "ish_status": status}
     )
-    new = old.model_copy(update={"score": score, "ish_sha256": digest})
+    spread = heterogeneity.with_ish(old.heterogeneity, found["cases"][0] if found else None)
+    new = old.model_copy(update={"score": score, "ish_sha256": digest, "heterogeneity": spread})
     _publish(store, new, found, settings, faces)
     return True
 

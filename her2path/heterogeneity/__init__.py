@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from her2path.heterogeneity.areas import AreaRules, AreaTable, area_table, false_alarm, within_area
-from her2path.heterogeneity.cases import Sample, case, compare, sample
+from her2path.alarms import false_alarm, within_area
+from her2path.heterogeneity.areas import AreaTable, area_table
+from her2path.heterogeneity.cases import case, compare
 from her2path.heterogeneity.measure import measure
+from her2path.heterogeneity.samples import Sample, sample
+from her2path.heterogeneity.verdicts import with_ish
+from her2path.intervals import AreaRules
 
 __all__ = [
     "AreaRules",
@@ -16,5 +20,6 @@ __all__ = [
     "false_alarm",
     "measure",
     "sample",
+    "with_ish",
     "within_area",
 ]

@@ -8,13 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2path.heterogeneity.diversity import gini, rao, shannon, simpson
+from her2path.heterogeneity.pattern import PatternFacts
 from her2path.heterogeneity.table import Points
+from her2path.schema import PATTERNS
 from her2path.settings import Settings
 from her2path.spatial.blocks import Blocks, hidden_variance, interval, make_blocks
 from her2path.spatial.tiling import square_ids
 from her2path.spatial.variogram import Variogram
 
-__all__ = ["block_side_um", "cell_blocks", "cell_intervals", "class_counts", "moran_interval"]
+__all__ = [
+    "block_side_um", "cell_blocks", "cell_intervals", "class_counts", "is_strong",
+    "moran_interval",    "patch_intervals", "share_interval",
+]  # fmt: skip
 
 Float = NDArray[np.float64]
 #: stretch a block to so many ranges while at least so many blocks remain
@@ -62,7 +67,7 @@ def class_counts(points: Points) -> NDArray[np.int64]:
     return np.bincount(points.intensity, minlength=4).astype(np.int64)
 
 
-def cell_intervals(points: Points, blocks: Blocks) -> dict[str, Any]:
+def cell_intervals(points: Points, blocks: Blocks, settings: Settings) -> dict[str, Any]:
     """Return 95 % intervals of fractions, H-score and diversity; None each where there is none."""
     level = points.intensity if points.intensity is not None else points.positive.astype(np.int8)
     classes = 4 if points.intensity is not None else 2
@@ -71,11 +76,13 @@ def cell_intervals(points: Points, blocks: Blocks) -> dict[str, Any]:
     k = blocks.sums(points.positive.astype(float))
     whole = np.column_stack([k, sums.sum(axis=1)])
     out: dict[str, Any] = {
-        "positive_cell_fraction": interval(blocks, whole, lambda t: t[:, 0] / t[:, 1]),
+        "positive_cell_fraction": interval(blocks, whole, _share),
         "shannon": interval(blocks, sums, shannon, (0.0, float(np.log(classes)))),
         "simpson": interval(blocks, sums, simpson),
         "rao_q": interval(blocks, sums, rao),
         "gini": interval(blocks, sums, gini),
+        "hill_1": interval(blocks, sums, lambda t: np.exp(shannon(t)), (1.0, float(classes))),
+        "hill_2": interval(blocks, sums, lambda t: 1 / (1 - simpson(t)), (1.0, float(classes))),
     }
     if classes == 4:
         out["h_score"] = interval(
@@ -83,8 +90,52 @@ def cell_intervals(points: Points, blocks: Blocks) -> dict[str, Any]:
         )
         for i, name in enumerate(("null", "faint", "moderate", "intense")):
             pair = np.column_stack([sums[:, i], sums.sum(axis=1)])
-            out[f"{name}_cell_fraction"] = interval(blocks, pair, lambda t: t[:, 0] / t[:, 1])
+            out[f"{name}_cell_fraction"] = interval(blocks, pair, _share)
+        pair = np.column_stack([sums[:, 1] + sums[:, 2], sums.sum(axis=1)])
+        out["low_cell_fraction"] = interval(blocks, pair, _share)
+    if points.pattern is not None:
+        out["moderate_complete_or_above"] = share_interval(blocks, is_strong(points.pattern))
+    if points.copies is not None:
+        above = points.copies[:, 0] > settings.ish.cap_ratio * points.copies[:, 1]
+        out["cap_2009_fraction"] = share_interval(blocks, above)
     return out
+
+
+def is_strong(pattern: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Return which cells have a complete membrane of moderate intensity or above."""
+    return np.isin(pattern, [PATTERNS.index(f"{i}_complete") for i in ("moderate", "intense")])
+
+
+def _share(totals: Float) -> Float:
+    return totals[:, 0] / totals[:, 1]
+
+
+def share_interval(
+    blocks: Blocks, marked: NDArray[np.bool_], weight: Float | None = None
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of the share of marked cells, or of their weight."""
+    of = np.ones(marked.size) if weight is None else weight
+    return interval(blocks, blocks.sums(np.column_stack([of * marked, of])), _share)
+
+
+def patch_intervals(
+    positive: NDArray[np.bool_], ground_um2: Float, pattern: PatternFacts, blocks: Blocks
+) -> dict[str, Any]:
+    """Return intervals of what rests on patches, and of Moran's I; the patches themselves stay.
+
+    ``cluster_area_fraction``, ``separate_population`` (positive cells held by patches, of all
+    cells) and ``moran_i``.
+    """
+    around = pattern.around
+    if around is None:
+        return dict.fromkeys(("cluster_area_fraction", "separate_population", "moran_i"))
+    held = around.held(positive)[0]
+    k = around.near.shape[1]
+    return {
+        "cluster_area_fraction": share_interval(blocks, around.hot, ground_um2),
+        "separate_population": share_interval(blocks, held),
+        "moran_i": moran_interval(positive, around.near_positive, k, blocks),
+    }
 
 
 def moran_interval(

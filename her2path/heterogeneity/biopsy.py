@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from her2path import guidelines
 from her2path.guidelines import Mix
-from her2path.heterogeneity.areas import AreaRules
-from her2path.intervals import area_class, wilson
+from her2path.intervals import AreaRules, area_class, wilson
 from her2path.schema import PATTERNS, SCORES
 from her2path.settings import Settings
 from her2path.spatial._kernels import cell_list, count_rectangles

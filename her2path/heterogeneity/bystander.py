@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from her2path.heterogeneity.bands import share_interval
 from her2path.spatial.blocks import Blocks, interval
 
 __all__ = ["RADII_UM", "coverage", "nearest_positive"]
@@ -63,8 +64,8 @@ def coverage(distance: Float, reach_um: float, blocks: Blocks | None) -> dict[st
     -------
     dict
         ``coverage`` and its limits ``coverage_low``, ``coverage_high`` over `RADII_UM`;
-        ``proximity_score`` = C(reach), ``proximity_gain`` = C(reach) - C(0), and
-        ``area_under_curve``, the mean of C over 0..200 µm.
+        ``proximity_score`` = C(reach) with its ``proximity_interval``, ``proximity_gain`` =
+        C(reach) - C(0), and ``area_under_curve``, the mean of C over 0..200 µm.
     """
     n = distance.size
     step = np.searchsorted(RADII_UM + EXACT_UM, distance, side="left")
@@ -73,12 +74,14 @@ def coverage(distance: Float, reach_um: float, blocks: Blocks | None) -> dict[st
     near = int((distance <= reach_um + EXACT_UM).sum()) / n
     middle = (curve[1:] + curve[:-1]) / 2
     low, high = _band(step, blocks)
+    within = None if blocks is None else share_interval(blocks, distance <= reach_um + EXACT_UM)
     return {
         "coverage": curve.tolist(),
         "coverage_low": low,
         "coverage_high": high,
         "proximity_um": reach_um,
         "proximity_score": near,
+        "proximity_interval": within,
         "proximity_gain": near - float(curve[0]),
         "area_under_curve": float(middle.mean()),
     }

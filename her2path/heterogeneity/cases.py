@@ -8,166 +8,48 @@ two time points independently.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path import guidelines
-from her2path.heterogeneity.areas import AreaRules, AreaTable, area_table, in_band
-from her2path.heterogeneity.bands import block_side_um
-from her2path.heterogeneity.diversity import intraclass, rao, shannon, simpson
-from her2path.heterogeneity.table import INTENSITY_OF, Points, read_points
-from her2path.heterogeneity.verdicts import pooled_verdict
-from her2path.results import Heterogeneity, Score
+from her2path.guidelines import Mix
+from her2path.heterogeneity.areas import AreaTable, area_table, in_band
+from her2path.heterogeneity.diversity import rao, shannon, simpson
+from her2path.heterogeneity.levels import nested_partition
+from her2path.heterogeneity.samples import Sample, rules_of
+from her2path.heterogeneity.table import INTENSITY_OF, intensity_counts
+from her2path.heterogeneity.verdicts import ish_verdict, pooled_verdict
 from her2path.schema import PATTERNS, SCORES
 from her2path.settings import Settings
 from her2path.spatial.blocks import Blocks, interval, make_blocks, widening
-from her2path.spatial.ripley import pair_counts
-from her2path.spatial.tiling import square_ids
-from her2path.spatial.variogram import fit_variogram
 
-__all__ = ["Sample", "case", "compare", "sample"]
+__all__ = ["case", "compare"]
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
-Counts = Int | Float
+#: a measure of totals (d, columns) -> (d,), and its upper limit
+Measures = dict[str, tuple[Callable[[Float], Float], float]]
+#: measures of some columns, and those columns by block
+Drawable = tuple[Measures, Blocks, Float]
 CONVERSION_ORDER = ("null", "ultralow", "negative", "low", "equivocal", "positive")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One slide, block or biopsy of a case, reduced to what a case needs.
-
-    Attributes
-    ----------
-    name : str
-    timepoint : str or None
-    ihc, category : str
-    blocks : (b, 7) int64
-        Counts of the patterns in each block of tissue.
-    areas : AreaTable
-    area_patterns : (a, 7) int64
-    positive : tuple of str
-        Patterns that are positive.
-    pattern_type : str or None
-        Homogeneous, clustered, mosaic, scattered, where it was measured.
-    leak : float
-        Share of variance that the blocks' borders hide.
-    """
-
-    name: str
-    timepoint: str | None
-    ihc: str
-    category: str
-    blocks: Int
-    areas: AreaTable
-    area_patterns: Int
-    positive: tuple[str, ...]
-    pattern_type: str | None = None
-    leak: float = 0.0
-
-    @property
-    def counts(self) -> Int:
-        """Counts of the seven patterns."""
-        return self.blocks.sum(axis=0)
-
-
-def sample(
-    name: str, table: Any, settings: Settings | None = None, *,
-    timepoint: str | None = None, score: Score | None = None,
-    regions: pa.Table | None = None, heterogeneity: Heterogeneity | None = None,
-) -> Sample:  # fmt: skip
-    """Reduce one sample's tumour cells.
+def case(
+    samples: Sequence[Sample],
+    settings: Settings | None = None,
+    ish: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the heterogeneity of a case over its samples, as plain JSON values.
 
     Parameters
     ----------
-    name : str
-        For people; of a slide, block or biopsy.
-    table : pyarrow.Table, DataFrame or dict of arrays
-        As in `measure`, with ``pattern`` or ``score``.
+    samples : sequence of Sample
     settings : Settings, optional
-    timepoint : str, optional
-        A date, or a number or word that sorts.
-    score : Score, optional
-        The sample's score; without it the guideline scores the counts.
-    regions : pyarrow.Table, optional
-        The regions that ``region_id`` refers to.
-    heterogeneity : Heterogeneity, optional
-        The sample's own, for its pattern type.
-
-    Raises
-    ------
-    ManifestError
-        For columns that cannot be used, or a table without patterns or without tumour cells.
-    """
-    from her2path.errors import ManifestError
-
-    settings = settings or Settings()
-    positive = tuple(
-        settings.heterogeneity.positive or guidelines.positive_definition(settings.score.guideline)
-    )
-    points = read_points(
-        table, positive, settings, regions=None if regions is None else regions.num_rows
-    )
-    patterns = points.area_patterns()
-    if points.pattern is None or patterns is None or points.n == 0:
-        raise ManifestError(f"sample {name!r} has no tumour cells with a pattern", "Leave it out")
-    side, leak = _side(points, heterogeneity, settings)
-    label = square_ids(*points.at(), side) if points.located else points.area
-    block = np.unique(label, return_inverse=True)[1].ravel()
-    flat = block * len(PATTERNS) + points.pattern
-    size = (int(block.max()) + 1) * len(PATTERNS)
-    k, n = points.area_counts()
-    inside = points.area >= 0
-    ground = np.asarray(np.bincount(points.area[inside], points.ground_um2[inside], n.size), float)
-    blocks = np.bincount(flat, minlength=size).reshape(-1, len(PATTERNS)).astype(np.int64)
-    if score is None:
-        tally = blocks.sum(axis=0).tolist()
-        score = guidelines.score(
-            dict(zip(PATTERNS, tally, strict=True)), settings.score.guideline, settings.score
-        )
-    return Sample(
-        name=name,
-        timepoint=timepoint,
-        ihc=score.ihc,
-        category=score.category,
-        blocks=blocks,
-        areas=area_table(points.area_names, k, n, ground, _rules(settings)),
-        area_patterns=patterns,
-        positive=positive,
-        pattern_type=None if heterogeneity is None else heterogeneity.pattern.type,
-        leak=leak,
-    )
-
-
-def _side(
-    points: Points, known: Heterogeneity | None, settings: Settings
-) -> tuple[float, float]:
-    """Return side and hidden variance of the blocks: as measured already, or by the variogram."""
-    measured = getattr(known, "intervals", None) or {}
-    if measured.get("block_um") is not None:
-        return float(measured["block_um"]), float(measured["hidden_variance"])
-    k = int(points.positive.sum())
-    if not points.located or points.n < 3 or k in (0, points.n):
-        return settings.heterogeneity.interval_block_um, 0.0
-    rules = settings.heterogeneity
-    pairs = pair_counts(
-        *points.at(), points.positive, rules.variogram_um, rules.variogram_lag_um, settings.seed
-    )
-    return block_side_um(points, fit_variogram(pairs), settings)
-
-
-def _rules(settings: Settings) -> AreaRules:
-    h = settings.heterogeneity
-    return AreaRules(h.area_low, h.area_high, settings.regions.min_cells)
-
-
-def case(samples: Sequence[Sample], settings: Settings | None = None) -> dict[str, Any]:
-    """Return the heterogeneity of a case over its samples, as plain JSON values.
+    ish : mapping, optional
+        The case's row of ``ish.json``: Filho's verdict then rests on its areas.
 
     Returns
     -------
@@ -188,9 +70,9 @@ def case(samples: Sequence[Sample], settings: Settings | None = None) -> dict[st
         for j in sorted({0, i - 1}):
             changes.append(compare(groups[j], groups[i], settings))
     return {
-        "areas": _pooled_areas(ordered, settings),
+        "areas": _pooled_areas(ordered, settings) | ish_verdict(ish),
         "samples": [_facts([s], settings) for s in ordered],
-        "partition": nested_partition(ordered),
+        "partition": nested_partition(ordered, settings),
         "timepoints": [_facts(g, settings) for g in groups] if _timed(ordered) else [],
         "changes": changes,
         "reason": None,
@@ -219,17 +101,20 @@ def _highest(samples: Sequence[Sample]) -> Sample:
     return max(samples, key=lambda s: (SCORES.index(s.ihc), CONVERSION_ORDER.index(s.category)))
 
 
-def _pooled_areas(samples: Sequence[Sample], settings: Settings) -> dict[str, Any]:
-    rules = _rules(settings)
-    names = tuple(f"{s.name}: {a}" for s in samples for a in s.areas.names)
+def _joined(samples: Sequence[Sample], settings: Settings) -> AreaTable:
+    """Return the areas of several samples as one table."""
     parts = [s.areas for s in samples]
-    pooled = area_table(
-        names,
+    return area_table(
+        tuple(f"{s.name}: {a}" for s in samples for a in s.areas.names),
         np.concatenate([p.positive for p in parts]),
         np.concatenate([p.cells for p in parts]),
         np.concatenate([p.area_um2 for p in parts]),
-        rules,
+        rules_of(settings),
     )
+
+
+def _pooled_areas(samples: Sequence[Sample], settings: Settings) -> dict[str, Any]:
+    rules, pooled = rules_of(settings), _joined(samples, settings)
     band = in_band(pooled, rules)
     positive = np.array([k == "positive" for k in pooled.kind], bool)
     verdict = pooled_verdict(pooled, rules, _highest(samples).ihc)
@@ -239,42 +124,7 @@ def _pooled_areas(samples: Sequence[Sample], settings: Settings) -> dict[str, An
     }
 
 
-def nested_partition(samples: Sequence[Sample]) -> dict[str, Any] | None:
-    """Split Rao's Q of the intensities over cells, areas and samples; None without cells in areas.
-
-    ``total`` = ``between_samples`` + ``between_areas`` + ``within_areas``; ``icc_samples`` and
-    ``icc_areas`` are ICC(1) of the intensities over samples, and over all areas.
-    """
-    areas = [
-        np.asarray(_levels(s.area_patterns[s.areas.evaluable]), np.int64) for s in samples
-    ]
-    areas = [a for a in areas if a.sum() > 0]
-    if not areas:
-        return None
-    own = np.stack([np.asarray(a.sum(axis=0), np.int64) for a in areas])
-    every = np.concatenate(areas)
-    weight, area_weight = own.sum(axis=1) / own.sum(), every.sum(axis=1) / every.sum()
-    total = float(rao(own.sum(axis=0)))
-    by_sample, by_area = float(weight @ rao(own)), float(area_weight @ rao(every))
-    parts = {
-        "between_samples": max(0.0, total - by_sample),
-        "between_areas": max(0.0, by_sample - by_area),
-        "within_areas": by_area,
-    }
-    shares = {f"{k}_share": v / total if total > 1e-15 else None for k, v in parts.items()}
-    return {
-        "total": total, **parts, **shares,
-        "icc_samples": intraclass(own), "icc_areas": intraclass(every),
-        "samples": len(areas), "areas": int(every.shape[0]),
-    }  # fmt: skip
-
-
-def _levels(patterns: Counts) -> Counts:
-    """Return counts of intensity 0..3 from counts of patterns, (..., 4)."""
-    return np.stack([patterns[..., i == INTENSITY_OF].sum(axis=-1) for i in range(4)], axis=-1)
-
-
-def _measures(positive: tuple[str, ...]) -> dict[str, tuple[Callable[[Float], Float], float]]:
+def _measures(positive: tuple[str, ...]) -> Measures:
     """Return each measure of pattern counts (d, 7) -> (d,), and its upper limit."""
     index = [PATTERNS.index(p) for p in positive]
 
@@ -286,39 +136,77 @@ def _measures(positive: tuple[str, ...]) -> dict[str, tuple[Callable[[Float], Fl
         "positive_cell_fraction": (share(index), 1.0),
         "null_cell_fraction": (share([0]), 1.0),
         "low_cell_fraction": (share([1, 2, 3, 4]), 1.0),
-        "shannon": (lambda t: shannon(_levels(t)), math.log(4)),
-        "simpson": (lambda t: simpson(_levels(t)), 1.0),
-        "rao_q": (lambda t: rao(_levels(t)), 1.0),
+        "shannon": (lambda t: shannon(intensity_counts(t)), math.log(4)),
+        "simpson": (lambda t: simpson(intensity_counts(t)), 1.0),
+        "rao_q": (lambda t: rao(intensity_counts(t)), 1.0),
     }
 
 
-def _blocks(group: Sequence[Sample], settings: Settings, stream: int) -> tuple[Blocks, Float]:
-    sums = np.concatenate([s.blocks for s in group]).astype(float)
-    draws = settings.heterogeneity.interval_draws
+#: measures of tumour area: evaluable, positive, in the band
+AREA_MEASURES: Measures = {
+    "positive_area_fraction": (lambda t: t[:, 1] / t[:, 0], 1.0),
+    "area_fraction_5_50": (lambda t: t[:, 2] / t[:, 0], 1.0),
+}
+
+
+def _drawables(
+    group: Sequence[Sample], positive: tuple[str, ...], settings: Settings, stream: int
+) -> list[Drawable]:
+    """Return the measures of cells over blocks of cells, and of areas over blocks of areas."""
     seed = int(np.random.SeedSequence([settings.seed, stream]).generate_state(1)[0])
-    leak = max(s.leak for s in group)
-    return make_blocks(np.arange(sums.shape[0]), draws, seed, leak), sums
+    draws, leak = settings.heterogeneity.interval_draws, max(s.leak for s in group)
+    cells = np.concatenate([s.blocks for s in group]).astype(float)
+    over_cells = make_blocks(np.arange(cells.shape[0]), draws, seed, leak)
+    areas, label = _joined(group, settings), _area_labels(group)
+    band = in_band(areas, rules_of(settings))
+    kind = np.array([k == "positive" for k in areas.kind], bool)
+    known = areas.evaluable
+    columns = areas.area_um2[:, None] * np.column_stack([known, known & kind, known & band])
+    over_areas = make_blocks(label, draws, seed, leak)
+    return [(_measures(positive), over_cells, cells),
+            (AREA_MEASURES, over_areas, over_areas.sums(columns))]  # fmt: skip
+
+
+def _area_labels(group: Sequence[Sample]) -> Int:
+    """Return the block of each area of several samples; blocks of two samples are never one."""
+    own = [
+        np.arange(len(s.areas.names)) if s.area_block is None
+        else np.unique(s.area_block, return_inverse=True)[1].ravel()
+        for s in group
+    ]  # fmt: skip
+    start = np.cumsum([0, *(part.size for part in own[:-1])])
+    return np.concatenate([part + at for part, at in zip(own, start, strict=True)])
+
+
+def _value(of: Callable[[Float], Float], sums: Float) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(of(sums.sum(axis=0, keepdims=True))[0])
 
 
 def _facts(group: Sequence[Sample], settings: Settings) -> dict[str, Any]:
     """Return the figures of samples taken together, with intervals."""
-    blocks, sums = _blocks(group, settings, 0)
     top = _highest(group)
     out: dict[str, Any] = {
         "name": ", ".join(s.name for s in group),
         "timepoint": group[0].timepoint,
         "ihc": top.ihc,
         "category": top.category,
-        "cells": int(sums.sum()),
-        "pattern_types": sorted({s.pattern_type for s in group if s.pattern_type is not None}),
+        "cells": int(sum(s.counts.sum() for s in group)),
+        "pattern_types": _types(group),
         "heterogeneous_case": _pooled_areas(group, settings)["heterogeneous_case"],
     }
-    for name, (of, limit) in _measures(top.positive).items():
-        out[name] = _finite(float(of(sums.sum(axis=0, keepdims=True))[0]))
-        band = interval(blocks, sums, of, (0.0, limit))
-        out[f"{name}_low"], out[f"{name}_high"] = band if band is not None else (None, None)
-    out["interval_reason"] = blocks.reason
+    for measures, blocks, sums in _drawables(group, top.positive, settings, 0):
+        for name, (of, limit) in measures.items():
+            out[name] = _finite(_value(of, sums))
+            band = interval(blocks, sums, of, (0.0, limit))
+            out[f"{name}_low"], out[f"{name}_high"] = band if band is not None else (None, None)
+        out.setdefault("interval_reason", blocks.reason)
+        out["area_interval_reason"] = blocks.reason
     return out
+
+
+def _types(group: Sequence[Sample]) -> list[str]:
+    return sorted({s.pattern_type for s in group if s.pattern_type is not None})
 
 
 def compare(
@@ -337,7 +225,9 @@ def compare(
     dict
         ``conversion`` ("low -> null"), ``converted``, ``direction`` (up, down or same), score
         before and after, the verdicts before and after, and for each measure the change (second
-        minus first) with its 95 % interval and whether that excludes 0.
+        minus first) with its 95 % interval and whether that excludes 0: of cells, and of tumour
+        area. ``score_change_probability`` (down, same, up) and ``conversion_probability`` come
+        from scoring drawn blocks of either time's highest sample.
     """
     settings = settings or Settings()
     before, after = _highest(first), _highest(second)
@@ -353,6 +243,9 @@ def compare(
         "conversion": f"{before.category} -> {after.category}",
         "converted": before.category != after.category,
         "direction": "up" if step > 0 else "down" if step < 0 else "same",
+        **_scored_again(before, after, settings),
+        "pattern_types_before": _types(first),
+        "pattern_types_after": _types(second),
         "changes": _changes(first, second, before.positive, settings),
     }
     for when, areas in facts.items():
@@ -364,26 +257,66 @@ def compare(
 def _changes(
     first: Sequence[Sample], second: Sequence[Sample], positive: tuple[str, ...], settings: Settings
 ) -> dict[str, Any]:
-    one, sums_one = _blocks(first, settings, 1)
-    two, sums_two = _blocks(second, settings, 2)
-    reason = one.reason or two.reason
-    drawn = None if reason else (one.drawn(sums_one), two.drawn(sums_two))
-    fewest = min(one.count, two.count)
-    widen = widening(fewest, max(one.leak, two.leak))
+    pairs = zip(
+        _drawables(first, positive, settings, 1), _drawables(second, positive, settings, 2),
+        strict=True,
+    )  # fmt: skip
     out: dict[str, Any] = {}
-    for name, (of, limit) in _measures(positive).items():
-        change = float(
-            of(sums_two.sum(axis=0, keepdims=True))[0] - of(sums_one.sum(axis=0, keepdims=True))[0]
-        )
-        entry: dict[str, Any] = {"change": _finite(change), "low": None, "high": None,
-                                 "excludes_zero": None, "reason": reason}  # fmt: skip
-        if drawn is not None:
-            ends = np.quantile(of(drawn[1]) - of(drawn[0]), [0.025, 0.975])
-            low, high = (float(change + (v - change) * widen) for v in ends)
-            low, high = max(-limit, min(low, change)), min(limit, max(high, change))
-            entry |= {"low": low, "high": high, "excludes_zero": bool(low > 0 or high < 0)}
-        out[name] = entry
+    for (measures, one, sums_one), (_, two, sums_two) in pairs:
+        for name, (of, limit) in measures.items():
+            out[name] = _change((one, sums_one), (two, sums_two), of, limit)
     return out
+
+
+def _change(
+    one: tuple[Blocks, Float], two: tuple[Blocks, Float], of: Callable[[Float], Float], limit: float
+) -> dict[str, Any]:
+    change = _value(of, two[1]) - _value(of, one[1])
+    reason = one[0].reason or two[0].reason
+    if reason is None and not math.isfinite(change):
+        reason = "no area has enough tumour cells"
+    entry: dict[str, Any] = {"change": _finite(change), "low": None, "high": None,
+                             "excludes_zero": None, "reason": reason}  # fmt: skip
+    if reason is not None:
+        return entry
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = of(two[0].drawn(two[1])) - of(one[0].drawn(one[1]))
+    known = drawn[np.isfinite(drawn)]
+    if known.size < 0.9 * drawn.size:
+        return entry | {"reason": "too few drawn areas have enough tumour cells"}
+    widen = widening(min(one[0].count, two[0].count), max(one[0].leak, two[0].leak))
+    ends = np.quantile(known, [0.025, 0.975])
+    low, high = (float(change + (v - change) * widen) for v in ends)
+    low, high = max(-limit, min(low, change)), min(limit, max(high, change))
+    return entry | {"low": low, "high": high, "excludes_zero": bool(low > 0 or high < 0)}
+
+
+def _scored_again(before: Sample, after: Sample, settings: Settings) -> dict[str, Any]:
+    """Return how sure a change of score and category is, by scoring drawn blocks."""
+    names = ("score_change_probability", "conversion_probability")
+    one, two = _drawn_scores(before, settings, 4), _drawn_scores(after, settings, 5)
+    if one is None or two is None:
+        return dict.fromkeys(names)
+    (score_one, category_one), (score_two, category_two) = one, two
+    step = np.sign(score_two - score_one)
+    share = {name: float((step == sign).mean()) for sign, name in
+             ((-1, "down"), (0, "same"), (1, "up"))}  # fmt: skip
+    return {names[0]: share, names[1]: float((category_one != category_two).mean())}
+
+
+def _drawn_scores(s: Sample, settings: Settings, stream: int) -> tuple[Int, Any] | None:
+    """Return score (index) and category of drawn blocks; None where they cannot be drawn."""
+    rule_set = guidelines.rule_set(settings.score.guideline)
+    seed = int(np.random.SeedSequence([settings.seed, stream]).generate_state(1)[0])
+    draws = settings.heterogeneity.interval_draws
+    blocks = make_blocks(np.arange(s.blocks.shape[0]), draws, seed)
+    if rule_set.needs_clusters or blocks.reason is not None:
+        return None
+    totals = np.rint(blocks.drawn(s.blocks.astype(float))).astype(np.int64)
+    index = guidelines.rule_indices(rule_set, Mix(totals), settings.score)
+    score = np.array([SCORES.index(r.score) for r in rule_set.rules])
+    category = np.array([guidelines.category_of(r, rule_set)[0] for r in rule_set.rules])
+    return score[index], category[index]
 
 
 def _finite(value: float) -> float | None:

@@ -11,12 +11,14 @@ Bull 86:420-428 (ICC). Ashman KM et al. (1994), Astron J 108:2348-2361. Schwarz 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from her2path.results import Diversity
+from her2path.spatial.blocks import Blocks, interval
 
 __all__ = [
     "bimodality", "diversity", "gini", "intraclass", "partition", "rao", "shannon", "simpson",
@@ -32,6 +34,8 @@ ORDINAL = np.abs(np.subtract.outer(np.arange(4), np.arange(4))) / 3.0
 BINS = 256
 #: fewer values have no shape
 MIN_VALUES = 10
+#: draws of the interval of Ashman's D: each is a fit
+FIT_DRAWS = 100
 
 
 def _shares(counts: Counts) -> Float:
@@ -166,20 +170,27 @@ def intraclass(counts: Int) -> float | None:
     return (between - within) / under if under > 1e-15 else None
 
 
-def bimodality(values: Float) -> dict[str, Any]:
+def bimodality(values: Float, blocks: Blocks | None = None) -> dict[str, Any]:
     """Tell whether a column of values has two modes.
 
     Two Gaussians are fitted by expectation-maximisation to a histogram of 256 bins, from fixed
     starting values. Ashman's D = sqrt 2 |m1 - m2| / sqrt(s1^2 + s2^2); above 2 the modes separate.
     ``delta_bic`` = BIC(one Gaussian) - BIC(two): positive speaks for two.
 
+    Parameters
+    ----------
+    values : (n,) float64
+    blocks : Blocks, optional
+        Over the values, for the interval of Ashman's D.
+
     Returns
     -------
     dict
-        ``ashman_d``, ``delta_bic``, ``means``, ``sds``, ``weights``, ``bimodal``, ``reason``; all
-        but the last None where there are fewer than 10 values, or all are equal.
+        ``ashman_d``, ``ashman_d_interval``, ``delta_bic``, ``means``, ``sds``, ``weights``,
+        ``bimodal``, ``reason``; all but the last None where there are fewer than 10 values, or all
+        are equal.
     """
-    keys = ("ashman_d", "delta_bic", "means", "sds", "weights", "bimodal")
+    keys = ("ashman_d", "ashman_d_interval", "delta_bic", "means", "sds", "weights", "bimodal")
     v = np.asarray(values, float)
     if v.size < MIN_VALUES or float(np.ptp(v)) <= 1e-9 * max(1.0, float(np.abs(v).max())):
         reason = f"{v.size} values" if v.size < MIN_VALUES else "all values are equal"
@@ -187,13 +198,15 @@ def bimodality(values: Float) -> dict[str, Any]:
     number, edges = np.histogram(v, BINS)
     x, w = (edges[1:] + edges[:-1]) / 2, number / v.size
     floor = float(edges[1] - edges[0]) / 2
-    mean, sd, share, fit = _two_gaussians(x, w, floor)
+    fits = _two_gaussians(x, w[None], floor)
+    mean, sd, share, fit = (part[0] for part in fits)
     one = _normal(x, float(w @ x), max(floor, math.sqrt(float(w @ (x - w @ x) ** 2))))
     log_n = math.log(v.size)
     gain = 2 * v.size * (fit - float(w @ np.log(np.maximum(one, 1e-300)))) - 3 * log_n
-    d = math.sqrt(2.0) * abs(mean[1] - mean[0]) / math.sqrt(sd[0] ** 2 + sd[1] ** 2)
+    d = float(_ashman(mean, sd))
     return {
-        "ashman_d": float(d),
+        "ashman_d": d,
+        "ashman_d_interval": _ashman_interval(v, edges, fits, blocks),
         "delta_bic": float(gain),
         "means": mean.tolist(),
         "sds": sd.tolist(),
@@ -204,27 +217,60 @@ def bimodality(values: Float) -> dict[str, Any]:
     }
 
 
-def _normal(x: Float, mean: float, sd: float) -> Float:
-    return np.exp(-0.5 * ((x - mean) / sd) ** 2) / (sd * math.sqrt(2 * math.pi))
+def _ashman(mean: Float, sd: Float) -> Float:
+    apart = math.sqrt(2.0) * np.abs(mean[..., 1] - mean[..., 0])
+    return np.asarray(apart / np.sqrt((sd**2).sum(axis=-1)))
 
 
-def _two_gaussians(x: Float, w: Float, floor: float) -> tuple[Float, Float, Float, float]:
-    """Return means, deviations, shares and the mean log-likelihood of the fit."""
-    below = np.cumsum(w)
-    mean = np.interp([0.15, 0.85], below, x)
-    spread = math.sqrt(float(w @ (x - w @ x) ** 2))
-    sd, share = np.full(2, max(floor, spread / 2)), np.full(2, 0.5)
-    last = -np.inf
-    for _ in range(500):
-        dense = np.stack([s * _normal(x, m, d) for s, m, d in zip(share, mean, sd, strict=True)])
-        total = np.maximum(dense.sum(axis=0), 1e-300)
-        fit = float(w @ np.log(total))
-        if fit - last < 1e-9:
+def _ashman_interval(
+    v: Float, edges: Float, fits: tuple[Float, ...], blocks: Blocks | None
+) -> tuple[float, float] | None:
+    """Fit the drawn histograms again, from where the fit of all values ended."""
+    if blocks is None or blocks.reason is not None:
+        return None
+    few = replace(blocks, times=blocks.times[:FIT_DRAWS])
+    place = np.clip(np.searchsorted(edges, v, side="right") - 1, 0, BINS - 1)
+    flat = np.bincount(blocks.block * BINS + place, minlength=blocks.count * BINS)
+    x, floor = (edges[1:] + edges[:-1]) / 2, float(edges[1] - edges[0]) / 2
+
+    def measure(totals: Float) -> Float:
+        w = totals / totals.sum(axis=1, keepdims=True)
+        mean, sd, _, _ = _two_gaussians(x, w, floor, fits)
+        return _ashman(mean, sd)
+
+    sums = flat.reshape(blocks.count, BINS).astype(float)
+    return interval(few, sums, measure, (0.0, math.inf))
+
+
+def _normal(x: Float, mean: Any, sd: Any) -> Float:
+    return np.asarray(np.exp(-0.5 * ((x - mean) / sd) ** 2) / (sd * math.sqrt(2 * math.pi)))
+
+
+def _two_gaussians(
+    x: Float, w: Float, floor: float, start: tuple[Float, ...] | None = None
+) -> tuple[Float, Float, Float, Float]:
+    """Return means, deviations, shares (d, 2) and mean log-likelihoods (d,) of d histograms.
+
+    ``w`` (d, bins) sums to 1 in each row; ``start`` is an earlier result of one histogram.
+    """
+    if start is None:
+        spread = math.sqrt(float(w[0] @ (x - w[0] @ x) ** 2))
+        mean = np.interp([0.15, 0.85], np.cumsum(w[0]), x)[None]
+        sd, share = np.full((1, 2), max(floor, spread / 2)), np.full((1, 2), 0.5)
+    else:
+        mean, sd, share = (np.repeat(part[:1], w.shape[0], axis=0) for part in start[:3])
+    last, fit = np.full(w.shape[0], -np.inf), np.zeros(w.shape[0])
+    for _ in range(500 if start is None else 60):
+        dense = share[..., None] * _normal(x, mean[..., None], sd[..., None])
+        total = np.maximum(dense.sum(axis=1), 1e-300)
+        fit = (w * np.log(total)).sum(axis=1)
+        if float((fit - last).max()) < 1e-9:
             break
         last = fit
-        owned = w * dense / total
-        share = np.maximum(owned.sum(axis=1), 1e-12)
+        owned = w[:, None] * dense / total[:, None]
+        share = np.maximum(owned.sum(axis=2), 1e-12)
         mean = owned @ x / share
-        sd = np.sqrt(np.maximum((owned * (x - mean[:, None]) ** 2).sum(axis=1) / share, floor**2))
-        share = share / share.sum()
+        off = (owned * (x - mean[..., None]) ** 2).sum(axis=2)
+        sd = np.sqrt(np.maximum(off / share, floor**2))
+        share = share / share.sum(axis=1, keepdims=True)
     return mean, sd, share, fit

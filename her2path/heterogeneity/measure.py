@@ -12,28 +12,29 @@ from numpy.typing import NDArray
 
 from her2path import guidelines
 from her2path.errors import SettingsError
-from her2path.heterogeneity.areas import AreaRules, AreaTable, area_table, in_band
+from her2path.heterogeneity.areas import AreaTable, area_table, in_band
 from her2path.heterogeneity.bands import (
     block_side_um,
     cell_blocks,
     cell_intervals,
     class_counts,
-    moran_interval,
+    is_strong,
+    patch_intervals,
 )
+from her2path.heterogeneity.between import area_blocks, between_areas, bimodal
 from her2path.heterogeneity.biopsy import virtual_biopsy
 from her2path.heterogeneity.bystander import RADII_UM, coverage, nearest_positive
-from her2path.heterogeneity.diversity import bimodality, diversity, intraclass, partition
+from her2path.heterogeneity.diversity import diversity
 from her2path.heterogeneity.pattern import PatternFacts, threads, type_pattern
+from her2path.heterogeneity.second_order import pair_facts, pairs_of, variogram_facts
 from her2path.heterogeneity.shares import area_categories, area_intervals, low_vs_null
 from her2path.heterogeneity.table import Points, read_points
 from her2path.heterogeneity.verdicts import area_verdict, definitions
+from her2path.intervals import AreaRules
 from her2path.results import Bystander, Diversity, Heterogeneity, PatternType, Score
 from her2path.schema import PATTERNS, SCORES
 from her2path.settings import Settings
-from her2path.spatial.blocks import Blocks, make_blocks
-from her2path.spatial.ripley import PairCounts, pair_counts
-from her2path.spatial.tiling import square_ids
-from her2path.spatial.variogram import Variogram, fit_variogram
+from her2path.spatial.blocks import Blocks
 
 __all__ = ["measure"]
 
@@ -123,34 +124,35 @@ def _measured(
     points: Points, definition: tuple[str, ...], settings: Settings, regions: pa.Table | None,
     ihc: str | None,
 ) -> Heterogeneity:  # fmt: skip
-    rules = AreaRules(
-        settings.heterogeneity.area_low,
-        settings.heterogeneity.area_high,
-        settings.ish.min_cells if points.basis == "ish" else settings.regions.min_cells,
-    )
+    rules = _rules(points, settings)
     areas = _areas(points, regions, rules)
     pattern = _pattern(points, settings)
-    pairs, variogram = _pairs(points, pattern, settings)
+    test = pattern.test
+    pairs, variogram = pairs_of(points, None if test is None else test.p_value, settings)
     side, leak = block_side_um(points, variogram, settings)
     blocks = cell_blocks(points, side, leak, settings)
+    over = None if areas is None else area_blocks(points, areas, side, leak, settings)
     verdict = None if areas is None else area_verdict(points, areas, rules, ihc)
     band = None if areas is None else in_band(areas, rules)
     positive_kind = None if areas is None else np.array([k == "positive" for k in areas.kind], bool)
+    intervals = _intervals(points, areas, over, blocks, pattern, settings)
     extras = {
-        "intervals": _intervals(points, areas, band, blocks, pattern, side, settings),
-        "definitions": definitions(points, verdict, pattern, settings),
+        "intervals": intervals | {"block_um": side if points.located else None},
+        "definitions": definitions(points, verdict, pattern, _clones(points, pattern, settings),
+                                   settings),
         "spatial": _spatial(pattern),
-        "variogram": _variogram(pairs, variogram, points),
-        "pairs": _pair_facts(pairs),
-        "between_areas": _between(points, areas),
-        "bimodality": _bimodality(points, areas),
+        "variogram": variogram_facts(pairs, variogram, points, blocks),
+        "pairs": pair_facts(pairs, points, blocks),
+        "between_areas": None if areas is None or over is None
+        else between_areas(points, areas, over),
+        "bimodality": bimodal(points, areas, over, blocks),
         "virtual_biopsy": _biopsy(points, settings, ihc),
         "areas_table": _listed(areas),
         "moderate_complete_or_above": _strong(points),
         "cells": points.n,
         "not_evaluable_cells": points.left_out,
         "area_kind": points.area_kind,
-    }
+    }  # fmt: skip
     return Heterogeneity(
         basis=points.basis,
         positive_definition=definition,
@@ -164,6 +166,30 @@ def _measured(
         bystander=_bystander(points, settings, blocks),
         **{key: _plain(value) for key, value in extras.items()},
     )
+
+
+def _rules(points: Points, settings: Settings) -> AreaRules:
+    limits = settings.heterogeneity
+    few = settings.ish.min_cells if points.basis == "ish" else settings.regions.min_cells
+    return AreaRules(limits.area_low, limits.area_high, few)
+
+
+def _clones(points: Points, pattern: PatternFacts, settings: Settings) -> PatternFacts:
+    """Return what the cluster and mosaic criteria look at (Lab Invest 2018, s41374-018-0172-y).
+
+    On the ISH basis a cell is high from 6 HER2 signals, low below 4, and left out between.
+    """
+    if points.copies is None or not points.located:
+        return pattern
+    x, y = points.at()
+    high = points.copies[:, 0] >= settings.ish.high_copies
+    kept = high | (points.copies[:, 0] < settings.ish.low_copies)
+    return type_pattern(x[kept], y[kept], high[kept], points.ground_um2[kept], settings)
+
+
+def _categories(points: Points, settings: Settings) -> list[str | None] | None:
+    patterns = points.area_patterns()
+    return None if patterns is None else area_categories(patterns, settings)
 
 
 def _ihc(points: Points, settings: Settings, score: Score | str | None) -> str | None:
@@ -237,117 +263,24 @@ def _spatial(facts: PatternFacts) -> dict[str, Any] | None:
     return None if facts.test is None else dict(vars(facts.test))
 
 
-def _pairs(
-    points: Points, pattern: PatternFacts, settings: Settings
-) -> tuple[PairCounts | None, Variogram | None]:
-    k = int(points.positive.sum())
-    if not points.located or points.n < 3 or k in (0, points.n):
-        return None, None
-    rules = settings.heterogeneity
-    pairs = pair_counts(
-        *points.at(), points.positive, rules.variogram_um, rules.variogram_lag_um, settings.seed
-    )
-    structured = pattern.test is None or pattern.test.p_value <= 0.05
-    return pairs, fit_variogram(pairs, structured)
-
-
-def _variogram(
-    pairs: PairCounts | None, fit: Variogram | None, points: Points
-) -> dict[str, Any]:
-    if pairs is None:
-        why = "no positions" if not points.located else "all cells are equal, or too few"
-        return {"lag_um": None, "semivariance": None, "nugget_share": None, "range_um": None,
-                "reason": why}  # fmt: skip
-    facts = dict(vars(fit)) if fit is not None else {
-        "nugget": None, "sill": None, "nugget_share": None, "range_um": None,
-        "reason": "too few pairs",
-    }  # fmt: skip
-    p = pairs.p
-    return {
-        "lag_um": pairs.mid_um.tolist(),
-        "semivariance": pairs.semivariance(),
-        "pairs": pairs.all.tolist(),
-        "variance": p * (1 - p),
-        "model": "exponential",
-        **facts,
-    }
-
-
-def _pair_facts(pairs: PairCounts | None) -> dict[str, Any] | None:
-    if pairs is None:
-        return None
-    return {
-        "lag_um": pairs.mid_um.tolist(),
-        "upper_um": pairs.edges_um[1:].tolist(),
-        "pair_correlation_ratio": pairs.connection(),
-        "k_ratio": pairs.k_ratio(),
-        "cross_k_ratio": pairs.cross_k_ratio(),
-        "centres": pairs.centres,
-    }
-
-
 def _intervals(
-    points: Points, areas: AreaTable | None, band: NDArray[np.bool_] | None, blocks: Blocks,
-    pattern: PatternFacts, side_um: float, settings: Settings,
+    points: Points, areas: AreaTable | None, over: Blocks | None, blocks: Blocks,
+    pattern: PatternFacts, settings: Settings,
 ) -> dict[str, Any]:  # fmt: skip
-    out: dict[str, Any] = cell_intervals(points, blocks)
-    if areas is not None and band is not None:
-        over = _area_blocks(points, areas, (side_um, blocks.leak), settings)
-        out |= area_intervals(areas, band, over)
+    out = cell_intervals(points, blocks, settings)
+    if areas is not None and over is not None:
+        band, kinds = in_band(areas, _rules(points, settings)), _categories(points, settings)
+        out |= area_intervals(areas, band, kinds, over)
         out["areas_reason"] = over.reason
-    out["moran_i"] = None
-    around = pattern.around
-    if around is not None:
-        k = around.near.shape[1]
-        out["moran_i"] = moran_interval(points.positive, around.near_positive, k, blocks)
+    out |= patch_intervals(points.positive, points.ground_um2, pattern, blocks)
     return out | {
         "method": "blocks of tissue drawn with replacement",
         "level": 0.95,
-        "block_um": side_um if points.located else None,
         "blocks": blocks.count,
         "hidden_variance": blocks.leak,
         "draws": int(blocks.times.shape[0]),
         "reason": blocks.reason,
     }
-
-
-def _area_blocks(
-    points: Points, areas: AreaTable, how: tuple[float, float], settings: Settings
-) -> Blocks:
-    """Return blocks of areas: areas whose mean cell position shares a square are drawn together."""
-    draws, size = settings.heterogeneity.interval_draws, len(areas.names)
-    side_um, leak = how
-    if not points.located or points.area_kind == "given":
-        return make_blocks(np.arange(size), draws, settings.seed)
-    inside = points.area >= 0
-    number = np.maximum(1, np.bincount(points.area[inside], minlength=size))
-    x, y = (np.bincount(points.area[inside], v[inside], size) / number for v in points.at())
-    return make_blocks(square_ids(x, y, side_um), draws, settings.seed, leak)
-
-
-def _between(points: Points, areas: AreaTable | None) -> dict[str, Any] | None:
-    """Return how diversity splits between and within the areas."""
-    if areas is None:
-        return None
-    patterns = points.area_patterns()
-    if patterns is None:
-        counts = np.column_stack([areas.cells - areas.positive, areas.positive])
-    else:
-        counts = np.column_stack(
-            [patterns[:, i].sum(axis=1) for i in ([0], [1, 2], [3, 4], [5, 6])]
-        )
-    counts = counts[areas.evaluable]
-    return {"areas": counts.shape[0], "rao": partition(counts), "icc": intraclass(counts)}
-
-
-def _bimodality(points: Points, areas: AreaTable | None) -> dict[str, Any]:
-    out: dict[str, Any] = {"areas": None, "cells": None}
-    if areas is not None:
-        used = areas.evaluable
-        out["areas"] = bimodality(areas.positive[used] / np.maximum(1, areas.cells[used]))
-    if points.measured is not None:
-        out["cells"] = bimodality(points.measured)
-    return out
 
 
 def _biopsy(points: Points, settings: Settings, ihc: str | None) -> dict[str, Any]:
@@ -366,14 +299,14 @@ def _strong(points: Points) -> float | None:
     """Return the share of cells at moderate complete or above."""
     if points.pattern is None:
         return None
-    return int((points.pattern >= PATTERNS.index("moderate_complete")).sum()) / points.n
+    return int(is_strong(points.pattern).sum()) / points.n
 
 
 def _low_vs_null(points: Points, areas: AreaTable | None, settings: Settings) -> Any:
-    patterns = points.area_patterns()
-    if points.intensity is None or patterns is None:
+    categories = _categories(points, settings)
+    if points.intensity is None or categories is None:
         return None
-    return low_vs_null(class_counts(points), areas, area_categories(patterns, settings))
+    return low_vs_null(class_counts(points), areas, categories)
 
 
 def _bystander(points: Points, settings: Settings, blocks: Blocks) -> Bystander:

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 
 from her2path.intervals import at_least, more_than
 from her2path.settings import Settings
-from her2path.spatial.getis import hot_and_cold
+from her2path.spatial.getis import hot_and_cold, local_types
 from her2path.spatial.permutation import LabelTest, label_test
-from her2path.spatial.tiling import TERRITORY_UM, square_ids
+from her2path.spatial.tiling import TERRITORY_UM, square_ids, unkey
 from her2path.spatial.weights import search
 
 __all__ = [
@@ -49,6 +49,8 @@ Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 #: patches of fewer cells are not counted as patches in the size table
 MIN_PATCH = 5
+#: side of a bin of the map of patches, µm, doubled until so few bins hold tumour
+SPOT_UM, MAX_SPOTS = 50.0, 1000
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,17 @@ class Neighbourhood:
     near_positive: NDArray[np.int32]
     size: int
 
+    def held(self, positive: Bool) -> tuple[Bool, Bool]:
+        """Return the positive cells that positive patches hold, and negative by negative ones.
+
+        A cell is held where it lies in a patch, or beside a cell that does: at the rim of a clone
+        half of the neighbours are strangers, and no rim cell could be significant itself.
+        """
+        return (
+            positive & (self.hot | self.hot[self.near].any(axis=1)),
+            ~positive & (self.cold | self.cold[self.near].any(axis=1)),
+        )
+
 
 @dataclass(frozen=True)
 class PatternFacts:
@@ -84,6 +97,7 @@ class PatternFacts:
     hot_share: float | None
     extras: dict[str, Any]
     around: Neighbourhood | None = None
+    mostly_positive: bool = False
 
 
 def neighbourhood(x: Float, y: Float, positive: Bool, settings: Settings) -> Neighbourhood:
@@ -149,17 +163,22 @@ def type_pattern(
         reason = f"every cell is {word}: no arrangement to test"
         return PatternFacts("homogeneous", reason, None, 0.0, _no_patches(settings, k, n))
     around = neighbourhood(x, y, positive, settings)
-    kind, reason = _decide(positive, around, settings)
+    hot_held, cold_held = (int(marks.sum()) for marks in around.held(positive))
+    kind, reason = _decide((k, n), (hot_held, cold_held), settings)
     draws = settings.heterogeneity.permutations
     test = label_test(positive, around.near, draws, settings.seed, threads(settings))
     hot_area = float(ground_um2[around.hot].sum()) / float(ground_um2.sum())
     extras = {
         "segmentation_error": _error_facts(k, n, settings),
-        "patches": _patches(positive, ground_um2, around),
+        "patches": _patches(positive, ground_um2, around)
+        | {"held_positive_share": hot_held / k, "held_negative_share": cold_held / (n - k)},
         "discordant": _discordant(positive, around, settings),
+        "local_moran": _local(positive, around, settings.heterogeneity.fdr),
         "interface_um_per_mm2": _interface(x, y, around.hot, ground_um2),
+        "spots": _spots(x, y, around),
     }
-    return PatternFacts(kind, reason, test, min(1.0, hot_area), extras, around)
+    mostly = at_least(k, n, 0.5)
+    return PatternFacts(kind, reason, test, min(1.0, hot_area), extras, around, mostly)
 
 
 def threads(settings: Settings) -> int:
@@ -177,9 +196,11 @@ def _not_evaluable(x: Float, y: Float, fewest: int) -> str | None:
     return None
 
 
-def _decide(positive: Bool, around: Neighbourhood, settings: Settings) -> tuple[str, str]:
-    rules, n, k = settings.heterogeneity, positive.size, int(positive.sum())
-    hot_held, cold_held = int((around.hot & positive).sum()), int((around.cold & ~positive).sum())
+def _decide(
+    counts: tuple[int, int], held: tuple[int, int], settings: Settings
+) -> tuple[str, str]:
+    """Return type and reason from the positives of all cells, and the held of either kind."""
+    rules, (k, n), (hot_held, cold_held) = settings.heterogeneity, counts, held
     if not more_than(k, n, settings.score.noise_floor):
         return "homogeneous", "positive cells at or below the noise floor"
     patchy = at_least(hot_held, k, rules.patch_share) and not at_least(
@@ -222,7 +243,9 @@ def _no_patches(settings: Settings, k: int, n: int) -> dict[str, Any]:
         "segmentation_error": _error_facts(k, n, settings),
         "patches": None,
         "discordant": None,
+        "local_moran": None,
         "interface_um_per_mm2": None,
+        "spots": None,
     }
 
 
@@ -244,17 +267,20 @@ def _discordant(positive: Bool, around: Neighbourhood, settings: Settings) -> di
     }
 
 
+def _local(positive: Bool, around: Neighbourhood, rate: float) -> dict[str, float]:
+    """Return the shares of cells of each significant local Moran quadrant."""
+    kind = local_types(positive, around.near_positive, around.near.shape[1], rate)
+    share = np.bincount(kind, minlength=5) / positive.size
+    return {name: float(share[i]) for i, name in enumerate(("hh", "lh", "ll", "hl"), start=1)}
+
+
 def _patches(positive: Bool, ground_um2: Float, around: Neighbourhood) -> dict[str, Any]:
     """Return number and sizes of positive patches: hot cells linked through neighbours."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     hot = np.flatnonzero(around.hot)
-    k = int(positive.sum())
-    held = int((around.hot & positive).sum()) / k
     facts: dict[str, Any] = {
-        "held_positive_share": held,
-        "held_negative_share": int((around.cold & ~positive).sum()) / (positive.size - k),
         "hot_cell_share": hot.size / positive.size,
         "cold_cell_share": int(around.cold.sum()) / positive.size,
         "number": 0, "largest_cell_share": 0.0, "median_area_um2": None, "area_um2": [],
@@ -282,10 +308,8 @@ def _patches(positive: Bool, ground_um2: Float, around: Neighbourhood) -> dict[s
 
 def _interface(x: Float, y: Float, hot: Bool, ground_um2: Float) -> float | None:
     """Return the length of the border of positive patches per tumour area, on 20 µm bins."""
-    keys, inverse, count = np.unique(
-        square_ids(x, y, TERRITORY_UM), return_inverse=True, return_counts=True
-    )
-    inside = 2 * np.bincount(inverse.ravel()[hot], minlength=keys.size) >= count
+    keys, inverse, count = _binned(x, y, TERRITORY_UM)
+    inside = 2 * np.bincount(inverse[hot], minlength=keys.size) >= count
     edges = 0
     for step in (1, 1 << 31):  # next column, next row of the key
         at = np.minimum(np.searchsorted(keys, keys + step), keys.size - 1)
@@ -293,3 +317,25 @@ def _interface(x: Float, y: Float, hot: Bool, ground_um2: Float) -> float | None
         edges += int((inside != inside[at])[joined].sum())
     area_mm2 = float(ground_um2.sum()) / 1e6
     return edges * TERRITORY_UM / area_mm2 if area_mm2 > 0 else None
+
+
+def _spots(x: Float, y: Float, around: Neighbourhood) -> dict[str, Any]:
+    """Return the patches as a coarse map: hot minus cold share of the cells, bin by bin."""
+    side = SPOT_UM
+    keys, at, count = _binned(x, y, side)
+    while keys.size > MAX_SPOTS:
+        side *= 2
+        keys, at, count = _binned(x, y, side)
+    hot, cold = (np.bincount(at, marks, keys.size) for marks in (around.hot, around.cold))
+    rows, cols = unkey(keys)
+    return {
+        "bin_um": side,
+        "x_um": ((cols + 0.5) * side).tolist(),
+        "y_um": ((rows + 0.5) * side).tolist(),
+        "balance": np.round((hot - cold) / count, 2).tolist(),
+    }
+
+
+def _binned(x: Float, y: Float, side: float) -> tuple[Any, Any, Any]:
+    keys, at, count = np.unique(square_ids(x, y, side), return_inverse=True, return_counts=True)
+    return keys, at.ravel(), count

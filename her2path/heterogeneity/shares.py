@@ -76,23 +76,39 @@ def _area_shares(areas: AreaTable, categories: list[str | None]) -> dict[str, fl
 
 
 def area_intervals(
-    areas: AreaTable, band: NDArray[np.bool_], blocks: Blocks
-) -> dict[str, tuple[float, float] | None]:
-    """Return intervals of the positive area and of the area in 5-50 %, drawing blocks of areas.
+    areas: AreaTable, band: NDArray[np.bool_], categories: list[str | None] | None, blocks: Blocks
+) -> dict[str, Any]:
+    """Return intervals of shares of tumour area, drawing blocks of areas.
 
     Parameters
     ----------
     areas : AreaTable
     band : (a,) bool
         Areas in 5-50 %.
+    categories : list or None
+        One an area, from `area_categories`.
     blocks : Blocks
         Over the areas.
+
+    Returns
+    -------
+    dict
+        ``positive_area_fraction``, ``area_fraction_5_50``, and ``area_category``: one interval a
+        category that occurs.
     """
-    known = areas.evaluable
-    whole = areas.area_um2 * known
     positive = np.array([k == "positive" for k in areas.kind], bool)
-    sums = blocks.sums(np.column_stack([whole, whole * positive, whole * band]))
+    words = sorted({c for c in categories or () if c is not None})
+    named = np.array([c is not None for c in categories or [None] * len(areas.names)], bool)
+
+    def of(whole: NDArray[np.bool_], part: NDArray[np.bool_]) -> tuple[float, float] | None:
+        sums = blocks.sums(np.column_stack([areas.area_um2 * whole, areas.area_um2 * part]))
+        return interval(blocks, sums, lambda t: t[:, 1] / t[:, 0])
+
     return {
-        "positive_area_fraction": interval(blocks, sums[:, [0, 1]], lambda t: t[:, 1] / t[:, 0]),
-        "area_fraction_5_50": interval(blocks, sums[:, [0, 2]], lambda t: t[:, 1] / t[:, 0]),
+        "positive_area_fraction": of(areas.evaluable, areas.evaluable & positive),
+        "area_fraction_5_50": of(areas.evaluable, areas.evaluable & band),
+        "area_category": {
+            word: of(named, np.array([c == word for c in categories or ()], bool))
+            for word in words
+        },
     }

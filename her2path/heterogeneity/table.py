@@ -17,7 +17,7 @@ from her2path.spatial.columns import codes_of, column_names, column_of, numbers_
 from her2path.spatial.order import canonical
 from her2path.spatial.tiling import square_ids, territory_um2, unkey
 
-__all__ = ["Points", "read_points"]
+__all__ = ["INTENSITY_OF", "Points", "intensity_counts", "read_points"]
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -31,6 +31,11 @@ INTENSITY_OF = np.array([INTENSITY[p] for p in PATTERNS], np.int8)
 SLIDE_GAP_UM = 20_000.0
 #: the largest number of copies that is not a mistake
 MAX_COPIES = 1e6
+
+
+def intensity_counts(patterns: Any) -> Any:
+    """Return counts of intensity 0..3, (..., 4), from counts of the seven patterns, (..., 7)."""
+    return np.stack([patterns[..., i == INTENSITY_OF].sum(axis=-1) for i in range(4)], axis=-1)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from her2path.heterogeneity.areas import AreaRules, AreaTable, false_alarm, filho, within_area
+from her2path.alarms import alarms
+from her2path.heterogeneity.areas import AreaTable, filho
 from her2path.heterogeneity.pattern import PatternFacts
 from her2path.heterogeneity.table import Points
-from her2path.intervals import at_least, more_than
-from her2path.results import Areas
+from her2path.intervals import AreaRules, at_least, more_than
+from her2path.results import Areas, Heterogeneity
 from her2path.settings import Settings
 
-__all__ = ["area_verdict", "definitions", "ish_positive", "negative_ish_areas", "pooled_verdict"]
+__all__ = [
+    "area_verdict", "definitions", "ish_positive", "ish_verdict", "negative_ish_areas",
+    "pooled_verdict", "with_ish",
+]  # fmt: skip
+
+#: what a verdict without ISH rests on
+SURROGATE = "ihc (a surrogate for ISH)"
+#: what is taken over from a case's ISH counts
+ISH_FACTS = (
+    "cells", "amplified_fraction", "amplified_low", "amplified_high", "cap_2009_fraction",
+    "areas_positive", "areas_heterogeneous", "areas_negative", "areas_indeterminate",
+    "false_alarm_probability", "false_alarm_probability_correlated", "within_area_correlation",
+)  # fmt: skip
 
 
 def ish_positive(ratio: float, copies: float) -> bool:
@@ -60,7 +74,8 @@ def area_verdict(
 ) -> Areas:
     """Return the areas' classes and Filho's verdict, with the chance of a false alarm."""
     known, why = her2_status(points, ihc)
-    return _verdict(areas, rules, known, why, negative_ish_areas(points, areas))
+    basis = SURROGATE if points.copies is None else "ish"
+    return _verdict(areas, rules, known, why, negative_ish_areas(points, areas), basis)
 
 
 def pooled_verdict(areas: AreaTable, rules: AreaRules, ihc: str | None) -> Areas:
@@ -69,8 +84,9 @@ def pooled_verdict(areas: AreaTable, rules: AreaRules, ihc: str | None) -> Areas
 
 
 def _verdict(
-    areas: AreaTable, rules: AreaRules, known: bool | None, why: str, negative: tuple[str, ...]
-) -> Areas:
+    areas: AreaTable, rules: AreaRules, known: bool | None, why: str, negative: tuple[str, ...],
+    basis: str = SURROGATE,
+) -> Areas:  # fmt: skip
     """Build the verdict.
 
     The chance that at least one area reads heterogeneous or negative although every area has the
@@ -78,18 +94,14 @@ def _verdict(
     measured within-area correlation.
     """
     verdict, reason = filho(areas, known, why, negative)
-    used = areas.evaluable
-    k, n = areas.positive[used], areas.cells[used]
-    pooled = int(k.sum()) / int(n.sum()) if used.any() else 0.0
-    correlation = within_area(k, n)
+    chances = alarms(areas.positive, areas.cells, rules)
     extra: dict[str, Any] = {
         "low": rules.low,
         "high": rules.high,
         "min_cells": rules.min_cells,
-        "within_area_correlation": correlation,
-        "false_alarm_probability_correlated": (
-            None if correlation is None else false_alarm(n, pooled, rules, correlation)
-        ),
+        "within_area_correlation": chances["within_area_correlation"],
+        "false_alarm_probability_correlated": chances["false_alarm_probability_correlated"],
+        "basis": basis,
     }
     return Areas(
         n=len(areas.names),
@@ -97,19 +109,24 @@ def _verdict(
         heterogeneous=areas.count("heterogeneous"),
         negative=areas.count("negative"),
         indeterminate=areas.count("indeterminate"),
-        uncertain=int((~areas.certain & used).sum()),
+        uncertain=int((~areas.certain & areas.evaluable).sum()),
         rule="filho_2021",
         heterogeneous_case=verdict,
         reason=reason,
-        false_alarm_probability=false_alarm(n, pooled, rules),
+        false_alarm_probability=chances["false_alarm_probability"],
         **extra,
     )
 
 
 def definitions(
-    points: Points, areas: Areas | None, pattern: PatternFacts, settings: Settings
+    points: Points, areas: Areas | None, pattern: PatternFacts, clones: PatternFacts,
+    settings: Settings,
 ) -> dict[str, dict[str, Any]]:
-    """Return every definition's answer (true, false or null), its figure and its reason."""
+    """Return every definition's answer (true, false or null), its figure and its reason.
+
+    ``clones`` is what the cluster and mosaic criteria look at: on the ISH basis the cells of many
+    and of few copies, else the same as ``pattern``.
+    """
     out: dict[str, dict[str, Any]] = {
         "filho_2021": {
             "value": None if areas is None else areas.heterogeneous_case,
@@ -117,15 +134,16 @@ def definitions(
         },
         "cap_2009": _cap_2009(points, settings),
     }
-    out |= _spatial(points, pattern, settings)
+    out["asco_cap"] = _separate(points, pattern, settings)
+    out |= _clones(clones, settings)
     for entry in out.values():
-        entry["basis"] = points.basis if points.basis == "ish" else "ihc (a surrogate for ISH)"
+        entry["basis"] = "ish" if points.basis == "ish" else SURROGATE
     return out
 
 
 def _cap_2009(points: Points, settings: Settings) -> dict[str, Any]:
     """CAP 2009: more than 5 % and fewer than 50 % of the cells with a ratio above 2.2."""
-    low, high = settings.heterogeneity.area_low, settings.heterogeneity.area_high
+    low, high = settings.ish.cap_low, settings.ish.cap_high
     if points.copies is None:
         k, what = int(points.positive.sum()), "positive cells"
     else:
@@ -141,26 +159,32 @@ def _cap_2009(points: Points, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _spatial(points: Points, pattern: PatternFacts, settings: Settings) -> dict[str, Any]:
-    """ASCO/CAP (a separate population), and the cluster and mosaic criteria."""
-    names = ("asco_cap", "cluster", "mosaic")
-    if pattern.type == "not_evaluable":
-        return {name: {"value": None, "reason": pattern.reason} for name in names}
+def _separate(points: Points, pattern: PatternFacts, settings: Settings) -> dict[str, Any]:
+    """ASCO/CAP: a separate population, positive cells that lie in patches."""
     patches = pattern.extras.get("patches")
     if patches is None:
-        return {name: {"value": False, "reason": pattern.reason} for name in names}
+        return _open(pattern)
     held = float(patches["held_positive_share"]) * int(points.positive.sum()) / points.n
-    separate, spread = settings.ish.separate_population, settings.heterogeneity.cluster_area
-    hot = float(pattern.hot_share or 0.0)
-    mosaic, p, whom = _mosaic(points, pattern)
     return {
-        "asco_cap": {
-            "value": held > separate,
-            "fraction": held,
-            "reason": f"positive cells in patches are {held:.1%} of the tumour cells",
-        },
+        "value": held > settings.ish.separate_population,
+        "fraction": held,
+        "reason": f"positive cells in patches are {held:.1%} of the tumour cells",
+    }
+
+
+def _open(pattern: PatternFacts) -> dict[str, Any]:
+    return {"value": None if pattern.type == "not_evaluable" else False, "reason": pattern.reason}
+
+
+def _clones(clones: PatternFacts, settings: Settings) -> dict[str, dict[str, Any]]:
+    """The cluster and mosaic criteria."""
+    if clones.extras.get("patches") is None:
+        return {name: _open(clones) for name in ("cluster", "mosaic")}
+    hot = float(clones.hot_share or 0.0)
+    mosaic, p, whom = _mosaic(clones)
+    return {
         "cluster": {
-            "value": hot > spread,
+            "value": hot > settings.heterogeneity.cluster_area,
             "fraction": hot,
             "reason": f"positive patches cover {hot:.1%} of the tumour",
         },
@@ -173,10 +197,57 @@ def _spatial(points: Points, pattern: PatternFacts, settings: Settings) -> dict[
     }
 
 
-def _mosaic(points: Points, pattern: PatternFacts) -> tuple[float, float, str]:
-    facts = pattern.extras["discordant"]
-    if at_least(int(points.positive.sum()), points.n, 0.5):
+def _mosaic(clones: PatternFacts) -> tuple[float, float, str]:
+    facts = clones.extras["discordant"]
+    if clones.mostly_positive:
         which, whom = "negative_among_positive", "negative cells among positive ones"
     else:
         which, whom = "positive_among_negative", "positive cells among negative ones"
     return float(facts[which]), float(facts[f"{which}_p"]), whom
+
+
+def ish_verdict(case: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return Filho's verdict by a case's ISH counts; nothing where they leave it open."""
+    told = {} if case is None else case["heterogeneous"]
+    if told.get("filho_2021") is None:
+        return {}
+    reason = told["reasons"]["filho_2021"]
+    return {"heterogeneous_case": told["filho_2021"], "reason": reason, "basis": "ish"}
+
+
+def with_ish(
+    measured: Heterogeneity | None, case: Mapping[str, Any] | None
+) -> Heterogeneity | None:
+    """Let the verdicts rest on ISH counts where they decide; None takes them off again.
+
+    The definitions were made for ISH. What the measured cells alone say stays beside it, as
+    ``by_cells`` of each definition; a definition that the counts leave open is left to them.
+
+    Parameters
+    ----------
+    measured : Heterogeneity or None
+    case : mapping or None
+        The case's row of ``ish.json``.
+
+    Returns
+    -------
+    Heterogeneity or None
+        With the counts' areas and chances of a false alarm as ``ish``.
+    """
+    known = getattr(measured, "definitions", None)
+    if measured is None or measured.areas is None or not known:
+        return measured
+    plain = {key: dict(entry.get("by_cells") or entry) for key, entry in known.items()}
+    told = {} if case is None else case["heterogeneous"]
+    for key in set(plain) & set(told):
+        if told[key] is not None:
+            fraction = case.get("cap_2009_fraction") if case and key == "cap_2009" else None
+            plain[key] = {"value": told[key], "fraction": fraction, "basis": "ish",
+                          "reason": told["reasons"][key], "by_cells": plain[key]}  # fmt: skip
+    filho = plain["filho_2021"]
+    areas = measured.areas.model_copy(
+        update={"heterogeneous_case": filho["value"], "reason": filho["reason"],
+                "basis": filho["basis"]}
+    )  # fmt: skip
+    facts = None if case is None else {k: v for k, v in case.items() if k in ISH_FACTS}
+    return measured.model_copy(update={"areas": areas, "definitions": plain, "ish": facts})

@@ -11,16 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from her2path.alarms import alarms
 from her2path.guidelines.grammar import exact, percent
-from her2path.intervals import at_least, more_than
+from her2path.intervals import AreaRules, at_least, more_than
 from her2path.ish.figures import Figures
 from her2path.settings import Settings
 
-__all__ = ["AreaRead", "heterogeneous"]
+__all__ = ["AreaRead", "area_facts", "heterogeneous"]
 
 Verdict = tuple[bool | None, str]
-#: CAP 2009: share of cells above the ratio
-CAP_LOW, CAP_HIGH = 0.05, 0.50
+#: classes of areas, as counted in a case's row
+KINDS = ("positive", "heterogeneous", "negative", "indeterminate")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,22 @@ def heterogeneous(
     }
     reasons = {key: reason for key, (_, reason) in verdicts.items()}
     return {key: value for key, (value, _) in verdicts.items()} | {"reasons": reasons}
+
+
+def area_facts(areas: list[Figures], settings: Settings) -> dict[str, Any]:
+    """Return how many areas read how, and the chance of a false alarm among them.
+
+    ``false_alarm_probability`` is the chance that an evaluable area reads heterogeneous or
+    negative although all cells are independent at the pooled amplified fraction;
+    ``..._correlated`` the same with the measured within-area correlation (`alarms`).
+    """
+    kinds = [found.area(settings)[0] for found in areas]
+    known = [found for found in areas if found.amplified is not None]
+    limits = settings.heterogeneity
+    rules = AreaRules(limits.area_low, limits.area_high, settings.ish.min_cells)
+    k = np.array([found.amplified for found in known], np.int64)
+    n = np.array([found.cells for found in known], np.int64)
+    return {f"areas_{kind}": kinds.count(kind) for kind in KINDS} | alarms(k, n, rules)
 
 
 def _filho(category: str | None, status: str, areas: list[AreaRead]) -> Verdict:
@@ -70,10 +89,11 @@ def _cap(case: Figures, settings: Settings) -> Verdict:
     missing = _no_cells(case, settings)
     if missing:
         return None, missing
-    count = case.above_cap or 0
-    above = at_least if settings.ish.cap_inclusive else more_than
-    inside = above(count, case.cells, CAP_LOW) and not at_least(count, case.cells, CAP_HIGH)
-    ratio = f"{settings.ish.cap_ratio:g}"
+    count, limits = case.above_cap or 0, settings.ish
+    above = at_least if limits.cap_inclusive else more_than
+    inside = above(count, case.cells, limits.cap_low)
+    inside = inside and not at_least(count, case.cells, limits.cap_high)
+    ratio = f"{limits.cap_ratio:g}"
     return inside, f"{count} of {case.cells} cells have a ratio above {ratio}"
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from her2path.guidelines import category_from_score, rule_set
 from her2path.guidelines.ruleset import RuleSet
 from her2path.ish.figures import Figures, figures
-from her2path.ish.heterogeneous import AreaRead, heterogeneous
+from her2path.ish.heterogeneous import AreaRead, area_facts, heterogeneous
 from her2path.ish.read import CellRow, SummaryRow, parse_counts
 from her2path.ish.status import case_status, status_of
 from her2path.ish.words import parse_ihc
 from her2path.settings import Settings, load_settings
 
-__all__ = ["interpret"]
+__all__ = ["interpret", "point_tables"]
 
 Rows = list[CellRow | SummaryRow]
 AreaKey = tuple[str, str]
@@ -54,16 +54,47 @@ def interpret(
     UsageError
         For an unknown IHC score or guideline.
     """
-    chosen, rules = settings or load_settings(), rule_set(guideline)
-    cases: dict[str, Rows] = {}
-    order: list[tuple[str, AreaKey]] = []
-    for row in parse_counts(counts):
-        cases.setdefault(row.case, []).append(row)
-        order.append((row.case, (row.slide, row.area)))
-    read = {name: _Case(name, rows, _ihc_of(name, rows, ihc), chosen, rules)
-            for name, rows in cases.items()}  # fmt: skip
-    areas = [read[case].area_row(key) for case, key in dict.fromkeys(order)]
+    rows = parse_counts(counts)
+    read = _cases(rows, ihc, settings or load_settings(), rule_set(guideline))
+    order = dict.fromkeys((row.case, (row.slide, row.area)) for row in rows)
+    areas = [read[case].area_row(key) for case, key in order]
     return {"areas": areas, "cases": [case.row() for case in read.values()]}
+
+
+def point_tables(
+    counts: Any,
+    ihc: str | Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+    guideline: str | Path | RuleSet = "asco_cap_2018",
+) -> dict[str, dict[str, list[Any]]]:
+    """Return each case's cells as a table for `heterogeneity.measure`.
+
+    Parameters as in `interpret`. Cells are those that the case's figures rest on (of areas that
+    were counted twice, the count that decides). Cases of which only means or one probe are known,
+    or without an evaluable cell, are left out.
+
+    Returns
+    -------
+    dict of case_id to columns
+        ``area_id``, ``her2``, ``cep17``; ``slide_id`` where given; ``x_um``, ``y_um`` where every
+        cell has a position.
+    """
+    read = _cases(
+        parse_counts(counts), ihc, settings or load_settings(), rule_set(guideline)
+    )
+    tables = {name: case.points() for name, case in read.items()}
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def _cases(
+    rows: Sequence[CellRow | SummaryRow], ihc: str | Mapping[str, str] | None, settings: Settings,
+    rules: RuleSet,
+) -> dict[str, _Case]:  # fmt: skip
+    cases: dict[str, Rows] = {}
+    for row in rows:
+        cases.setdefault(row.case, []).append(row)
+    return {name: _Case(name, own, _ihc_of(name, own, ihc), settings, rules)
+            for name, own in cases.items()}  # fmt: skip
 
 
 def _ihc_of(name: str, rows: Rows, given: str | Mapping[str, str] | None) -> str | None:
@@ -91,10 +122,11 @@ class _Case:
         )
         self.figures = again if recounted and again is not None else first
         self.decides = numbers[-1] if recounted else numbers[0]
-        self.areas = self._areas(rows)
+        self.chosen = self._chosen(rows)
+        self.areas = {key: figures(own, settings) for key, own in self.chosen.items()}
 
-    def _areas(self, rows: Rows) -> dict[AreaKey, Figures]:
-        """Figures by area: of the count that decides, else of the first that the area has."""
+    def _chosen(self, rows: Rows) -> dict[AreaKey, Rows]:
+        """Rows by area: of the count that decides, else of the first that the area has."""
         by_area: dict[AreaKey, Rows] = {}
         for row in rows:
             by_area.setdefault((row.slide, row.area), []).append(row)
@@ -102,8 +134,25 @@ class _Case:
         for key, mine in by_area.items():
             numbers = {r.count_no for r in mine}
             number = self.decides if self.decides in numbers else min(numbers)
-            out[key] = figures([r for r in mine if r.count_no == number], self.settings)
+            out[key] = [r for r in mine if r.count_no == number]
         return out
+
+    def points(self) -> dict[str, list[Any]] | None:
+        """Return the cells as columns; None without an evaluable cell of two probes."""
+        rows = [r for own in self.chosen.values() for r in own if isinstance(r, CellRow)]
+        if not any(r.cep17 for r in rows):
+            return None
+        table: dict[str, list[Any]] = {
+            "area_id": [f"{r.slide}: {r.area}" if r.slide else r.area for r in rows],
+            "her2": [r.her2 for r in rows],
+            "cep17": [r.cep17 for r in rows],
+        }
+        if any(r.slide for r in rows):
+            table["slide_id"] = [r.slide for r in rows]
+        at = [r.at for r in rows if r.at is not None]
+        if len(at) == len(rows):
+            table["x_um"], table["y_um"] = ([place[i] for place in at] for i in (0, 1))
+        return table
 
     def _own_status(self, found: Figures) -> str:
         status, _ = status_of(found, self.ihc or None, self.rules.ish, self.decides > 1)
@@ -137,6 +186,7 @@ class _Case:
                 "heterogeneous": heterogeneous(
                     self.figures, category, self.status, reads, self.settings
                 ),
+                **area_facts(list(self.areas.values()), self.settings),
                 "ihc": self.ihc or None,
                 "guideline": self.rules.name,
                 "probe": "single" if self.figures.sum_cep17 is None else "dual",

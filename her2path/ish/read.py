@@ -31,6 +31,8 @@ MAX_BYTES = 256 << 20
 #: more signals than any nucleus holds: a typing error
 MAX_SIGNALS = 10_000
 _WHOLE = re.compile(r"^[+-]?\d{1,40}(?:\.0{0,40})?$")
+#: no slide is longer, µm
+MAX_UM = 1e7
 _DECIMAL = re.compile(r"^[+-]?\d{1,40}(?:[.,]\d{1,80})?(?:[eE][+-]?\d{1,2})?$")
 
 
@@ -45,10 +47,11 @@ class _Place:
 
 @dataclass(frozen=True)
 class CellRow(_Place):
-    """One counted cell; ``cep17`` is None for a single probe."""
+    """One counted cell; ``cep17`` is None for a single probe, ``at`` (x, y in µm) if not given."""
 
     her2: int
     cep17: int | None
+    at: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class _Rows:
 
     def __init__(self, table: Any, known: tuple[str, ...]) -> None:
         wanted = ("case_id", "slide_id", "area_id", "cell_id", "her2", "cep17", "ihc", "count_no",
-                  "cells", "mean_her2", "mean_cep17", "ratio")  # fmt: skip
+                  "cells", "mean_her2", "mean_cep17", "ratio", "x_um", "y_um")  # fmt: skip
         self.values = {n: column(table, n).tolist() for n in wanted if n in known}
         sizes = {len(v) for v in self.values.values()}
         if len(sizes) != 1:
@@ -244,7 +247,24 @@ class _Rows:
         place = self.place(i)
         self.name(i, "cell_id")
         cep17 = self.whole(i, "cep17") if self.text(i, "cep17") else None
-        return CellRow(**vars(place), her2=self.whole(i, "her2"), cep17=cep17)
+        return CellRow(**vars(place), her2=self.whole(i, "her2"), cep17=cep17, at=self._at(i))
+
+    def _at(self, i: int) -> tuple[float, float] | None:
+        texts = [self.text(i, name) for name in ("x_um", "y_um")]
+        if not any(texts):
+            return None
+        x, y = (self._coordinate(i, name) for name in ("x_um", "y_um"))
+        return x, y
+
+    def _coordinate(self, i: int, name: str) -> float:
+        text = self.text(i, name)
+        if not _DECIMAL.match(text) or abs(value := float(text.replace(",", "."))) > MAX_UM:
+            said = f"{one_line(text, 40)!r} is no position" if text else "empty"
+            raise ManifestError(
+                f"{self.where(i, name)}: {said}",
+                "Give x_um and y_um (µm) for a cell, or leave both empty",
+            )
+        return value
 
     def summaries(self) -> list[SummaryRow]:
         rows = [self._summary(i) for i in range(self.size)]

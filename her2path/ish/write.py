@@ -58,7 +58,7 @@ def write(result: dict[str, Any], out: str | Path) -> None:
 
 
 def _flat(case: dict[str, Any]) -> dict[str, Any]:
-    flat = {k: v for k, v in case.items() if k != "heterogeneous"}
+    flat = {k: v for k, v in case.items() if k not in ("heterogeneous", "heterogeneity")}
     flat["category"] = csv_category(case["category"])
     verdicts = case["heterogeneous"]
     return flat | {f"heterogeneous_{k}": v for k, v in verdicts.items() if k != "reasons"}

@@ -10,12 +10,12 @@ import shapely
 from numpy.typing import NDArray
 
 from her2path.regions.cells import Cells
+from her2path.regions.lattice import grid_positions
 from her2path.regions.layout import Layout, Mask, owner_of
 
-__all__ = ["core_layout", "core_row_col", "grid_positions"]
+__all__ = ["core_layout", "core_row_col"]
 
 Float = NDArray[np.float64]
-Int = NDArray[np.int64]
 #: bins in which cells stand for tissue where there is no mask, µm
 BIN_UM = 25.0
 #: gaps inside a core that are closed, µm
@@ -108,54 +108,3 @@ def _pieces(mask: Mask) -> list[Any]:
         points = np.column_stack([np.concatenate(v) for v in zip(*corners, strict=True)])
         pieces.append(shapely.MultiPoint(points).convex_hull)
     return pieces
-
-
-def grid_positions(centres: Float) -> tuple[Int, Int]:
-    """Return each centre's row and column, from 0, on the grid that fits them.
-
-    The angle is the circular mean, modulo 90 degrees, of the steps between nearest neighbours;
-    pitch and origin are then fitted to rows and columns by least squares.
-
-    Parameters
-    ----------
-    centres : (n, 2) float64
-        x, y; any unit.
-    """
-    n = centres.shape[0]
-    if n == 1:
-        return np.zeros(1, np.int64), np.zeros(1, np.int64)
-    steps = _steps(centres)
-    angle = float(np.angle(np.exp(4j * np.arctan2(steps[:, 1], steps[:, 0])).sum())) / 4
-    cos, sin = np.cos(angle), np.sin(angle)
-    turned = centres @ np.array([[cos, -sin], [sin, cos]])
-    turned_steps = np.abs(steps @ np.array([[cos, -sin], [sin, cos]]))
-    across = turned_steps[:, 0] > turned_steps[:, 1]
-    both = float(np.median(np.hypot(*steps.T)))
-    pitch_x = float(np.median(turned_steps[across, 0])) if across.any() else both
-    pitch_y = float(np.median(turned_steps[~across, 1])) if (~across).any() else both
-    return _rank(turned[:, 1], pitch_y), _rank(turned[:, 0], pitch_x)
-
-
-def _steps(centres: Float) -> Float:
-    from scipy.spatial import cKDTree
-
-    k = min(5, centres.shape[0])
-    distance, near = cKDTree(centres).query(centres, k)
-    steps = (centres[near[:, 1:]] - centres[:, None, :]).reshape(-1, 2)
-    length = distance[:, 1:].ravel()
-    # the usual step, and up to a third more for the wider side; diagonals are 1.41 apart. Pieces
-    # of one broken core lie far closer than the usual step.
-    usual = float(np.median(distance[:, 1]))
-    return steps[(length < 1.35 * usual) & (length > 0.6 * usual)]
-
-
-def _rank(value: Float, pitch: float) -> Int:
-    start = float(value.min())
-    for _ in range(3):
-        index = np.rint((value - start) / pitch)
-        if np.ptp(index) < 1:
-            break
-        slope, offset = np.polyfit(index, value, 1)
-        start, pitch = float(offset), max(float(slope), 0.5 * pitch)
-    index = np.rint((value - start) / pitch).astype(np.int64)
-    return index - index.min()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -17,11 +18,12 @@ from her2path.regions.cells import Cells
 from her2path.regions.layout import Layout, Mask
 from her2path.schema import INTENSITY, PATTERNS, REGIONS, arrow_schema
 from her2path.settings import Settings
+from her2path.spatial.fdr import benjamini_hochberg
 from her2path.spatial.getis import gi_star
 from her2path.spatial.tiling import territory_um2
 from her2path.spatial.weights import radius
 
-__all__ = ["area_gi_z", "build_table"]
+__all__ = ["area_gi_q", "area_gi_z", "build_table"]
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -61,6 +63,7 @@ def build_table(
     }
     centres = np.array([[o.centroid.x, o.centroid.y] for o in layout.outlines]).reshape(-1, 2)
     columns["gi_z"] = area_gi_z(centres, positive, n, settings.regions.min_cells)
+    columns["gi_q"] = area_gi_q(columns["gi_z"])
     schema = arrow_schema(REGIONS)
     return pa.table(
         {f.name: pa.array(columns[f.name], f.type) for f in schema}, schema=schema
@@ -183,4 +186,14 @@ def area_gi_z(centres: Float, positive: Int, n: Int, min_cells: int) -> list[flo
     z = gi_star(positive[used] / n[used], radius(points[:, 0], points[:, 1], REACH * step))
     for i, value in zip(used, z if z is not None else (), strict=z is not None):
         out[int(i)] = float(value)
+    return out
+
+
+def area_gi_q(z: list[float | None]) -> list[float | None]:
+    """Return two-sided normal p-values of Gi* under one false discovery rate; None stays None."""
+    known = [i for i, v in enumerate(z) if v is not None]
+    p = np.array([math.erfc(abs(v) / math.sqrt(2.0)) for v in z if v is not None])
+    out: list[float | None] = [None] * len(z)
+    for i, q in zip(known, benjamini_hochberg(p), strict=True):
+        out[i] = float(q)
     return out

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from her2path.report import plots
+from her2path.report import canvas, plots
 from her2path.report.context import CannotSay, CaseContext
 from her2path.report.words import CATEGORY_WORDS
 
@@ -55,7 +55,7 @@ def timepoints(context: CaseContext) -> dict[str, Any]:
         "rows": [_point(r, label) for r, label in zip(rows, labels, strict=True)],
         "changes": [_change(c) for c in context.get("changes") or []],
         "alt": f"H-score over time: {steps}.",
-        "svg": Markup(plots.inline_svg(figure, "timeline")),
+        "svg": Markup(canvas.inline_svg(figure, "timeline")),
     }
 
 
@@ -86,6 +86,9 @@ def _change(row: dict[str, Any]) -> dict[str, Any]:
         "title": f"{row.get('from')} to {row.get('to')}",
         "scores": f"{row.get('score_before')} to {row.get('score_after')}",
         "conversion": row.get("conversion") if row.get("converted") else None,
+        "chance": row.get("conversion_probability"),
+        "band": numbers.get("area_fraction_5_50") or {},
+        "diversity": numbers.get("rao_q") or {},
         "h_score": numbers.get("h_score") or {},
         "positive": numbers.get("positive_cell_fraction") or {},
     }

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from her2path import __version__
 from her2path._optional import require
 from her2path.palette import CATEGORY_COLOURS, SCORE_COLOURS
-from her2path.report import parts, plots, words
+from her2path.report import canvas, parts, words
 from her2path.report.context import CannotSay, CaseContext, Context, SlideContext
 from her2path.report.index import index_values
 from her2path.report.sections import CASE_SECTIONS, SLIDE_SECTIONS, make_all
@@ -211,7 +211,7 @@ def figures(out: str | Path, folder: str | Path) -> list[Path]:
             figure = draw(context)
         except CannotSay:
             continue
-        made += plots.save(figure, target / name)
+        made += canvas.save(figure, target / name)
     return made
 
 
@@ -224,5 +224,7 @@ _FIGURES: dict[str, Callable[[SlideContext], Any]] = {
     "strength": parts.strength_figure,
     "bystander": parts.bystander_figure,
     "variogram": parts.variogram_figure,
-    **{f"regions_{w}": _map(w) for w in ("score", "area_class", "positive_fraction", "gi_z")},
+    **{f"regions_{w}": _map(w) for w in parts.MAPS},
+    "regions_histogram": parts.histogram_figure,
+    "spots": parts.spots_figure,
 }

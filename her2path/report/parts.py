@@ -10,7 +10,7 @@ from markupsafe import Markup
 from her2path import guidelines
 from her2path.guidelines.trace import FLAGS as SCORE_FLAGS
 from her2path.palette import PATTERN_COLOURS, WORDS
-from her2path.report import pictures, plots
+from her2path.report import canvas, maps, pictures, plots
 from her2path.report.context import CannotSay, CaseContext, Context, SlideContext
 from her2path.schema import PATTERNS
 from her2path.store import PATCH_PX
@@ -25,8 +25,9 @@ Values = dict[str, Any]
 MAPS = {
     "score": "Score",
     "area_class": "Area class",
+    "category": "Null, low and positive",
     "positive_fraction": "Positive fraction",
-    "gi_z": "Hot and cold spots (Gi*)",
+    "gi_z": "Hot and cold regions (Gi*)",
 }
 #: definitions of heterogeneity as people name them
 DEFINITIONS = {
@@ -45,7 +46,7 @@ _REGION_ROWS = 200
 
 def svg(figure: Any, name: str) -> Markup:
     """Return a figure as markup for a page."""
-    return Markup(plots.inline_svg(figure, name))
+    return Markup(canvas.inline_svg(figure, name))
 
 
 def summary(context: SlideContext) -> Values:
@@ -56,8 +57,8 @@ def summary(context: SlideContext) -> Values:
         return {"overview": None, "reason": str(exc)}
     return {
         "overview": made,
-        "image": plots.data_uri(made.image, "image/jpeg"),
-        "layer": plots.data_uri(made.layer, "image/png") if made.layer else None,
+        "image": canvas.data_uri(made.image, "image/jpeg"),
+        "layer": canvas.data_uri(made.layer, "image/png") if made.layer else None,
     }
 
 
@@ -66,26 +67,47 @@ def region_maps(context: SlideContext) -> Values:
     rows = context.regions
     if all(r["score"] is None for r in rows):
         raise CannotSay("No region holds enough tumour cells." + context.why_not_evaluable)
-    maps = []
+    made = []
     for what, title in MAPS.items():
         known = [r for r in rows if r.get(what) is not None]
         if known:
             figure = svg(region_figure(context, what), f"map-{what}")
-            maps.append({"title": title, "svg": figure, "alt": _map_alt(known, what, title)})
+            made.append({"title": title, "svg": figure, "alt": _map_alt(known, what, title)})
+    if context.get("heterogeneity.pattern.spots"):
+        balance = context.get("heterogeneity.pattern.spots.balance")
+        hot, cold = (sum(sign * b > 0.5 for b in balance) for sign in (1, -1))
+        alt = f"Map of {len(balance)} bins: {hot} lie in positive patches, {cold} in negative ones."
+        made.append({"title": "Hot and cold spots of cells (Gi*, FDR 5 %)", "alt": alt,
+                     "svg": svg(spots_figure(context), "map-spots")})  # fmt: skip
     missing = [r for r in rows if r.get("score") is None]
-    return {"maps": maps, "rows": rows[:_REGION_ROWS], "n": len(rows), "few": len(missing),
+    classes = [r["area_class"] for r in rows if r["area_class"] != "indeterminate"]
+    told = ", ".join(f"{classes.count(c)} {c}" for c in ("negative", "heterogeneous", "positive"))
+    histogram = svg(histogram_figure(context), "histogram") if classes else None
+    return {"histogram": histogram, "histogram_alt": f"Histogram of {len(classes)} areas: {told}.",
+            "maps": made, "rows": rows[:_REGION_ROWS], "n": len(rows), "few": len(missing),
             "kind": rows[0]["kind"]}
 
 
-def region_figure(context: SlideContext, what: str) -> Any:
-    """Draw the map of one column of the regions."""
+def spots_figure(context: SlideContext) -> Any:
+    """Draw the map of significant patches of positive and negative cells."""
+    facts = context.need("heterogeneity.pattern.spots", "There are no patches to show.")
+    return maps.spots(facts, _size_mm(context))
+
+
+def _size_mm(context: SlideContext) -> tuple[float, float]:
     mpp, width = context.get("slide.mpp"), context.get("slide.width_px")
     height = context.get("slide.height_px")
     if None in (mpp, width, height):
         raise CannotSay("The size of the slide is not known.")
+    return width * mpp / 1000, height * mpp / 1000
+
+
+def region_figure(context: SlideContext, what: str) -> Any:
+    """Draw the map of one column of the regions."""
+    size_mm = _size_mm(context)
     if all(r.get(what) is None for r in context.regions):
         raise CannotSay("No region holds enough tumour cells." + context.why_not_evaluable)
-    return plots.region_map(context.regions, what, (width * mpp / 1000, height * mpp / 1000))
+    return maps.region_map(context.regions, what, size_mm)
 
 
 def _map_alt(rows: list[Values], what: str, title: str) -> str:
@@ -171,11 +193,24 @@ def heterogeneity(context: Context) -> Values:
         "variogram": drawn,
         "definitions": [(DEFINITIONS.get(k, k), k, d)
                         for k, d in (tree.get("definitions") or {}).items()],
-        "intervals": tree.get("intervals") or {},
+        "intervals": (tree.get("intervals") or {}) | more_intervals(tree),
+        "categories": (tree.get("intervals") or {}).get("area_category") or {},
         "cell_fraction": shares.get("cell_fraction") or {},
         "area_fraction": shares.get("area_fraction") or {},
         "positive": [WORDS.get(p, p) for p in tree.get("positive_definition") or []],
     }
+
+
+def more_intervals(tree: Values) -> Values:
+    """Return the intervals that stand beside their figures, by the names of the table's rows."""
+    places = {
+        "nugget_share": ("variogram", "nugget_share_interval"),
+        "range_um": ("variogram", "range_interval_um"),
+        "between_share": ("between_areas", "between_share_interval"),
+        "icc": ("between_areas", "icc_interval"),
+        "proximity": ("bystander", "proximity_interval"),
+    }
+    return {name: (tree.get(part) or {}).get(key) for name, (part, key) in places.items()}
 
 
 def variogram_figure(context: Context) -> Any:
@@ -184,7 +219,17 @@ def variogram_figure(context: Context) -> Any:
     values = context.get("heterogeneity.variogram.semivariance") or []
     if len(values) != len(lags) or all(v is None for v in values):
         raise CannotSay("No variogram was measured.")
-    return plots.variogram(lags, values)
+    return plots.variogram(context.need("heterogeneity.variogram", "No variogram was measured."))
+
+
+def histogram_figure(context: SlideContext) -> Any:
+    """Draw the histogram of the regions' positive fractions."""
+    limits = context.settings.heterogeneity
+    known = [r["positive_fraction"] for r in context.regions
+             if r["area_class"] != "indeterminate"]  # fmt: skip
+    if not known:
+        raise CannotSay("No region holds enough tumour cells." + context.why_not_evaluable)
+    return plots.area_histogram(known, (limits.area_low, limits.area_high))
 
 
 def bystander(context: Context) -> Values:
@@ -254,7 +299,7 @@ def _card(patch: Any, row: Values, numbers: dict[int, Values], measure: str) -> 
         caption = f"{od:.2f} · {100 * whole:.0f} %"
         told = f", strength {od:.2f}, completeness {100 * whole:.0f} %"
     return {
-        "uri": plots.data_uri(pictures.jpeg(patch, 85), "image/jpeg"), "caption": caption,
+        "uri": canvas.data_uri(pictures.jpeg(patch, 85), "image/jpeg"), "caption": caption,
         "alt": f"Cell {row['cell_id']}, {words}{told}",
     }
 

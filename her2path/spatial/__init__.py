@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from her2path.spatial.blocks import Blocks, make_blocks
 from her2path.spatial.fdr import benjamini_hochberg
-from her2path.spatial.getis import gi_star, hot_and_cold
+from her2path.spatial.getis import gi_star, hot_and_cold, local_types
 from her2path.spatial.joincount import JoinCounts, join_counts
 from her2path.spatial.moran import geary, local_moran, moran
 from her2path.spatial.order import canonical
@@ -37,6 +37,7 @@ __all__ = [
     "knn",
     "label_test",
     "local_moran",
+    "local_types",
     "make_blocks",
     "moran",
     "neighbours",

@@ -205,13 +205,13 @@ def cell_list(x: Float, y: Float, size: float) -> tuple[Int, Int, int]:
 def pair_histogram(
     x: Float, y: Float, label: NDArray[np.bool_], keys: Int, columns: int, centres: Int,
     width: float, bins: int,
-) -> Int:
-    """Return ordered pairs (centre, other) by distance bin: rows all, ++, +-, -+, --.
+) -> NDArray[np.int32]:
+    """Return ordered pairs (centre, other), (centres, 5, bins): all, ++, +-, -+, -- by distance.
 
     Points lie in the order of ``keys`` with bins of side ``width * bins``; a distance d falls into
     bin floor(d / width).
     """
-    out = np.zeros((5, bins), np.int64)
+    out = np.zeros((centres.size, 5, bins), np.int32)
     reach2 = (width * bins) ** 2
     for c in range(centres.size):
         i = centres[c]
@@ -225,8 +225,8 @@ def pair_histogram(
                 if j == i or d2 >= reach2:
                     continue
                 b = min(int(np.sqrt(d2) / width), bins - 1)
-                out[0, b] += 1
-                out[4 - 2 * int(label[i]) - int(label[j]), b] += 1
+                out[c, 0, b] += 1
+                out[c, 4 - 2 * int(label[i]) - int(label[j]), b] += 1
     return out
 
 

@@ -38,6 +38,10 @@ class PairCounts:
         Cells that served as centres.
     p : float
         Positive fraction of all cells.
+    centre : (c,) int64
+        The centres, as rows of the input.
+    by_centre : (c, 5, b) int32
+        The same five counts, centre by centre.
     """
 
     edges_um: Float
@@ -48,6 +52,8 @@ class PairCounts:
     nn: Int
     centres: int
     p: float
+    centre: Int
+    by_centre: NDArray[np.int32]
 
     @property
     def mid_um(self) -> Float:
@@ -117,8 +123,9 @@ def pair_counts(
         x[order], y[order], np.asarray(labels, bool)[order], keys, columns, centres, lag_um, bins
     )
     edges = np.asarray(np.arange(bins + 1) * float(lag_um), np.float64)
-    every, pp, pn, np_, nn = counts
-    return PairCounts(edges, every, pp, pn, np_, nn, centres.size, float(np.mean(labels)))
+    every, pp, pn, np_, nn = counts.sum(axis=0, dtype=np.int64)
+    p = float(np.mean(labels))
+    return PairCounts(edges, every, pp, pn, np_, nn, centres.size, p, order[centres], counts)
 
 
 def cross_k(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from her2path.spatial.ripley import PairCounts
 
-__all__ = ["Variogram", "fit_variogram"]
+__all__ = ["Variogram", "best_fits", "fit_variogram"]
 
 Float = NDArray[np.float64]
 #: trial ranges between one lag and this many times the longest lag
@@ -73,32 +73,59 @@ def fit_variogram(pairs: PairCounts, structured: bool = True) -> Variogram | Non
         return None
     weight = pairs.all[used] / pairs.all[used].sum()
     reach = float(pairs.edges_um[-1])
-    best = (np.inf, 0.0, 0.0, 0.0)
-    for a in np.geomspace(float(pairs.edges_um[1]), LONGEST * reach, TRIALS):
-        c0, c1, loss = _solve(1.0 - np.exp(-3.0 * h / a), gamma, weight)
-        if loss < best[0]:
-            best = (loss, c0, c1, float(a))
+    c0, c1, a, loss = (float(v[0]) for v in best_fits(pairs.edges_um, h, gamma[None], weight[None]))
     flat = float(weight @ gamma)
-    gain = float(weight @ (gamma - flat) ** 2) - best[0]
+    gain = float(weight @ (gamma - flat) ** 2) - loss
     # in units of the variance of unlike pairs, each pair counted once
     unlike = 2 * flat
     gain *= 0.5 * float(pairs.all[used].sum()) / max(0.25 * unlike * (1 - unlike), 1e-12)
     if gain < MIN_GAIN or not structured:
         return Variogram(flat, flat, 1.0, None, "no spatial structure")
-    return _named(best[1], best[2], best[3], reach)
+    return _named(c0, c1, a, reach)
 
 
-def _solve(f: Float, gamma: Float, weight: Float) -> tuple[float, float, float]:
-    """Return c0, c1 >= 0 and the loss of gamma ~ c0 + c1 f."""
-    mean_f, mean_g = float(weight @ f), float(weight @ gamma)
-    var = float(weight @ (f - mean_f) ** 2)
-    slope = float(weight @ ((f - mean_f) * (gamma - mean_g))) / var if var > 0 else 0.0
-    candidates = [(mean_g, 0.0), (0.0, max(0.0, float(weight @ (f * gamma) / (weight @ (f * f)))))]
-    if slope > 0 and mean_g - slope * mean_f >= 0:
-        candidates.append((mean_g - slope * mean_f, slope))
-    losses = [float(weight @ (gamma - c0 - c1 * f) ** 2) for c0, c1 in candidates]
-    k = int(np.argmin(losses))
-    return (*candidates[k], losses[k])
+def best_fits(
+    edges_um: Float, h: Float, gamma: Float, weight: Float
+) -> tuple[Float, Float, Float, Float]:
+    """Return c0, c1, a and the loss, (d,) each, of the model's best fit to d variograms at once.
+
+    Parameters
+    ----------
+    edges_um : (b + 1,) float64
+        Limits of all lags: they set the trial ranges.
+    h : (m,) float64
+        Middles of the lags that are fitted.
+    gamma, weight : (d, m) float64
+        Semivariances, and weights that sum to 1.
+    """
+    d = gamma.shape[0]
+    best = np.full(d, np.inf)
+    c0, c1, range_um = np.zeros(d), np.zeros(d), np.zeros(d)
+    for a in np.geomspace(float(edges_um[1]), LONGEST * float(edges_um[-1]), TRIALS):
+        nugget, part, loss = _solve(1.0 - np.exp(-3.0 * h / a), gamma, weight)
+        better = loss < best
+        best = np.where(better, loss, best)
+        c0, c1 = np.where(better, nugget, c0), np.where(better, part, c1)
+        range_um = np.where(better, a, range_um)
+    return c0, c1, range_um, best
+
+
+def _solve(f: Float, gamma: Float, weight: Float) -> tuple[Float, Float, Float]:
+    """Return c0, c1 >= 0 and the loss of gamma ~ c0 + c1 f, for each row."""
+    mean_f, mean_g = weight @ f, (weight * gamma).sum(axis=1)
+    off_f, off_g = f - mean_f[:, None], gamma - mean_g[:, None]
+    var = (weight * off_f**2).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.nan_to_num((weight * off_f * off_g).sum(axis=1) / var, posinf=0.0, neginf=0.0)
+        steep = (weight * f * gamma).sum(axis=1) / (weight * f * f).sum(axis=1)
+    free = (slope > 0) & (mean_g - slope * mean_f >= 0)
+    zero = np.zeros_like(mean_g)
+    c0 = np.stack([mean_g, zero, np.where(free, mean_g - slope * mean_f, mean_g)])
+    c1 = np.stack([zero, np.maximum(0.0, steep), np.where(free, slope, zero)])
+    missed = gamma - c0[..., None] - c1[..., None] * f
+    loss = (weight * missed**2).sum(axis=2)
+    k, row = np.argmin(loss, axis=0), np.arange(mean_g.size)
+    return c0[k, row], c1[k, row], loss[k, row]
 
 
 def _named(c0: float, c1: float, a: float, reach: float) -> Variogram | None:
