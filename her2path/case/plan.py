@@ -174,8 +174,13 @@ def make_plan(
     return replace(plan, blocks=blocks)
 
 
-def fingerprint(info: SlideInfo, settings: Settings, annotations_sha256: str | None) -> str:
-    """Return what makes two runs the same: slide, settings, annotations, program version."""
+def fingerprint(
+    info: SlideInfo,
+    settings: Settings,
+    annotations_sha256: str | None,
+    model_sha256: str | None = None,
+) -> str:
+    """Return what makes two runs the same: slide, settings, annotations, CNN, program version."""
     facts = {
         "slide": info.sha256_quick,
         "mpp": [info.mpp_x, info.mpp_y],
@@ -183,6 +188,8 @@ def fingerprint(info: SlideInfo, settings: Settings, annotations_sha256: str | N
         # one's own rule set is a file: what it says counts, not only where it lies
         "rules": guidelines.rule_set(settings.score.guideline).model_dump(mode="json"),
         "annotations": annotations_sha256,
+        # a model is a file too
+        "model": model_sha256,
         "version": __version__,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

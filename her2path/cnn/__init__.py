@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from her2path.cnn.card import Card, read_card
-from her2path.cnn.device import device_name
-from her2path.cnn.infer import Scorer
+from her2path.cnn.device import device_name, limited_threads
+from her2path.cnn.infer import Looked, Scorer
 from her2path.cnn.options import TrainOptions
 from her2path.cnn.patches import Patches, Window, join
 from her2path.cnn.registry import architectures, register
@@ -35,6 +35,7 @@ from her2path.cnn.weights import check_model, weights_path
 __all__ = [
     "DISAGREES",
     "Card",
+    "Looked",
     "Patches",
     "Recipe",
     "Scorer",
@@ -48,6 +49,7 @@ __all__ = [
     "from_phantom_pixels",
     "hashed_order",
     "join",
+    "limited_threads",
     "read_card",
     "read_source",
     "region_probabilities",

@@ -20,7 +20,7 @@ from her2path.cnn.checkpoint import Checkpoint, Progressed, fingerprint, net_sta
 from her2path.cnn.device import choose
 from her2path.cnn.options import TrainOptions
 from her2path.cnn.ordinal import CLASSES, LOGITS, corn_loss, probabilities
-from her2path.cnn.patches import CHANNELS, OD_RANGE, OD_SCALE, Patches
+from her2path.cnn.patches import CHANNELS, NORMALISATION, Patches
 from her2path.cnn.registry import build
 from her2path.cnn.report import write_report
 from her2path.cnn.split import Split, split
@@ -214,7 +214,7 @@ def _finish(bench: _Bench, state: Progressed, path: Path) -> Card:
         normalisation={
             "planes": "hematoxylin and DAB OD by the slide's stain vectors"
             if told.channels == "h_dab" else "red, green, blue OD against the white point",
-            "od_range": list(OD_RANGE), "scale": OD_SCALE,
+            **NORMALISATION,
         },
         temperature=round(temperature, 6),
         share=share,
