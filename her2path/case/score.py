@@ -146,7 +146,6 @@ class _Run:
             if self._is_complete():
                 return SlideResult(self.store.out, self.store.result(), fresh=False)
             if not self.store.staging.complete:
-                self._ready_the_model()
                 self._work(slide, ref, stream)
         if self.options.faces is not None:
             self.progress("reporting", 0, 1, 0.0)
@@ -168,7 +167,7 @@ class _Run:
 
     def _ready_the_model(self) -> None:
         """Fail before the slide is read where the CNN cannot run."""
-        if self.settings.cnn.model is not None:
+        if not self.store.staging.complete and self.settings.cnn.model is not None:
             from her2path.case.second_look import make_ready
 
             make_ready(self.settings.cnn)
@@ -198,6 +197,8 @@ class _Run:
                 return True
             if not replaces:
                 self._refuse("a complete result")
+        # before anything is noted down: without the CNN, say, OUT is still free
+        self._ready_the_model()
         # the blocks' layout is part of what an unfinished run can go on with
         mark = {"run": self.mark, "block_px": self.settings.stream.block_px}
         known = store.fingerprint()

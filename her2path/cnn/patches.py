@@ -135,6 +135,8 @@ def cut(
         Where the slide's pixels are too coarse.
     """
     side = window.source_px(mpp)
+    if not len(centres_px):
+        return
     corner = np.floor(np.asarray(centres_px, np.float64)).astype(np.int64) - side // 2
     tile = np.floor_divide(corner, READ_PX)
     order = np.lexsort((corner[:, 0], corner[:, 1], tile[:, 0], tile[:, 1]))

@@ -82,7 +82,7 @@ def fit(
     parts = split(patches, told.seed)
     torch.manual_seed(told.seed)
     device = choose(told.device)
-    net = build(told.architecture, CHANNELS[told.channels], LOGITS)
+    net = build(told.architecture, CHANNELS[told.channels], LOGITS, told.arguments)
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), told.rate, weight_decay=WEIGHT_DECAY)
     weights = _class_weights(patches.label[parts.train])
@@ -207,6 +207,7 @@ def _finish(bench: _Bench, state: Progressed, path: Path) -> Card:
         version=told.version,
         sha256=sha256,
         architecture=told.architecture,
+        arguments=told.arguments,
         parameters=sum(v.numel() for v in bench.net.parameters()),
         channels=told.channels,
         mpp=patches.window.mpp,
