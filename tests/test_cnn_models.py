@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from cnn_samples import model, spec
+from cnn_samples import model, patches, spec
 
 from her2path import cnn
 from her2path.analysis import Optics
@@ -32,6 +32,7 @@ from her2path.schema import CNN_CELLS, CNN_REGIONS, SCORES
 from her2path.settings import CnnSettings, Settings
 from her2path.stain import StainModel, estimate
 
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 STAIN = StainModel((243.0, 243.0, 242.0), (0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
 
 
@@ -60,9 +61,19 @@ def test_pickles_are_refused_by_name_and_by_content(trained: Path, tmp_path: Pat
     torch.save({"a": torch.ones(2)}, tmp_path / "m.pt")
     (tmp_path / "z.safetensors").write_bytes((tmp_path / "m.pt").read_bytes())
     (tmp_path / "p.safetensors").write_bytes(pickle.dumps(Evil()))
-    for name in ("m.pt", "z.safetensors", "p.safetensors"):
-        with pytest.raises(UsageError, match="safetensors"):
-            cnn.Scorer.load(tmp_path / name)
+    for protocol in (0, 1, 2):
+        (tmp_path / f"p{protocol}.safetensors").write_bytes(pickle.dumps(Evil(), protocol))
+    torch.save(Evil(), tmp_path / "old.safetensors", _use_new_zipfile_serialization=False)
+    # a true header, and a pickle where the weights should be
+    header = json.dumps({"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    behind = len(header).to_bytes(8, "little") + header + pickle.dumps(Evil())
+    (tmp_path / "behind.safetensors").write_bytes(behind)
+    for path in sorted(p for p in tmp_path.iterdir() if p.suffix in (".pt", ".safetensors")):
+        shutil.copy(trained.with_suffix(".json"), path.with_suffix(".json"))
+        with pytest.raises((UsageError, InputError), match=r"safetensors|not those of their card"):
+            cnn.Scorer.load(path)
+        with pytest.raises((UsageError, InputError)):
+            load_arrays(path)
     assert not (tmp_path / "owned").exists()
 
 
@@ -270,7 +281,14 @@ def test_a_device_that_is_not_there_is_refused(trained: Path, monkeypatch) -> No
     assert cnn.device_name() is None
 
 
-def test_every_device_agrees_with_plain_double_precision(trained: Path, field) -> None:
+@pytest.mark.parametrize(
+    ("device", "precision", "tolerance"),
+    [("cpu", "fp32", 2e-4), pytest.param("cuda", "fp32", 2e-3, marks=GPU),
+     pytest.param("cuda", "bf16", 3e-2, marks=GPU)],
+)  # fmt: skip
+def test_every_device_agrees_with_plain_double_precision(
+    trained: Path, field, device: str, precision: str, tolerance: float
+) -> None:
     rgb, xy = field
     _, card = cnn.check_model(trained)
     net = build(card.architecture, 2, 3).double().eval()
@@ -281,9 +299,18 @@ def test_every_device_agrees_with_plain_double_precision(trained: Path, field) -
     with torch.inference_mode():
         logits = net(torch.from_numpy(planes(cut_out, STAIN, "h_dab")).double()).numpy()
     want = probabilities(logits, card.temperature)
-    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        got = cnn.Scorer.load(trained, device).score_points(_reader(rgb), xy, 0.5, STAIN)
-        np.testing.assert_allclose(got, want, atol=2e-3 if device == "cuda" else 2e-4)
+    scorer = cnn.Scorer.load(trained, device, precision=precision)
+    assert scorer.device == device
+    got = scorer.score_points(_reader(rgb), xy, 0.5, STAIN)
+    np.testing.assert_allclose(got, want, atol=tolerance)
+
+
+@GPU
+def test_a_gpu_trains_with_mixed_precision(tmp_path: Path) -> None:
+    told = cnn.TrainOptions(architecture="tiny", epochs=8, batch=16, rate=6e-3, device="cuda")
+    card = cnn.fit(patches(), tmp_path / "m", told)
+    assert card.training["made_with"]["device"] == "cuda"
+    assert card.metrics["test"]["quadratic_kappa"] > 0.4
 
 
 # -- the shipped model -----------------------------------------------------------------------------
@@ -295,7 +322,11 @@ def test_the_shipped_model_is_whole_small_and_honest() -> None:
     assert card.licence == "Apache-2.0"
     assert "second look" in card.intended_use
     assert any("synthetic" in limit for limit in card.limits)
-    assert {"unseen_phantoms", "random_phantoms", "real_cores"} <= set(card.metrics)
+    assert {
+        "unseen_phantoms", "random_phantoms", "unseen_drawings", "generator_never_trained_on",
+        "real_cores",
+    } <= set(card.metrics)
+    assert card.parameters < 1_000_000
     assert card.training["test_scanners_unseen"]
 
 

@@ -243,6 +243,13 @@ def test_the_command_trains_from_phantoms(
     assert cnn.check_model(tmp_path / "m")[1].sha256 == card["sha256"]
     assert _guarded(args, False) == 2
     assert "exists" in capsys.readouterr().err
+    # what is wrong is said before anything is read
+    for more, words in (
+        (["--arch", "resnet50"], "Valid: small"), (["--device", "tpu"], "Valid: auto"),
+        (["--labels", "slides"], "Valid: cells"), (["-o", str(tmp_path / "x.pt")], "safetensors"),
+    ):  # fmt: skip
+        assert _guarded(["train", "nowhere", "-o", str(tmp_path / "x"), *more], False) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_one_case_is_not_enough(tmp_path: Path) -> None:

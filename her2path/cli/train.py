@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
+#: metrics of the test part that are shown, and their names where there is little room
+_SHOWN = {
+    "patches": "patches", "accuracy": "accuracy", "within_one": "within 1",
+    "quadratic_kappa": "kappa", "calibration_error": "ECE",
+}  # fmt: skip
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
@@ -68,6 +74,8 @@ def train(
         raise UsageError(f"--labels {labels!r} is not known", "Valid: cells, regions")
     if min(epochs, batch, per_slide) < 1 or not 16 <= patch_px <= 1024 or not 0.1 <= model_mpp <= 2:
         raise UsageError("a size is out of range", "Give counts of 1 or more, 16-1024 px, 0.1-2 µm")
+    cnn.check_network(arch)
+    cnn.check_device(device)
     path = cnn.weights_path(model)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists", "Give another name, or --overwrite")
@@ -99,6 +107,7 @@ def _tell(card: Card, path: Path, json: bool, quiet: bool) -> int:
     if json:
         echo_json(card.json_text())
     elif not quiet:
-        shown: dict[str, Any] = {k: v for k, v in card.metrics["test"].items() if k != "confusion"}
+        found = card.metrics["test"]
+        shown: dict[str, Any] = {w: found[k] for k, w in _SHOWN.items() if k in found}
         print_rows(f"{path}: cases held out of training", [shown])
     return 0

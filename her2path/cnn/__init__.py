@@ -16,12 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from her2path.cnn.card import Card, read_card
+from her2path.cnn.device import choose as check_device
 from her2path.cnn.device import device_name, limited_threads
 from her2path.cnn.infer import Looked, Scorer
 from her2path.cnn.manifest import Recipe
 from her2path.cnn.options import TrainOptions
 from her2path.cnn.patches import Patches, Window, join
-from her2path.cnn.registry import architectures, register
+from her2path.cnn.registry import architectures, check_network, register
 from her2path.cnn.sample import hashed_order, sample_by_region
 from her2path.cnn.sources import from_phantom_pixels, read_source
 from her2path.cnn.verdict import (
@@ -43,7 +44,9 @@ __all__ = [
     "TrainOptions",
     "Window",
     "architectures",
+    "check_device",
     "check_model",
+    "check_network",
     "decide",
     "device_name",
     "fit",

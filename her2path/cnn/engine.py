@@ -92,6 +92,8 @@ class OnnxEngine:
         require("onnx", "cnn.runtime=onnxruntime")
         told = runtime.SessionOptions()
         told.intra_op_num_threads = torch.get_num_threads()
+        # threads that wait busily take the cores from whoever else works here
+        told.add_session_config_entry("session.intra_op.allow_spinning", "0")
         made = _export(net, channels, patch_px)
         self._session = runtime.InferenceSession(made, told, providers=["CPUExecutionProvider"])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from her2path.errors import UsageError
 
-__all__ = ["architectures", "build", "register"]
+__all__ = ["architectures", "build", "check_network", "register"]
 
 #: called with (channels, outputs, **arguments); returns a torch module with `features` and `head`
 Constructor = Callable[..., Any]
@@ -68,6 +68,19 @@ def register(name: str, constructor: Constructor) -> None:
     _CONSTRUCTORS[name] = constructor
 
 
+def check_network(name: str) -> None:
+    """Refuse an unknown network.
+
+    Raises
+    ------
+    UsageError
+    """
+    if name not in architectures():
+        raise UsageError(
+            f"there is no network {name!r}", f"Valid: {', '.join(architectures())}, or register one"
+        )
+
+
 def build(name: str, channels: int, outputs: int, arguments: dict[str, Any] | None = None) -> Any:
     """Make a network.
 
@@ -78,13 +91,9 @@ def build(name: str, channels: int, outputs: int, arguments: dict[str, Any] | No
     MissingExtra
         Without torch.
     """
-    offered = _installed()
-    if name not in _CONSTRUCTORS and name in offered:
-        register(name, offered[name].load())
+    check_network(name)
     if name not in _CONSTRUCTORS:
-        raise UsageError(
-            f"there is no network {name!r}", f"Valid: {', '.join(architectures())}, or register one"
-        )
+        register(name, _installed()[name].load())
     try:
         return _CONSTRUCTORS[name](channels, outputs, **(arguments or {}))
     except TypeError as exc:

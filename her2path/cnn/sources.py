@@ -69,6 +69,8 @@ def read_source(source: str | Path, recipe: Recipe, progress: Progress | None = 
         if progress is not None:
             progress("reading patches", done, len(jobs), 0.0)
         parts.append(job())
+    if progress is not None:
+        progress("reading patches", len(jobs), len(jobs), 0.0)
     return join(parts)
 
 
@@ -108,7 +110,8 @@ def _tiles(
     ny, nx = rgb.shape[0] // side, rgb.shape[1] // side
     if not ny * nx:
         raise InputError(
-            f"the image {row.path} shows less than {window.side_um:g} µm", "Cut larger images"
+            f"the image {row.path} shows less than {window.side_um:g} µm",
+            "Cut larger images, or give a smaller --patch-px",
         )
     oy, ox = (rgb.shape[0] - ny * side) // 2, (rgb.shape[1] - nx * side) // 2
     corners = [(oy + j * side, ox + i * side) for j in range(ny) for i in range(nx)]
