@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from drawn_phantoms import STYLES as DRAWN_STYLES
 from drawn_phantoms import Drawn, draw
 from patchwork_phantoms import STYLES as PATCHWORK_STYLES
@@ -30,7 +29,6 @@ from patchwork_phantoms import patchwork
 from her2path import cnn
 from her2path.cnn import metrics
 from her2path.cnn.card import Card
-from her2path.cnn.labels import TumourCells, whole_label
 from her2path.phantom import PhantomSpec, encode_decode, make_phantom
 from her2path.phantom.presets import TUMOURS
 from her2path.schema import PATTERNS, SCORES
@@ -49,7 +47,7 @@ LIMITS = (
     "Trained on synthetic images (drawn phantoms) only; no image of a patient was used.",
     "Intensities follow the phantoms' protocol: like the rule-based cut-offs it is not calibrated "
     "to any laboratory.",
-    "Sees 64 um around a tumour cell that the program found; in-situ carcinoma, normal ducts, "
+    "Sees 64 µm around a tumour cell that the program found; in-situ carcinoma, normal ducts, "
     "necrosis and edge artefact are unknown to it.",
     "Figures on phantoms are not accuracies on patients.",
 )
@@ -171,41 +169,34 @@ def judge_all(model: Path, count: int, recipe: cnn.Recipe) -> dict[str, Any]:
 
 
 def real_cores(model: Path, folder: Path, work: Path) -> list[dict[str, Any]]:
-    """Read real cores: the program finds the tumour cells, the model looks at them."""
+    """Read real cores as `her2path score CORE --mpp 0.25 --cnn MODEL` does; finished ones stay."""
     from her2path.api import score_slide
+    from her2path.case.rescore import what_if
     from her2path.settings import Settings
-    from her2path.slide import SlideRef, open_slide
-    from her2path.stain import StainModel
 
-    scorer = cnn.Scorer.load(model, device="cpu")
-    settings = Settings().replace({"slide.mpp": 0.25, "score.guideline": "gastric_resection"})
+    settings = Settings().replace({
+        "slide.mpp": 0.25, "score.guideline": "gastric_resection",
+        "cnn.model": "builtin" if model == MODEL else str(model),
+        # nothing that is read here depends on these
+        "heterogeneity.permutations": 99, "score.bootstrap_draws": 50,
+        "heterogeneity.biopsy_draws": 20,
+    })  # fmt: skip
     rows = []
     for path in sorted(folder.glob("*.jpg")):
-        run = score_slide(path, work / path.stem, settings, report=False)
-        cells = run.cells(["cell_id", "x_px", "y_px", "cell_type", "pattern", "x_um", "y_um"])
-        mine = [t == "tumour" for t in cells.column("cell_type").to_pylist()]
-        cells = cells.filter(pa.array(mine))
-        picked = cnn.hashed_order(cells.column("cell_id").to_numpy())[:600]
-        some = cells.take(pa.array(picked))
-        centres = np.stack([some.column("x_px").to_numpy(), some.column("y_px").to_numpy()], axis=1)
-        s = run.result.stain
-        with open_slide(SlideRef(str(path), mpp=0.25)) as slide:
-            model_of = StainModel(s.white_point, s.hematoxylin, s.dab, s.method)
-            p = scorer.score_points(slide.read, centres, 0.25, model_of).mean(axis=0)
-        codes = {q: k for k, q in enumerate(PATTERNS)}
-        same = TumourCells(
-            cells.column("x_um").to_numpy().astype(float),
-            cells.column("y_um").to_numpy().astype(float),
-            np.array([codes[q] for q in cells.column("pattern").to_pylist()]),
-        )
+        result = score_slide(path, work / path.stem, settings, report=False).result
+        if result.cnn is None or result.score is None:
+            print(path.name, result.status, flush=True)
+            continue
+        ruled = {r["guideline"]: r["ihc"] for r in what_if(work / path.stem)}
         rows.append({
             "case_label": SCORES[int(path.name[0])],
             "core": path.stem[:6],
-            "cnn": SCORES[int(cnn.decide(p[None], scorer.card.share)[0])],
-            "probability": [round(float(v), 3) for v in p],
-            "rules_gastric": run.result.score.ihc if run.result.score else None,
-            "rules_breast_2018": SCORES[whole_label(same, scorer.card.guideline)],
-        })
+            "cnn": result.cnn.score,
+            "probability": list((result.cnn.probability or {}).values()),
+            "regions": result.cnn.regions.model_dump() if result.cnn.regions else None,
+            "rules_gastric": result.score.ihc,
+            "rules_breast_2018": ruled["asco_cap_2018"],
+        })  # fmt: skip
         print(rows[-1], flush=True)
     return rows
 

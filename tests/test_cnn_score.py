@@ -19,6 +19,7 @@ from her2path import api, cnn
 from her2path.case import RunOptions, SlideResult
 from her2path.case.rescore import rescore
 from her2path.cli.app import _guarded
+from her2path.cli.words import print_result
 from her2path.corrections import Correction
 from her2path.errors import InputError, OutputError, UsageError
 from her2path.phantom import TUMOURS, PhantomSpec, make_phantom, write_slide
@@ -97,6 +98,14 @@ def test_both_scores_stand_in_every_table(both: SlideResult) -> None:
     seen = [(r, c) for r, c in zip(regions["score"], regions["cnn_score"], strict=True) if r and c]
     assert told["regions"]["compared"] == len(seen) > 0
     assert told["regions"]["same"] == sum(r == c for r, c in seen)
+
+
+def test_the_terminal_shows_both(both: SlideResult, capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(both)
+    shown = capsys.readouterr().out
+    said = "the same" if both.result.cnn.agrees else "differs"
+    assert f"{both.result.cnn.score} by the CNN builtin" in shown
+    assert said in shown
 
 
 def test_features_of_every_region_are_written(both: SlideResult) -> None:
@@ -194,6 +203,15 @@ def test_a_model_that_does_not_fit_costs_no_time(
     assert _guarded(["score", str(slide), "-o", str(tmp_path / "a"), "--cnn", "x.pt"], False) == 2
 
 
+def test_a_batch_does_not_start_with_a_wrong_model(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["batch", str(slide.parent), "-o", str(tmp_path / "o"), "--cnn", "nowhere"]
+    assert _guarded(words, False) == 2
+    assert "builtin" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
 def test_pseudonymised_results_do_not_name_the_model_file(
     slide: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -238,6 +256,9 @@ def test_without_torch_the_rest_works(
 
 def test_without_torch_train_and_doctor_say_what_to_install(tmp_path: Path) -> None:
     done = without_torch("train", tmp_path / "m.csv", "-o", tmp_path / "m")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "pip install 'her2path[cnn]'" in done.stderr
+    done = without_torch("batch", tmp_path, "-o", tmp_path / "o", "--cnn", "builtin")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "pip install 'her2path[cnn]'" in done.stderr
     done = without_torch("doctor", "--json")

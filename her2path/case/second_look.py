@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path import cnn
+from her2path._optional import available, require
 from her2path.analysis import Optics
 from her2path.geometry import Box
 from her2path.results import CnnRegions, CnnResult, Score
@@ -17,7 +18,7 @@ from her2path.schema import CNN_CELLS, CNN_REGIONS, SCORES, arrow_schema
 from her2path.settings import CnnSettings
 
 __all__ = [
-    "PATCHES_PER_REGION", "SecondLook", "look_again", "make_ready", "model_sha256",
+    "PATCHES_PER_REGION", "SecondLook", "check_asked", "look_again", "make_ready", "model_sha256",
     "region_features", "second_look",
 ]
 
@@ -62,6 +63,20 @@ def model_sha256(settings: CnnSettings, mpp: float) -> str | None:
     _, card = cnn.check_model(settings.model)
     cnn.Window(card.patch_px, card.mpp).source_px(mpp)
     return card.sha256
+
+
+def check_asked(settings: CnnSettings) -> None:
+    """Refuse a model that is not there or damaged, and a missing torch, without loading torch.
+
+    Raises
+    ------
+    MissingExtra, UsageError, InputError
+    """
+    if settings.model is None:
+        return
+    cnn.check_model(settings.model)
+    if not available("torch"):
+        require("torch", "The CNN scorer (--cnn, train)")
 
 
 def make_ready(settings: CnnSettings) -> None:

@@ -120,7 +120,7 @@ def _epochs(
 
 
 def _one_epoch(bench: _Bench, epoch: int, progress: Progress | None) -> float:
-    """Pass over the training part once; return the mean loss.
+    """Pass over the training part once; return the mean -ln p(label) of its varied patches.
 
     Order and augmentation are drawn from (seed, epoch), so that a resumed run goes on the same.
     """
@@ -130,13 +130,13 @@ def _one_epoch(bench: _Bench, epoch: int, progress: Progress | None) -> float:
     bench.net.train()
     order = rng.permutation(bench.parts.train)
     steps = max(1, len(order) // told.batch)
-    total = 0.0
+    total = 0.0  # as the validation loss is: unweighted, so that both curves can be compared
     for step, rows in enumerate(np.array_split(order, steps)):
         _set_rate(bench.optimiser, told, (epoch + step / steps) / told.epochs)
-        total += _step(bench, rows, rng)
+        total += _step(bench, rows, rng) * len(rows)
         if progress is not None:
             progress("training", epoch * steps + step + 1, told.epochs * steps, 0.0)
-    return total / steps
+    return total / len(order)
 
 
 def _step(bench: _Bench, rows: NDArray[np.int64], rng: np.random.Generator) -> float:
@@ -152,7 +152,8 @@ def _step(bench: _Bench, rows: NDArray[np.int64], rng: np.random.Generator) -> f
     loss.backward()
     torch.nn.utils.clip_grad_norm_(bench.net.parameters(), 2.0)
     bench.optimiser.step()
-    return float(loss.detach())
+    seen = probabilities(logits.detach().float().cpu().numpy())
+    return metrics.negative_log_likelihood(seen, bench.patches.label[rows])
 
 
 def _set_rate(optimiser: Any, told: TrainOptions, share_done: float) -> None:
