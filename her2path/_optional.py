@@ -13,6 +13,8 @@ __all__ = ["EXTRAS", "available", "require"]
 EXTRAS: dict[str, str] = {
     "torch": "cnn",
     "safetensors": "cnn",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
     "distributed": "cluster",
     "highdicom": "dicom",
     "pydicom": "dicom",

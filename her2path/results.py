@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "Areas",
     "Bystander",
+    "CnnRegions",
     "CnnResult",
     "Counts",
     "Diversity",
@@ -161,6 +162,14 @@ class Heterogeneity(Part):
     bystander: Bystander
 
 
+class CnnRegions(Part):
+    """Regions that have a score by the rules and one by the CNN: how often both are the same."""
+
+    compared: int
+    same: int
+    within_one: int
+
+
 class CnnResult(Part):
     """The CNN scorer's second look."""
 
@@ -169,6 +178,15 @@ class CnnResult(Part):
     probability: dict[str, float] | None
     agrees: bool | None
     flag: str | None
+    guideline: str | None = None
+    note: str | None = None
+    share: float = 0.5
+    regions: CnnRegions | None = None
+    patches: int | None = None
+    cells: Literal["own", "region"] | None = None
+    device: str | None = None
+    runtime: str | None = None
+    precision: str | None = None
 
 
 class Provenance(Part):

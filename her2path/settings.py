@@ -301,8 +301,21 @@ class CnnSettings(Section):
     """The optional CNN scorer."""
 
     model: str | None = Field(None, description="path of a model, or `builtin`")
-    batch: int = Field(64, ge=1, le=4096, description="patches a batch")
+    batch: int | None = Field(
+        None, ge=1, le=4096, description="patches a batch; not given: as memory allows"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it runs")
+    runtime: Literal["auto", "torch", "onnxruntime"] = Field(
+        "auto", description="what runs it on a CPU; auto: ONNX Runtime where it is installed"
+    )
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "fp32", description="of its arithmetic; auto: bf16 where it is timed to be faster"
+    )
+    cells: int = Field(
+        20_000, ge=0, description="up to so many tumour cells get a patch each; with more, "
+        "a cell carries its region's probabilities",
+    )
+    features: bool = Field(False, description="also write the network's features of every region")
 
 
 class Settings(Section):
@@ -354,7 +367,7 @@ class Settings(Section):
         tree = self.model_dump(mode="json", exclude={"stream"})
         for key in ("cache_mb", "reader"):
             tree["slide"].pop(key)
-        for key in ("batch", "device"):
+        for key in ("batch", "device", "runtime"):
             tree["cnn"].pop(key)
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from cnn_samples import model, spec
+from cnn_samples import model, patches, spec
 
 from her2path import cnn
 from her2path.analysis import Optics
 from her2path.case.second_look import PATCHES_PER_REGION, region_features, second_look
-from her2path.cnn import infer
+from her2path.cnn import engine, infer
+from her2path.cnn.device import batch_for
 from her2path.cnn.ordinal import probabilities
 from her2path.cnn.patches import cut, planes
 from her2path.cnn.registry import build
@@ -31,6 +32,7 @@ from her2path.schema import CNN_CELLS, CNN_REGIONS, SCORES
 from her2path.settings import CnnSettings, Settings
 from her2path.stain import StainModel, estimate
 
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 STAIN = StainModel((243.0, 243.0, 242.0), (0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
 
 
@@ -59,9 +61,19 @@ def test_pickles_are_refused_by_name_and_by_content(trained: Path, tmp_path: Pat
     torch.save({"a": torch.ones(2)}, tmp_path / "m.pt")
     (tmp_path / "z.safetensors").write_bytes((tmp_path / "m.pt").read_bytes())
     (tmp_path / "p.safetensors").write_bytes(pickle.dumps(Evil()))
-    for name in ("m.pt", "z.safetensors", "p.safetensors"):
-        with pytest.raises(UsageError, match="safetensors"):
-            cnn.Scorer.load(tmp_path / name)
+    for protocol in (0, 1, 2):
+        (tmp_path / f"p{protocol}.safetensors").write_bytes(pickle.dumps(Evil(), protocol))
+    torch.save(Evil(), tmp_path / "old.safetensors", _use_new_zipfile_serialization=False)
+    # a true header, and a pickle where the weights should be
+    header = json.dumps({"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    behind = len(header).to_bytes(8, "little") + header + pickle.dumps(Evil())
+    (tmp_path / "behind.safetensors").write_bytes(behind)
+    for path in sorted(p for p in tmp_path.iterdir() if p.suffix in (".pt", ".safetensors")):
+        shutil.copy(trained.with_suffix(".json"), path.with_suffix(".json"))
+        with pytest.raises((UsageError, InputError), match=r"safetensors|not those of their card"):
+            cnn.Scorer.load(path)
+        with pytest.raises((UsageError, InputError)):
+            load_arrays(path)
     assert not (tmp_path / "owned").exists()
 
 
@@ -141,30 +153,122 @@ def test_features_come_out(trained: Path, field) -> None:
     assert scorer.score_points(_reader(field[0]), none, 0.5, STAIN).shape == (0, 4)
 
 
-def test_too_little_memory_means_smaller_batches(trained: Path, field, monkeypatch) -> None:
+class Tight:
+    """An engine with memory for so many patches; notes the sizes that it was given."""
+
+    def __init__(self, inside: engine.Engine, most: int, words: str) -> None:
+        self.inside, self.most, self.words, self.sizes = inside, most, words, []
+        self.name, self.precision = inside.name, inside.precision
+
+    def run(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.sizes.append(len(x))
+        if len(x) > self.most:
+            raise RuntimeError(self.words)
+        return self.inside.run(x)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 2 GiB",
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested",
+    ],
+)
+def test_too_little_memory_means_smaller_batches(trained: Path, field, words: str) -> None:
     rgb, xy = field
     scorer = cnn.Scorer.load(trained, "cpu", 32)
-    want = scorer.score_points(_reader(rgb), xy, 0.5, STAIN)
-    real = infer.Scorer._batch
-    sizes = []
-
-    def tight(self: cnn.Scorer, x: np.ndarray, features: bool) -> np.ndarray:
-        sizes.append(len(x))
-        if len(x) > 5:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-        return real(self, x, features)
-
-    monkeypatch.setattr(infer.Scorer, "_batch", tight)
-    np.testing.assert_allclose(scorer.score_points(_reader(rgb), xy, 0.5, STAIN), want, atol=2e-4)
+    want = scorer.look(_reader(rgb), xy, 0.5, STAIN)
+    scorer.engine = tight = Tight(scorer.engine, 5, words)
+    got = scorer.look(_reader(rgb), xy, 0.5, STAIN)
+    np.testing.assert_allclose(got.p, want.p, atol=2e-4)
+    np.testing.assert_allclose(got.features, want.features, atol=1e-4)
     assert scorer.batch == 4
-    assert [n for n in dict.fromkeys(sizes) if n >= 4] == [32, 16, 8, 4]
-
-    def hopeless(self: cnn.Scorer, x: np.ndarray, features: bool) -> np.ndarray:
-        raise MemoryError
-
-    monkeypatch.setattr(infer.Scorer, "_batch", hopeless)
+    assert [n for n in dict.fromkeys(tight.sizes) if n >= 4] == [32, 16, 8, 4]
+    scorer.engine = Tight(tight.inside, 0, words)
     with pytest.raises(ProgramFault, match="too little memory"):
         scorer.score_points(_reader(rgb), xy, 0.5, STAIN)
+    scorer.engine = Tight(tight.inside, 0, "a shape is wrong")
+    with pytest.raises(RuntimeError, match="a shape is wrong"):
+        scorer.score_points(_reader(rgb), xy, 0.5, STAIN)
+
+
+@pytest.mark.parametrize(
+    ("free", "asked", "want"),
+    [(80e9, None, 1024), (80e9, 64, 64), (2e8, None, 23), (2e8, 64, 23), (1e4, 64, 1)],
+)
+def test_a_batch_is_as_large_as_the_gpu_allows(
+    monkeypatch: pytest.MonkeyPatch, free: float, asked: int | None, want: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, 80e9))
+    assert batch_for("cuda", asked, 128) == want
+    assert batch_for("cpu", asked, 128) == (asked or 64)
+
+
+# -- how it runs -----------------------------------------------------------------------------------
+
+
+class Timed:
+    """An engine that takes so many seconds of a clock of its own."""
+
+    clock = 0.0
+
+    def __init__(self, seconds: float) -> None:
+        self.name, self.precision, self.seconds = "timed", str(seconds), seconds
+
+    def run(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        Timed.clock += self.seconds
+        return x, x
+
+
+@pytest.mark.parametrize(("quick", "chosen"), [(0.5, "0.5"), (0.95, "1.0"), (3.0, "1.0")])
+def test_bf16_is_taken_only_where_it_is_timed_to_help(quick: float, chosen: str) -> None:
+    found = engine.faster(Timed(1.0), Timed(quick), np.zeros(1), lambda: Timed.clock)
+    assert found.precision == chosen
+
+
+def test_precision_is_full_unless_asked_for(trained: Path, field) -> None:
+    rgb, xy = field
+    exact = cnn.Scorer.load(trained, "cpu", runtime="torch")
+    assert exact.engine.precision == "fp32"
+    half = cnn.Scorer.load(trained, "cpu", precision="bf16")
+    assert (half.engine.name, half.engine.precision) == ("torch", "bf16")
+    a = exact.score_points(_reader(rgb), xy, 0.5, STAIN)
+    b = half.score_points(_reader(rgb), xy, 0.5, STAIN)
+    assert 0 < np.abs(a - b).max() < 0.02
+    timed = cnn.Scorer.load(trained, "cpu", precision="auto", runtime="torch")
+    assert timed.engine.precision in ("fp32", "bf16")
+
+
+def test_onnx_runtime_says_the_same(trained: Path, field) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    rgb, xy = field
+    plain = cnn.Scorer.load(trained, "cpu", runtime="torch")
+    quick = cnn.Scorer.load(trained, "cpu", 7)
+    assert (plain.engine.name, quick.engine.name) == ("torch", "onnxruntime")
+    a, b = (s.look(_reader(rgb), xy, 0.5, STAIN) for s in (plain, quick))
+    np.testing.assert_allclose(a.p, b.p, atol=2e-4)
+    np.testing.assert_allclose(a.features, b.features, atol=1e-4)
+
+
+def test_wrong_words_about_running_are_refused(trained: Path, monkeypatch) -> None:
+    with pytest.raises(UsageError, match="Runtimes: auto, torch, onnxruntime"):
+        cnn.Scorer.load(trained, "cpu", runtime="tensorrt")
+    with pytest.raises(UsageError, match="precisions: fp32, bf16, auto"):
+        cnn.Scorer.load(trained, "cpu", precision="int8")
+    with pytest.raises(UsageError, match="on the CPU in fp32"):
+        cnn.Scorer.load(trained, "cpu", precision="bf16", runtime="onnxruntime")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"her2path\[onnx\]"):
+        cnn.Scorer.load(trained, "cpu", runtime="onnxruntime")
+
+
+def test_threads_are_given_back() -> None:
+    before = torch.get_num_threads()
+    with cnn.limited_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
 
 
 def test_a_device_that_is_not_there_is_refused(trained: Path, monkeypatch) -> None:
@@ -177,7 +281,14 @@ def test_a_device_that_is_not_there_is_refused(trained: Path, monkeypatch) -> No
     assert cnn.device_name() is None
 
 
-def test_every_device_agrees_with_plain_double_precision(trained: Path, field) -> None:
+@pytest.mark.parametrize(
+    ("device", "precision", "tolerance"),
+    [("cpu", "fp32", 2e-4), pytest.param("cuda", "fp32", 2e-3, marks=GPU),
+     pytest.param("cuda", "bf16", 3e-2, marks=GPU)],
+)  # fmt: skip
+def test_every_device_agrees_with_plain_double_precision(
+    trained: Path, field, device: str, precision: str, tolerance: float
+) -> None:
     rgb, xy = field
     _, card = cnn.check_model(trained)
     net = build(card.architecture, 2, 3).double().eval()
@@ -188,9 +299,18 @@ def test_every_device_agrees_with_plain_double_precision(trained: Path, field) -
     with torch.inference_mode():
         logits = net(torch.from_numpy(planes(cut_out, STAIN, "h_dab")).double()).numpy()
     want = probabilities(logits, card.temperature)
-    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        got = cnn.Scorer.load(trained, device).score_points(_reader(rgb), xy, 0.5, STAIN)
-        np.testing.assert_allclose(got, want, atol=2e-3 if device == "cuda" else 2e-4)
+    scorer = cnn.Scorer.load(trained, device, precision=precision)
+    assert scorer.device == device
+    got = scorer.score_points(_reader(rgb), xy, 0.5, STAIN)
+    np.testing.assert_allclose(got, want, atol=tolerance)
+
+
+@GPU
+def test_a_gpu_trains_with_mixed_precision(tmp_path: Path) -> None:
+    told = cnn.TrainOptions(architecture="tiny", epochs=8, batch=16, rate=6e-3, device="cuda")
+    card = cnn.fit(patches(), tmp_path / "m", told)
+    assert card.training["made_with"]["device"] == "cuda"
+    assert card.metrics["test"]["quadratic_kappa"] > 0.4
 
 
 # -- the shipped model -----------------------------------------------------------------------------
@@ -202,7 +322,11 @@ def test_the_shipped_model_is_whole_small_and_honest() -> None:
     assert card.licence == "Apache-2.0"
     assert "second look" in card.intended_use
     assert any("synthetic" in limit for limit in card.limits)
-    assert {"unseen_phantoms", "random_phantoms", "real_cores"} <= set(card.metrics)
+    assert {
+        "unseen_phantoms", "random_phantoms", "unseen_drawings", "generator_never_trained_on",
+        "real_cores",
+    } <= set(card.metrics)
+    assert card.parameters < 1_000_000
     assert card.training["test_scanners_unseen"]
 
 
@@ -245,9 +369,7 @@ def test_the_shipped_model_orders_phantoms_that_it_never_saw() -> None:
     assert mean[3] > 2.3
 
 
-def test_the_second_look_stands_beside_the_score(trained: Path, monkeypatch) -> None:
-    from her2path.case import second_look as module
-
+def test_the_second_look_stands_beside_the_score(trained: Path) -> None:
     rgb, cells, optics = _phantom("2+", 82_000)
     told = CnnSettings(model=str(trained), device="cpu")
     ticks = []
@@ -269,7 +391,7 @@ def test_the_second_look_stands_beside_the_score(trained: Path, monkeypatch) -> 
     )
     assert "gastric_resection" in other.result.note
     # with many cells a cell carries its region's value, and the regions stay the same
-    monkeypatch.setattr(module, "SCORED_CELLS", 10)
+    told = told.model_copy(update={"cells": 10})
     ticks.clear()
     many = second_look(
         _reader(rgb), cells, REGIONS, optics, told, _rules("3+"),

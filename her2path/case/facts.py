@@ -94,10 +94,13 @@ def spread_over(rows: pa.Table, where: NDArray[np.bool_]) -> pa.Table:
 
 def with_cnn(result: Result, second: SecondLook) -> Result:
     """Set the CNN's verdict beside the score, with a flag where they differ by a class."""
-    flags = list(result.qc.flags)
+    # an earlier look's flag goes: the score may have changed since
+    flags = [f for f in result.qc.flags if f.code != "CNN_DISAGREES"]
     if second.result.flag is not None:
         flags.append(flag(second.result.flag))
-    made = result.provenance.model_copy(update={"model_sha256": second.model_sha256})
+    made = result.provenance
+    if second.model_sha256 is not None:
+        made = made.model_copy(update={"model_sha256": second.model_sha256})
     return result.model_copy(
         update={
             "cnn": second.result,

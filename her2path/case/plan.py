@@ -230,12 +230,16 @@ def make_plan(
     return replace(plan, blocks=blocks)
 
 
-def measured_sha256(info: SlideInfo, annotations_sha256: str | None) -> str:
-    """Return what cells are measured from: slide, pixel size, annotations, program version."""
+def measured_sha256(
+    info: SlideInfo, annotations_sha256: str | None, model_sha256: str | None = None
+) -> str:
+    """Return what cells are measured from: slide, pixel size, annotations, CNN, version."""
     return _sha256({
         "slide": info.sha256_quick,
         "mpp": [info.mpp_x, info.mpp_y],
         "annotations": annotations_sha256,
+        # a model is a file too
+        "model": model_sha256,
         "version": __version__,
     })  # fmt: skip
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from her2path import __version__, guidelines, patterns
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude, plan
+from her2path.case.facts import with_cnn
 from her2path.case.run import SlideResult
 from her2path.corrections import apply_corrections, read_corrections
 from her2path.errors import NotEvaluable, OutputError, SettingsError
@@ -23,6 +24,9 @@ from her2path.results import Counts, Result
 from her2path.schema import PATTERNS
 from her2path.settings import Settings, load_settings
 from her2path.store import RunLock, RunStore
+
+if TYPE_CHECKING:
+    from her2path.case.second_look import SecondLook
 
 __all__ = ["rescore", "what_if"]
 
@@ -164,11 +168,15 @@ def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) ->
     )
     where = cells.schema.get_field_index("region_id")
     cells = cells.set_column(where, "region_id", pa.array(region_id, pa.int32()))
-    verdict = conclude.conclude(cells.filter(pa.array(mine)), table, int((~mine).sum()), settings)
+    tumour = cells.filter(pa.array(mine))
+    verdict = conclude.conclude(tumour, table, int((~mine).sum()), settings)
+    second = _second_look(old, tumour, table, verdict)
     staged = store.staging.create()
     staged.write_cells([cells])
-    staged.write_regions(table)
+    staged.write_regions(table if second is None else conclude.beside(table, second.regions))
     staged.write_settings(settings)
+    if store.features_path.is_file() and settings.regions == store.settings().regions:
+        _copy(store.features_path, staged.features_path)
     for name in (
         "maps.zarr",
         "gallery.zarr",
@@ -180,20 +188,30 @@ def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) ->
     ):
         _copy(store.out / name, staged.out / name)
     again = {"rescored": datetime.now(UTC).isoformat(timespec="seconds")}
-    staged.write_result(
-        old.model_copy(
-            update={
-                "her2path_version": __version__,
-                "settings_sha256": settings.sha256(),
-                "counts": Counts(**verdict.counts),
-                "fractions": verdict.fractions,
-                "score": verdict.score,
-                "h_score": verdict.h_score,
-                "heterogeneity": verdict.heterogeneity,
-                "provenance": old.provenance.model_copy(update=again),
-            }
-        )
+    result = old.model_copy(
+        update={
+            "her2path_version": __version__,
+            "settings_sha256": settings.sha256(),
+            "counts": Counts(**verdict.counts),
+            "fractions": verdict.fractions,
+            "score": verdict.score,
+            "h_score": verdict.h_score,
+            "heterogeneity": verdict.heterogeneity,
+            "provenance": old.provenance.model_copy(update=again),
+        }
     )
+    staged.write_result(result if second is None else with_cnn(result, second))
+
+
+def _second_look(
+    old: Result, tumour: pa.Table, regions: pa.Table, verdict: conclude.Verdict
+) -> SecondLook | None:
+    """Set the CNN's stored probabilities beside the new score; None where it did not look."""
+    if old.cnn is None or "cnn_p0" not in tumour.column_names:
+        return None
+    from her2path.case.second_look import look_again
+
+    return look_again(old.cnn, tumour, regions, verdict.score)
 
 
 def _copy(source: Path, target: Path) -> None:

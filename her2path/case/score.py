@@ -148,7 +148,7 @@ class _Run:
             self.info = slide.info
             self.annotations = self._read_annotations()
             drawn = self.annotations.sha256 if self.annotations is not None else None
-            self.measured = measured_sha256(slide.info, drawn)
+            self.measured = measured_sha256(slide.info, drawn, self._model_sha256())
             self.mark = fingerprint(self.measured, self.settings)
             if self._is_complete():
                 return SlideResult(self.store.out, self.store.result(), fresh=False)
@@ -159,6 +159,25 @@ class _Run:
             self.options.faces(self.store.staging.out)
         self.store.publish()
         return SlideResult(self.store.out, self.store.result())
+
+    def _model_sha256(self) -> str | None:
+        """Return the fingerprint of the CNN, where one is asked for; a slide too coarse has none.
+
+        Such a slide is not evaluable, with or without a CNN: that is said first.
+        """
+        too_coarse = self.info.mpp > self.settings.qc.max_coarse_mpp
+        if self.settings.cnn.model is None or too_coarse:
+            return None
+        from her2path.case.second_look import model_sha256
+
+        return model_sha256(self.settings.cnn, self.info.mpp)
+
+    def _ready_the_model(self) -> None:
+        """Fail before the slide is read where the CNN cannot run."""
+        if not self.store.staging.complete and self.settings.cnn.model is not None:
+            from her2path.case.second_look import make_ready
+
+            make_ready(self.settings.cnn)
 
     def _read_annotations(self) -> Annotations | None:
         if self.annotations_path is None:
@@ -190,6 +209,8 @@ class _Run:
                 self._refuse("a result that a reader has corrected,")
             if not replaces:
                 self._refuse("a complete result")
+        # before anything is noted down: without the CNN, say, OUT is still free
+        self._ready_the_model()
         # the blocks' layout is part of what an unfinished run can go on with
         mark = {"run": self.mark, "block_px": self.settings.stream.block_px}
         known = store.fingerprint()
@@ -245,6 +266,8 @@ class _Run:
         staged.write_regions(
             region_table if second is None else conclude.beside(region_table, second.regions)
         )
+        if second is not None and second.features is not None:
+            staged.write_features(second.features)
         self._pictures(slide, tumour, staged)
         result = self._complete(plan, seen, tuple(flags), done, verdict)
         self._finish(result if second is None else with_cnn(result, second))
@@ -270,6 +293,7 @@ class _Run:
             self.settings.cnn,
             verdict.score,
             self.progress,
+            self.options.threads or self.settings.stream.workers,
         )
 
     def _annotations_fit(self, plan: Plan) -> None:
@@ -461,5 +485,9 @@ class _Run:
     def _finish(self, result: Result) -> None:
         """Stage the settings and the result: from here on only publishing is left."""
         staged = self.store.staging.create()
-        staged.write_settings(self.settings)
+        settings = self.settings
+        own_model = settings.cnn.model not in (None, "builtin")
+        if self.options.pseudonymise and own_model and result.cnn is not None:
+            settings = settings.replace({"cnn.model": result.cnn.model})  # no path, no file name
+        staged.write_settings(settings)
         staged.write_result(result)

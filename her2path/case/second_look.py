@@ -10,24 +10,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path import cnn
+from her2path._optional import available, require
 from her2path.analysis import Optics
 from her2path.geometry import Box
-from her2path.results import CnnResult, Score
+from her2path.results import CnnRegions, CnnResult, Score
 from her2path.schema import CNN_CELLS, CNN_REGIONS, SCORES, arrow_schema
 from her2path.settings import CnnSettings
 
 __all__ = [
-    "PATCHES_PER_REGION", "SCORED_CELLS", "SecondLook", "region_features", "second_look",
+    "PATCHES_PER_REGION", "SecondLook", "check_asked", "look_again", "make_ready", "model_sha256",
+    "region_features", "second_look",
 ]
 
-#: up to so many tumour cells each gets its own patch; beyond, a cell carries its region's value
-SCORED_CELLS = 20_000
 #: patches that a region's probabilities rest on, at most
 PATCHES_PER_REGION = 16
 
 Read = Callable[[Box], NDArray[np.uint8]]
 #: called with (stage, done, total, megapixels done)
 Progress = Callable[[str, int, int, float], None]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,62 @@ class SecondLook:
 
     ``result`` goes into ``result.json`` as ``cnn``; ``regions`` has the columns
     `schema.CNN_REGIONS`, one row a region; ``cells`` those of `schema.CNN_CELLS`, one row a tumour
-    cell (null where nothing is known); ``model_sha256`` belongs to the provenance.
+    cell (null where nothing is known); ``model_sha256`` belongs to the provenance; ``features``
+    (``region_id``, ``features``) is there where it was asked for.
     """
 
     result: CnnResult
     regions: pa.Table
     cells: pa.Table
-    model_sha256: str
+    model_sha256: str | None
+    features: pa.Table | None = None
+
+
+def model_sha256(settings: CnnSettings, mpp: float) -> str | None:
+    """Return the fingerprint of the model that is asked for; None where none is. Needs no torch.
+
+    It is asked before any work, so that a wrong model does not cost a slide's time.
+
+    Raises
+    ------
+    UsageError, InputError
+        Where there is no such model, it is damaged, or ``mpp`` is too coarse for it.
+    """
+    if settings.model is None:
+        return None
+    _, card = cnn.check_model(settings.model)
+    cnn.Window(card.patch_px, card.mpp).source_px(mpp)
+    return card.sha256
+
+
+def check_asked(settings: CnnSettings) -> None:
+    """Refuse a model that is not there or damaged, and a missing torch, without loading torch.
+
+    Raises
+    ------
+    MissingExtra, UsageError, InputError
+    """
+    if settings.model is None:
+        return
+    cnn.check_model(settings.model)
+    if not available("torch"):
+        require("torch", "The CNN scorer (--cnn, train)")
+
+
+def make_ready(settings: CnnSettings) -> None:
+    """Load the model once, where one is asked for, so that what is missing is said at once.
+
+    Raises
+    ------
+    MissingExtra
+        Without torch; the message says what to install.
+    UsageError, InputError
+        Where the model or the device cannot be used.
+    """
+    if settings.model is not None:
+        # an ONNX export takes a second: where it is not insisted on, the weights say as much
+        plain = "torch" if settings.runtime == "auto" else settings.runtime
+        cnn.Scorer.load(settings.model, settings.device, 1, "fp32", plain)
 
 
 def second_look(
@@ -53,6 +103,7 @@ def second_look(
     settings: CnnSettings,
     score: Score | None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> SecondLook:
     """Let the CNN look at regions, tumour cells and slide.
 
@@ -63,7 +114,7 @@ def second_look(
     tumour : pyarrow.Table
         Tumour cells with ``cell_id x_px y_px region_id``.
     regions : pyarrow.Table
-        Regions with ``region_id tumour_cells``.
+        Regions with ``region_id tumour_cells``, and ``score`` to be set beside.
     optics : Optics
         Pixel size and stain of the slide.
     settings : CnnSettings
@@ -71,6 +122,8 @@ def second_look(
     score : Score or None
         The rule-based score that it is set beside.
     progress : callable, optional
+    threads : int, optional
+        Threads of the network on a CPU.
 
     Returns
     -------
@@ -83,33 +136,61 @@ def second_look(
     UsageError, InputError
         Where there is no such model, it is damaged, or the slide is too coarse for it.
     """
-    scorer = cnn.Scorer.load(settings.model or "builtin", settings.device, settings.batch)
-    ids = tumour.column("cell_id").to_numpy()
-    region = tumour.column("region_id").to_numpy()
+    ids, region = _numbers(tumour, "cell_id"), _numbers(tumour, "region_id")
     sampled = cnn.sample_by_region(ids, region, PATCHES_PER_REGION)
-    every = len(ids) <= SCORED_CELLS
+    every = len(ids) <= settings.cells
     rows = np.arange(len(ids)) if every else sampled
-    centres = np.stack([tumour.column(n).to_numpy()[rows] for n in ("x_px", "y_px")], axis=1)
 
     def tick(done: int, total: int) -> None:
         if progress is not None:
             progress("second look (CNN)", done, total, 0.0)
 
-    found = scorer.score_points(read, centres, optics.mpp, optics.stain, tick)
+    with cnn.limited_threads(threads):
+        scorer = _scorer(settings)
+        seen = scorer.look(read, _centres(tumour, rows), optics.mpp, optics.stain, tick)
     p = np.full((len(ids), len(SCORES)), np.nan, np.float32)
-    p[rows] = found
-    region_ids = regions.column("region_id").to_numpy()
-    of_region = cnn.region_probabilities(p[sampled], region[sampled], region_ids)
-    of_slide = cnn.slide_probabilities(of_region, regions.column("tumour_cells").to_numpy())
-    share = scorer.card.share
-    name = f"{scorer.card.name} {scorer.card.version}"
-    result = cnn.verdict(of_slide, score, name, share)
+    p[rows] = seen.p
+    first = CnnResult(
+        model=f"{scorer.card.name} {scorer.card.version}", score=None, probability=None,
+        agrees=None, flag=None, guideline=scorer.card.guideline, share=scorer.card.share,
+        patches=len(rows), cells="own" if every else "region", device=scorer.device,
+        runtime=scorer.engine.name, precision=scorer.engine.precision,
+    )  # fmt: skip
+    result, of_region = _conclude(first, p, ids, region, regions, score)
+    if not every:
+        p = _spread(of_region, region, _numbers(regions, "region_id"))
+    features = None
+    if settings.features:
+        at = np.searchsorted(rows, sampled)
+        features = _feature_table(seen.features[at], region[sampled], regions)
     return SecondLook(
-        result=_with_facts(result, scorer.card, score),
-        regions=_region_columns(of_region, share),
-        cells=_cell_columns(p if every else _spread(of_region, region, region_ids)),
+        result=result,
+        regions=_region_columns(of_region, result.share),
+        cells=_cell_columns(p),
         model_sha256=scorer.sha256,
+        features=features,
     )
+
+
+def look_again(
+    old: CnnResult, tumour: pa.Table, regions: pa.Table, score: Score | None
+) -> SecondLook:
+    """Set stored probabilities of cells beside a new score and new regions. Needs no network.
+
+    Parameters
+    ----------
+    old : CnnResult
+        Of the run that made the probabilities.
+    tumour : pyarrow.Table
+        Tumour cells with ``cell_id region_id`` and the columns `schema.CNN_CELLS`.
+    regions, score
+        As in `second_look`.
+    """
+    columns = [tumour.column(c.name).to_numpy() for c in CNN_CELLS]
+    p = np.stack(columns, axis=1).astype(np.float32)
+    ids, region = _numbers(tumour, "cell_id"), _numbers(tumour, "region_id")
+    result, of_region = _conclude(old, p, ids, region, regions, score)
+    return SecondLook(result, _region_columns(of_region, result.share), _cell_columns(p), None)
 
 
 def region_features(
@@ -125,29 +206,84 @@ def region_features(
         ``region_id``, and ``features``: float32 list, the mean over the region's sampled cells;
         null for a region without any.
     """
-    scorer = cnn.Scorer.load(settings.model or "builtin", settings.device, settings.batch)
-    region = tumour.column("region_id").to_numpy()
-    rows = cnn.sample_by_region(tumour.column("cell_id").to_numpy(), region, PATCHES_PER_REGION)
-    centres = np.stack([tumour.column(n).to_numpy()[rows] for n in ("x_px", "y_px")], axis=1)
-    found = scorer.embed(read, centres, optics.mpp, optics.stain)
-    mean = cnn.region_probabilities(found, region[rows], regions.column("region_id").to_numpy())
+    region = _numbers(tumour, "region_id")
+    rows = cnn.sample_by_region(_numbers(tumour, "cell_id"), region, PATCHES_PER_REGION)
+    found = _scorer(settings).embed(read, _centres(tumour, rows), optics.mpp, optics.stain)
+    return _feature_table(found, region[rows], regions)
+
+
+def _scorer(settings: CnnSettings) -> cnn.Scorer:
+    return cnn.Scorer.load(
+        settings.model or "builtin", settings.device, settings.batch, settings.precision,
+        settings.runtime,
+    )  # fmt: skip
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray[np.int64]:
+    return np.asarray(table.column(name).to_numpy(), np.int64)
+
+
+def _centres(tumour: pa.Table, rows: NDArray[np.int64]) -> Floats:
+    return np.stack([tumour.column(n).to_numpy()[rows] for n in ("x_px", "y_px")], axis=1)
+
+
+def _conclude(
+    first: CnnResult,
+    p: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    region: NDArray[np.int64],
+    regions: pa.Table,
+    score: Score | None,
+) -> tuple[CnnResult, Floats]:
+    """Return the verdict, and the regions' probabilities (R, 4), from those of cells (N, 4)."""
+    known = np.flatnonzero(~np.isnan(p[:, 0]))
+    rows = known[cnn.sample_by_region(ids[known], region[known], PATCHES_PER_REGION)]
+    of_region = cnn.region_probabilities(p[rows], region[rows], _numbers(regions, "region_id"))
+    of_slide = cnn.slide_probabilities(of_region, _numbers(regions, "tumour_cells"))
+    said = cnn.verdict(of_slide, score, first.model, first.share)
+    facts = {
+        **{k: getattr(said, k) for k in ("score", "probability", "agrees", "flag")},
+        "note": _note(first.guideline, score),
+        "regions": _compared(of_region, first.share, regions),
+    }
+    return first.model_copy(update=facts), of_region
+
+
+def _note(guideline: str | None, score: Score | None) -> str | None:
+    """Say where the score follows another rule set than the model learnt."""
+    if score is None or guideline is None or score.guideline == guideline:
+        return None
+    return f"The model learnt {guideline}; the rule-based score follows {score.guideline}."
+
+
+def _compared(of_region: Floats, share: float, regions: pa.Table) -> CnnRegions | None:
+    """Return in how many regions both scores are the same, or a class apart at most."""
+    if "score" not in regions.column_names:
+        return None
+    words = regions.column("score").to_pylist()
+    ruled = np.array([-1 if w is None else SCORES.index(w) for w in words], np.int64)
+    seen = cnn.decide(of_region, share)
+    both = (ruled >= 0) & (seen >= 0)
+    apart = np.abs(ruled - seen)[both]
+    return CnnRegions(
+        compared=int(both.sum()), same=int((apart == 0).sum()), within_one=int((apart <= 1).sum())
+    )
+
+
+def _feature_table(
+    features: NDArray[np.float32], region: NDArray[np.int64], regions: pa.Table
+) -> pa.Table:
+    """Return the mean features of every region; null for a region without a patch."""
+    mean = cnn.region_probabilities(features, region, _numbers(regions, "region_id"))
     values = [None if np.isnan(row).any() else row.astype(np.float32) for row in mean]
-    features = pa.array(values, pa.list_(pa.float32()))
-    return pa.table({"region_id": regions.column("region_id"), "features": features})
-
-
-def _with_facts(result: CnnResult, card: cnn.Card, score: Score | None) -> CnnResult:
-    """Add which rule set the model learnt, and a note where the score follows another one."""
-    facts: dict[str, str | None] = {"guideline": card.guideline, "note": None}
-    if score is not None and score.guideline != card.guideline:
-        facts["note"] = (
-            f"The model learnt {card.guideline}; the rule-based score follows {score.guideline}."
-        )
-    return CnnResult(**{**result.model_dump(), **facts})
+    return pa.table({
+        "region_id": regions.column("region_id"),
+        "features": pa.array(values, pa.list_(pa.float32())),
+    })  # fmt: skip
 
 
 def _spread(
-    of_region: NDArray[np.float64], region: NDArray[np.int32], ids: NDArray[np.int32]
+    of_region: Floats, region: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return every cell's region's probabilities, float32 (N, 4); NaN without a region."""
     row_of = {int(r): i for i, r in enumerate(ids)}
@@ -157,7 +293,7 @@ def _spread(
     return out
 
 
-def _region_columns(p: NDArray[np.float64], share: float) -> pa.Table:
+def _region_columns(p: Floats, share: float) -> pa.Table:
     decided = cnn.decide(p, share)
     columns = [pa.array([SCORES[k] if k >= 0 else None for k in decided], pa.string())]
     columns += [pa.array(p[:, k], pa.float64(), from_pandas=True) for k in range(len(SCORES))]

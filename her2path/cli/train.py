@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
+#: metrics of the test part that are shown, and their names where there is little room
+_SHOWN = {
+    "patches": "patches", "accuracy": "accuracy", "within_one": "within 1",
+    "quadratic_kappa": "kappa", "calibration_error": "ECE",
+}  # fmt: skip
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
@@ -27,7 +33,9 @@ def train(
         Path, typer.Argument(help="Manifest (CSV), folder of class folders, results or phantoms.")
     ],
     model: Annotated[Path, typer.Option("-o", "--out", help="The model to write (.safetensors).")],
-    arch: Annotated[str, typer.Option("--arch", help="Network: small, tiny or medium.")] = "small",
+    arch: Annotated[
+        str, typer.Option("--arch", help="Network: small, tiny, medium, residual, or your own.")
+    ] = "small",
     channels: Annotated[
         str, typer.Option("--channels", help="Planes: h_dab, or od (RGB).")
     ] = "h_dab",
@@ -35,6 +43,9 @@ def train(
     mpp: o.Mpp = None,
     patch_px: Annotated[int, typer.Option("--patch-px", help="Side of a patch, pixels.")] = 128,
     model_mpp: Annotated[float, typer.Option("--model-mpp", help="Its µm per pixel.")] = 0.5,
+    labels: Annotated[
+        str, typer.Option("--labels", help="Of results: each patch's cells, or its regions.")
+    ] = "cells",
     per_slide: Annotated[int, typer.Option("--per-slide", help="Patches a scored slide.")] = 64,
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the patches.")] = 30,
     batch: Annotated[int, typer.Option("--batch", help="Patches a step.")] = 64,
@@ -59,14 +70,19 @@ def train(
 
     if channels not in ("h_dab", "od"):
         raise UsageError(f"--channels {channels!r} is not known", "Valid: h_dab, od")
+    if labels not in ("cells", "regions"):
+        raise UsageError(f"--labels {labels!r} is not known", "Valid: cells, regions")
     if min(epochs, batch, per_slide) < 1 or not 16 <= patch_px <= 1024 or not 0.1 <= model_mpp <= 2:
         raise UsageError("a size is out of range", "Give counts of 1 or more, 16-1024 px, 0.1-2 µm")
+    cnn.check_network(arch)
+    cnn.check_device(device)
     path = cnn.weights_path(model)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists", "Give another name, or --overwrite")
     rules = guideline or "asco_cap_2018"
     guidelines.rule_set(rules)
-    recipe = cnn.Recipe(cnn.Window(patch_px, model_mpp), rules, per_slide, mpp)
+    told_by: Any = labels
+    recipe = cnn.Recipe(cnn.Window(patch_px, model_mpp), rules, per_slide, mpp, told_by)
     told = cnn.TrainOptions(
         name=path.stem, architecture=arch, channels="od" if channels == "od" else "h_dab",
         guideline=rules, epochs=epochs, batch=batch, seed=seed, device=device, licence=licence,
@@ -91,6 +107,7 @@ def _tell(card: Card, path: Path, json: bool, quiet: bool) -> int:
     if json:
         echo_json(card.json_text())
     elif not quiet:
-        shown: dict[str, Any] = {k: v for k, v in card.metrics["test"].items() if k != "confusion"}
+        found = card.metrics["test"]
+        shown: dict[str, Any] = {w: found[k] for k, w in _SHOWN.items() if k in found}
         print_rows(f"{path}: cases held out of training", [shown])
     return 0

@@ -74,6 +74,9 @@ def _rows(r: Any) -> Iterator[tuple[str, str]]:
             "Probability",
             ", ".join(f"{k} {v:.0%}" for k, v in s.probability.items() if v >= 0.005),
         )
+    if r.cnn is not None:
+        beside = {True: "the same", False: "differs", None: "cannot be compared"}[r.cnn.agrees]
+        yield "Second look", f"{r.cnn.score or 'no score'} by the CNN {r.cnn.model}: {beside}"
     yield "Category", f"HER2-{s.category}" + (", ISH is due" if s.reflex_ish else "")
     yield "H-score", f"{r.h_score:.0f} of 300"
     yield "Tumour cells", f"{r.counts.tumour:,} (other cells {r.counts.other:,})"

@@ -16,13 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from her2path.cnn.card import Card, read_card
-from her2path.cnn.device import device_name
-from her2path.cnn.infer import Scorer
+from her2path.cnn.device import choose as check_device
+from her2path.cnn.device import device_name, limited_threads
+from her2path.cnn.infer import Looked, Scorer
+from her2path.cnn.manifest import Recipe
 from her2path.cnn.options import TrainOptions
 from her2path.cnn.patches import Patches, Window, join
-from her2path.cnn.registry import architectures, register
+from her2path.cnn.registry import architectures, check_network, register
 from her2path.cnn.sample import hashed_order, sample_by_region
-from her2path.cnn.sources import Recipe, from_phantom_pixels, read_source
+from her2path.cnn.sources import from_phantom_pixels, read_source
 from her2path.cnn.verdict import (
     DISAGREES,
     decide,
@@ -35,19 +37,23 @@ from her2path.cnn.weights import check_model, weights_path
 __all__ = [
     "DISAGREES",
     "Card",
+    "Looked",
     "Patches",
     "Recipe",
     "Scorer",
     "TrainOptions",
     "Window",
     "architectures",
+    "check_device",
     "check_model",
+    "check_network",
     "decide",
     "device_name",
     "fit",
     "from_phantom_pixels",
     "hashed_order",
     "join",
+    "limited_threads",
     "read_card",
     "read_source",
     "region_probabilities",

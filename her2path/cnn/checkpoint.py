@@ -43,8 +43,10 @@ class Progressed:
 def fingerprint(patches: Patches, options: TrainOptions) -> str:
     """Return what makes two runs the same: options and patches."""
     told = {k: v for k, v in asdict(options).items() if k not in _FREE}
+    told["stains"] = [[*s.white_point, *s.hematoxylin, *s.dab] for s in patches.stains]
+    told["window"] = asdict(patches.window)
     found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for part in (patches.rgb, patches.label):
+    for part in (patches.rgb, patches.label, patches.stain):
         found.update(np.ascontiguousarray(part).data)
     found.update("\0".join([*patches.case, *patches.scanner]).encode())
     return found.hexdigest()

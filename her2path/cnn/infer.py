@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2path.cnn.card import Card
+from her2path.cnn.engine import Engine, make_engine
 from her2path.cnn.ordinal import LOGITS, probabilities
 from her2path.cnn.patches import CHANNELS, Read, Window, cut, planes
 from her2path.cnn.weights import check_model, load_arrays
@@ -18,7 +20,7 @@ from her2path.settings import Settings
 from her2path.stain import StainModel
 from her2path.stain.model import unit
 
-__all__ = ["Scorer", "load_state"]
+__all__ = ["Looked", "Scorer", "load_state"]
 
 #: rows of the points, and their patches
 Group = tuple[NDArray[np.int64], NDArray[np.uint8]]
@@ -26,15 +28,22 @@ Group = tuple[NDArray[np.int64], NDArray[np.uint8]]
 DECIMALS = 4
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a model saw around N points: ``p`` float32 (N, 4), ``features`` float32 (N, D)."""
+
+    p: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
 class Scorer:
     """A loaded model.
 
-    Use `load`. ``card`` says what it is, ``sha256`` which weights.
+    Use `load`. ``card`` says what it is, ``sha256`` which weights, ``engine`` how it runs.
     """
 
-    def __init__(self, card: Card, net: Any, device: str, batch: int) -> None:
-        self.card, self.device, self.batch = card, device, batch
-        self._net = net
+    def __init__(self, card: Card, engine: Engine, device: str, batch: int) -> None:
+        self.card, self.device, self.batch, self.engine = card, device, batch, engine
 
     @property
     def sha256(self) -> str:
@@ -48,7 +57,12 @@ class Scorer:
 
     @classmethod
     def load(
-        cls, model: str | Path, device: str = "auto", batch: int = 64, precision: str = "fp32"
+        cls,
+        model: str | Path,
+        device: str = "auto",
+        batch: int | None = None,
+        precision: str = "fp32",
+        runtime: str = "auto",
     ) -> Scorer:
         """Load a model.
 
@@ -57,30 +71,68 @@ class Scorer:
         model : str or path
             ``builtin``, or the path of a ``.safetensors`` file with its card beside it.
         device : {"auto", "cpu", "cuda"}
-        batch : int
-            Patches at once; fewer where memory runs out.
-        precision : {"fp32", "bf16"}
-            bf16 changes probabilities by up to about 0.01; worth it only where it was timed.
+        batch : int, optional
+            Patches at once; fewer where memory runs out. Not given: 64 on a CPU, and on a GPU as
+            many as fit into half of its free memory, at most 1024.
+        precision : {"fp32", "bf16", "auto"}
+            bf16 changes probabilities by up to about 0.01. ``auto`` takes it where it is timed to
+            be faster, so that results may differ between machines.
+        runtime : {"auto", "torch", "onnxruntime"}
+            ``auto``: ONNX Runtime on a CPU where it is installed; the same to 1e-4.
 
         Raises
         ------
         MissingExtra
-            Without torch.
+            Without torch, or without ONNX Runtime where it is asked for.
         UsageError
-            For a missing model, a pickle, or a device that is not there.
+            For a missing model, a pickle, a device that is not there, or an unknown word.
         InputError
             For a wrong hash, a damaged card, or weights that do not fit the network.
         """
-        from her2path.cnn._torch import torch  # first: its absence is said before anything else
+        from her2path.cnn import _torch  # noqa: F401 - first: its absence is said before the rest
         from her2path.cnn.device import batch_for, choose
 
         path, card = check_model(model)
         where = choose(device)
-        net = _network(card)
-        load_state(net, load_arrays(path), path)
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        net = net.eval().to(where, dtype=dtype, memory_format=torch.channels_last)
-        return cls(card, net, where, batch_for(where, batch, card.patch_px))
+        arrays = load_arrays(path)
+
+        def make() -> Any:
+            net = _network(card)
+            load_state(net, arrays, path)
+            return net.eval()
+
+        engine = make_engine(make, card, where, (runtime, precision))
+        return cls(card, engine, where, batch_for(where, batch, card.patch_px))
+
+    def look(
+        self,
+        read: Read,
+        centres_px: NDArray[Any],
+        mpp: float,
+        stain: StainModel | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Looked:
+        """Return probabilities and features at once; see `score_points` and `embed`."""
+        model = stain or usual_stain()
+        self.window.source_px(mpp)  # a slide that is too coarse is refused with no points too
+        n, done = len(centres_px), 0
+        if n == 0:
+            features, logits = self._forward(planes(self._blank(), model, self.card.channels))
+            return Looked(self._stated(logits[:0]), features[:0])
+        parts, order = [], []
+        for rows, rgb in self._filled(cut(read, np.asarray(centres_px), mpp, self.window)):
+            parts.append(self._forward(planes(rgb, model, self.card.channels)))
+            order.append(rows)
+            done += len(rows)
+            if progress is not None:
+                progress(done, n)
+        place = np.argsort(np.concatenate(order))
+        features, logits = (np.concatenate(k)[place] for k in zip(*parts, strict=True))
+        return Looked(self._stated(logits), features)
+
+    def _stated(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        p = probabilities(logits, self.card.temperature)
+        return np.round(p, DECIMALS).astype(np.float32)
 
     def score_points(
         self,
@@ -115,9 +167,7 @@ class Scorer:
         InputError
             Where the slide is coarser than the model's pixel size.
         """
-        logits = self._run(read, centres_px, mpp, stain, progress, features=False)
-        p = probabilities(logits, self.card.temperature)
-        return np.round(p, DECIMALS).astype(np.float32)
+        return self.look(read, centres_px, mpp, stain, progress).p
 
     def embed(
         self,
@@ -128,37 +178,12 @@ class Scorer:
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
         """Return the features before the last layer, float32 (N, D); see `score_points`."""
-        return self._run(read, centres_px, mpp, stain, progress, features=True)
+        return self.look(read, centres_px, mpp, stain, progress).features
 
     def score_patches(self, rgb: NDArray[np.uint8], stain: StainModel) -> NDArray[np.float32]:
         """Return probabilities (N, 4) of patches uint8 (N, P, P, 3) at the model's pixel size."""
-        logits = self._forward(planes(rgb, stain, self.card.channels), features=False)
+        _, logits = self._forward(planes(rgb, stain, self.card.channels))
         return probabilities(logits, self.card.temperature).astype(np.float32)
-
-    def _run(
-        self,
-        read: Read,
-        centres_px: NDArray[Any],
-        mpp: float,
-        stain: StainModel | None,
-        progress: Callable[[int, int], None] | None,
-        features: bool,
-    ) -> NDArray[np.float32]:
-        model = stain or usual_stain()
-        self.window.source_px(mpp)  # a slide that is too coarse is refused with no points too
-        n, done = len(centres_px), 0
-        if n == 0:
-            return self._forward(planes(self._blank(), model, self.card.channels), features)[:0]
-        parts, order = [], []
-        for rows, rgb in self._filled(cut(read, np.asarray(centres_px), mpp, self.window)):
-            parts.append(self._forward(planes(rgb, model, self.card.channels), features))
-            order.append(rows)
-            done += len(rows)
-            if progress is not None:
-                progress(done, n)
-        out = np.empty((n, parts[0].shape[1]), np.float32)
-        out[np.concatenate(order)] = np.concatenate(parts)
-        return out
 
     def _blank(self) -> NDArray[np.uint8]:
         return np.full((1, self.card.patch_px, self.card.patch_px, 3), 240, np.uint8)
@@ -174,27 +199,20 @@ class Scorer:
         if kept:
             yield _joined(kept)
 
-    def _forward(self, x: NDArray[np.float32], features: bool) -> NDArray[np.float32]:
+    def _forward(
+        self, x: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return features (N, D) and logits (N, 3) of planes, N at least 1."""
         parts, at = [], 0
         while at < len(x):
+            some = x[at : at + self.batch]
             try:
-                parts.append(self._batch(x[at : at + self.batch], features))
-                at += self.batch
+                parts.append(self.engine.run(some))
+                at += len(some)
             except (RuntimeError, MemoryError) as exc:
                 self._smaller(exc)
-        return np.concatenate(parts) if parts else np.zeros((0, LOGITS), np.float32)
-
-    def _batch(self, x: NDArray[np.float32], features: bool) -> NDArray[np.float32]:
-        from her2path.cnn._torch import torch
-
-        with torch.inference_mode():
-            t = torch.from_numpy(np.ascontiguousarray(x)).to(
-                self.device, dtype=next(self._net.parameters()).dtype,
-                memory_format=torch.channels_last,
-            )
-            y = self._net.features(t)
-            found = y if features else self._net.head(y)
-            return np.asarray(found.float().cpu().numpy(), np.float32)
+        features, logits = (np.concatenate(k) for k in zip(*parts, strict=True))
+        return features, logits
 
     def _smaller(self, exc: BaseException) -> None:
         """Halve the batch where memory ran out; anything else is raised again."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 __all__ = ["TrainOptions"]
 
@@ -18,6 +18,8 @@ class TrainOptions:
         For the card.
     architecture : str
         A name of `registry.architectures`.
+    arguments : dict
+        For its constructor; they go into the card.
     channels : {"h_dab", "od"}
         Planes that the network sees.
     guideline : str
@@ -40,6 +42,7 @@ class TrainOptions:
     name: str = "model"
     version: str = "1"
     architecture: str = "small"
+    arguments: dict[str, Any] = field(default_factory=dict)
     channels: Literal["h_dab", "od"] = "h_dab"
     guideline: str = "asco_cap_2018"
     epochs: int = 30

@@ -15,18 +15,20 @@ from her2path.errors import InputError, ManifestError
 from her2path.geometry import Box
 from her2path.stain import StainModel
 
-__all__ = ["CHANNELS", "Patches", "Read", "Window", "cut", "join", "planes"]
+__all__ = ["CHANNELS", "NORMALISATION", "Patches", "Read", "Window", "cut", "join", "planes"]
 
 Read = Callable[[Box], NDArray[np.uint8]]
 #: what a network may be given, and how many planes that is
 CHANNELS = {"h_dab": 2, "od": 3}
-#: level-0 pixels of a side that are read at once
-READ_PX = 2048
+#: level-0 pixels of a side that are read at once, and patches of them that are handed on at once
+READ_PX, AT_ONCE = 2048, 256
 #: a slide may be this much coarser than the model's pixel size
 COARSER = 1.12
 #: optical density is cut to this range, then multiplied: see `planes`
 OD_RANGE = (-0.1, 2.0)
 OD_SCALE = 2.0
+#: how pixels become input, as a model card tells it
+NORMALISATION: dict[str, Any] = {"od_range": list(OD_RANGE), "scale": OD_SCALE}
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def cut(
         Where the slide's pixels are too coarse.
     """
     side = window.source_px(mpp)
+    if not len(centres_px):
+        return
     corner = np.floor(np.asarray(centres_px, np.float64)).astype(np.int64) - side // 2
     tile = np.floor_divide(corner, READ_PX)
     order = np.lexsort((corner[:, 0], corner[:, 1], tile[:, 0], tile[:, 1]))
@@ -140,10 +144,11 @@ def cut(
     for rows in np.split(order, edges):
         low, high = corner[rows].min(axis=0), corner[rows].max(axis=0) + side
         pixels = read(Box(int(low[0]), int(low[1]), int(high[0]), int(high[1])))
-        out = np.empty((len(rows), window.patch_px, window.patch_px, 3), np.uint8)
-        for i, (x, y) in enumerate(corner[rows] - low):
-            out[i] = shrink(pixels[y : y + side, x : x + side], window.patch_px)
-        yield rows, out
+        for some in np.split(rows, range(AT_ONCE, len(rows), AT_ONCE)):
+            out = np.empty((len(some), window.patch_px, window.patch_px, 3), np.uint8)
+            for i, (x, y) in enumerate(corner[some] - low):
+                out[i] = shrink(pixels[y : y + side, x : x + side], window.patch_px)
+            yield some, out
 
 
 def shrink(rgb: NDArray[np.uint8], patch_px: int) -> NDArray[np.uint8]:

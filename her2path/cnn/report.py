@@ -138,6 +138,7 @@ def _curves_figure(history: list[dict[str, float]]) -> Any:
         left.plot(epochs, [h[name] for h in history], label=name.replace("_", " "))
     for name in ("validation_accuracy", "validation_kappa"):
         right.plot(epochs, [h[name] for h in history], label=name.replace("_", " "))
+    left.set_ylabel("mean -ln p(label)")
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.legend(frameon=False)

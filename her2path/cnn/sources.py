@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +13,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from her2path import stain
+from her2path.cnn.corrected import corrected
 from her2path.cnn.labels import TumourCells, label_patches, whole_label
+from her2path.cnn.manifest import Recipe, Row, find_rows
 from her2path.cnn.patches import Patches, Read, Window, cut, join, shrink
 from her2path.cnn.sample import hashed_order
 from her2path.errors import InputError, ManifestError, OutputError
@@ -30,35 +29,8 @@ from her2path.store import RunStore
 __all__ = ["Recipe", "from_phantom_pixels", "read_source"]
 
 Progress = Callable[[str, int, int, float], None]
-MAX_MANIFEST_BYTES = 64 << 20
-IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
-#: a class, as manifests and folders may write it
-CLASS_WORDS = {w: k for k, s in enumerate(SCORES) for w in (s, s.rstrip("+"), f"score_{s[0]}")}
 #: an image larger than a patch gives at most this many, laid side by side
 TILES_PER_IMAGE = 64
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How patches are made: what they show, the labels' rule set, how many a slide gives."""
-
-    window: Window = field(default_factory=Window)
-    guideline: str = "asco_cap_2018"
-    per_slide: int = 64
-    mpp: float | None = None
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One row of a manifest, checked."""
-
-    number: int
-    path: Path
-    is_image: bool
-    label: int | None
-    case: str
-    scanner: str
-    mpp: float | None
 
 
 def read_source(source: str | Path, recipe: Recipe, progress: Progress | None = None) -> Patches:
@@ -67,7 +39,8 @@ def read_source(source: str | Path, recipe: Recipe, progress: Progress | None = 
     Parameters
     ----------
     source : path
-        A manifest (CSV: ``image`` or ``results``, ``label``, ``case_id``, ``scanner``, ``mpp``); a
+        A manifest (CSV: ``image`` or ``results``, ``label``, ``case_id``, ``scanner``, ``mpp``,
+        ``region``: the id or name of the one region of ``results`` that a row speaks of); a
         folder with one folder a class (``0 1+ 2+ 3+``); the OUT of a slide or of a batch; a folder
         written by ``her2path phantom``, or a folder of those.
     recipe : Recipe
@@ -82,7 +55,7 @@ def read_source(source: str | Path, recipe: Recipe, progress: Progress | None = 
     InputError
         Where an image or slide cannot be read, or is too coarse.
     """
-    rows = list(_rows(Path(source), recipe))
+    rows = list(find_rows(Path(source), recipe))
     if not rows:
         raise ManifestError(f"{source} holds nothing to train on", "See docs/cnn.md")
     parts, images = [], [r for r in rows if r.is_image]
@@ -96,95 +69,15 @@ def read_source(source: str | Path, recipe: Recipe, progress: Progress | None = 
         if progress is not None:
             progress("reading patches", done, len(jobs), 0.0)
         parts.append(job())
+    if progress is not None:
+        progress("reading patches", len(jobs), len(jobs), 0.0)
     return join(parts)
-
-
-# -- finding ---------------------------------------------------------------------------------------
-
-
-def _rows(source: Path, recipe: Recipe) -> Iterator[_Row]:
-    if source.is_file():
-        yield from _manifest_rows(source, recipe)
-    elif not source.is_dir():
-        raise ManifestError(f"there is no {source}", "Give a CSV manifest or a folder")
-    elif any((source / w).is_dir() for w in CLASS_WORDS):
-        yield from _class_rows(source, recipe)
-    else:
-        folders = [source, *sorted(source.glob("*")), *sorted(source.glob("slides/*"))]
-        for number, folder in enumerate(f for f in folders if _is_scored(f)):
-            yield _Row(number, folder, False, None, "", "", recipe.mpp)
-
-
-def _is_scored(folder: Path) -> bool:
-    return (folder / "result.json").is_file() or (folder / "truth.parquet").is_file()
-
-
-def _class_rows(source: Path, recipe: Recipe) -> Iterator[_Row]:
-    """Yield images of ``CLASS/CASE/name.png`` or ``CLASS/CASE__name.png``."""
-    folders = [f for f in sorted(source.iterdir()) if f.is_dir() and f.name in CLASS_WORDS]
-    paths = [(f, p) for f in folders for p in sorted(f.rglob("*")) if p.suffix.lower() in IMAGES]
-    for number, (folder, path) in enumerate(paths):
-        inside = path.relative_to(folder)
-        case = inside.parts[0] if len(inside.parts) > 1 else path.stem.partition("__")[0]
-        if len(inside.parts) == 1 and "__" not in path.stem:
-            raise ManifestError(
-                f"{path} does not say whose it is: patches are parted by case",
-                "Name images CLASS/CASE/name.png or CLASS/CASE__name.png, or write a manifest",
-            )
-        yield _Row(number, path, True, CLASS_WORDS[folder.name], case, "", recipe.mpp)
-
-
-def _manifest_rows(path: Path, recipe: Recipe) -> Iterator[_Row]:
-    try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise ManifestError(f"{path} is over 64 MiB", "Give a training manifest")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ManifestError(f"{path} cannot be read as text", "Save it as UTF-8 CSV") from exc
-    reader = csv.DictReader(io.StringIO(text))
-    names = reader.fieldnames or []
-    if not {"image", "results"} & set(names):
-        raise ManifestError(
-            f"{path} has neither a column image nor results",
-            "Columns: image or results, label, case_id, scanner, mpp",
-        )
-    try:
-        table = [{k: (v or "").strip() for k, v in r.items() if k is not None} for r in reader]
-    except (csv.Error, AttributeError) as exc:
-        raise ManifestError(f"{path} is not valid CSV ({exc})", "Correct it") from exc
-    for number, values in enumerate(table, start=2):
-        yield _manifest_row(path, number, values, recipe)
-
-
-def _manifest_row(path: Path, number: int, values: dict[str, str], recipe: Recipe) -> _Row:
-    at = f"{path.name} row {number}"
-    image, results = values.get("image", ""), values.get("results", "")
-    if bool(image) == bool(results):
-        raise ManifestError(f"{at}: give one of image and results", "Correct the row")
-    target = path.parent / (image or results)
-    if not target.exists():
-        raise ManifestError(f"{at}: there is no {target}", "Paths are relative to the manifest")
-    word = values.get("label", "")
-    if (image and not word) or (word and word not in CLASS_WORDS):
-        raise ManifestError(f"{at}: label {word!r} is no score", f"Valid: {', '.join(SCORES)}")
-    if image and not values.get("case_id"):
-        raise ManifestError(f"{at}: case_id is empty", "Patches are parted by case: name it")
-    try:
-        mpp = float(values["mpp"]) if values.get("mpp") else recipe.mpp
-    except ValueError as exc:
-        raise ManifestError(
-            f"{at}: mpp {values['mpp']!r} is no number", "Give µm per pixel"
-        ) from exc
-    return _Row(
-        number, target, bool(image), CLASS_WORDS[word] if word else None,
-        values.get("case_id", ""), values.get("scanner", ""), mpp,
-    )
 
 
 # -- images ----------------------------------------------------------------------------------------
 
 
-def _from_images(rows: list[_Row], recipe: Recipe) -> Patches:
+def _from_images(rows: list[Row], recipe: Recipe) -> Patches:
     """Return the patches of one case's images; their stains are estimated together."""
     pixels = [_image(r) for r in rows]
     mpps = [_image_mpp(r) for r in rows]
@@ -195,14 +88,14 @@ def _from_images(rows: list[_Row], recipe: Recipe) -> Patches:
     return _patches(rgb, label, (rows[0].case, rows[0].scanner), model, recipe, {}, "images")
 
 
-def _image(row: _Row) -> NDArray[np.uint8]:
+def _image(row: Row) -> NDArray[np.uint8]:
     found = cv2.imread(str(row.path), cv2.IMREAD_COLOR)
     if found is None:
         raise InputError(f"the image {row.path} cannot be read", "Give PNG, JPEG or TIFF")
     return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _image_mpp(row: _Row) -> float:
+def _image_mpp(row: Row) -> float:
     if row.mpp is None or not 0.05 <= row.mpp <= 2.0:
         raise ManifestError(
             f"the pixel size of {row.path} is not known", "Give the column mpp, or --mpp"
@@ -211,13 +104,14 @@ def _image_mpp(row: _Row) -> float:
 
 
 def _tiles(
-    rgb: NDArray[np.uint8], mpp: float, window: Window, row: _Row
+    rgb: NDArray[np.uint8], mpp: float, window: Window, row: Row
 ) -> NDArray[np.uint8]:
     side = window.source_px(mpp)
     ny, nx = rgb.shape[0] // side, rgb.shape[1] // side
     if not ny * nx:
         raise InputError(
-            f"the image {row.path} shows less than {window.side_um:g} µm", "Cut larger images"
+            f"the image {row.path} shows less than {window.side_um:g} µm",
+            "Cut larger images, or give a smaller --patch-px",
         )
     oy, ox = (rgb.shape[0] - ny * side) // 2, (rgb.shape[1] - nx * side) // 2
     corners = [(oy + j * side, ox + i * side) for j in range(ny) for i in range(nx)]
@@ -228,28 +122,59 @@ def _tiles(
 # -- results and phantoms --------------------------------------------------------------------------
 
 
-def _from_folder(row: _Row, recipe: Recipe) -> Patches:
+def _from_folder(row: Row, recipe: Recipe) -> Patches:
     return (_from_phantom if (row.path / "truth.parquet").is_file() else _from_result)(row, recipe)
 
 
-def _from_result(row: _Row, recipe: Recipe) -> Patches:
-    """Cut patches around tumour cells of a scored slide; corrected patterns are what is stored."""
+def _from_result(row: Row, recipe: Recipe) -> Patches:
+    """Cut patches around tumour cells of a scored slide, a reader's corrections applied."""
     store = RunStore(row.path)
     result = store.result()
+    if result.status != "complete":
+        raise OutputError(f"{row.path} was not evaluable: there are no cells", "Leave it out")
     if result.stain is None or result.slide.path is None or not Path(result.slide.path).exists():
         raise OutputError(
             f"{row.path} does not lead to its slide", "Score the slide again, not pseudonymised"
         )
     s = store.settings().slide
     ref = SlideRef(result.slide.path, mpp=row.mpp or s.mpp, force_mpp=s.force_mpp, icc=s.icc)
-    table = store.cells(["cell_id", "x_um", "y_um", "cell_type", "pattern"])
+    names_of = ["cell_id", "x_um", "y_um", "x_px", "y_px", "cell_type", "pattern", "region_id"]
+    table = corrected(store.cells(names_of), store.out / "corrections.geojson")
+    table = _of_region(table, store, row, recipe)
     facts = result.stain
     model = StainModel(facts.white_point, facts.hematoxylin, facts.dab, facts.method)
     names = (row.case or result.slide.id, row.scanner)
-    return _from_cells(ref, table, model, names, row.label, recipe)
+    return _from_cells(ref, table, model, names, row, recipe)
 
 
-def _from_phantom(row: _Row, recipe: Recipe) -> Patches:
+def _of_region(table: pa.Table, store: RunStore, row: Row, recipe: Recipe) -> pa.Table:
+    """Keep one region's cells where the row names it; add ``region_score`` where it labels."""
+    regions = store.regions()
+    ids, of_cell = regions.column("region_id").to_pylist(), table.column("region_id").to_numpy()
+    if row.region:
+        names = regions.column("name").to_pylist()
+        mine = [i for i, n in zip(ids, names, strict=True) if row.region in (str(i), n)]
+        if not mine:
+            raise ManifestError(
+                f"{row.path} has no region {row.region!r}", "Give a region_id or name of it"
+            )
+        inside = np.isin(of_cell, mine)
+        table, of_cell = table.filter(pa.array(inside)), of_cell[inside]
+    if recipe.labels == "regions" and row.label is None:
+        told_by = store.settings().score.guideline
+        if told_by != recipe.guideline:
+            raise ManifestError(
+                f"the regions of {row.path} are scored by {told_by}, not {recipe.guideline}",
+                f"Give --guideline {told_by}, or rescore them",
+            )
+        words = regions.column("score").to_pylist()
+        score = {i: SCORES.index(w) for i, w in zip(ids, words, strict=True) if w is not None}
+        told = np.array([score.get(int(r), -1) for r in of_cell], np.int64)
+        table = table.append_column("region_score", pa.array(told))
+    return table
+
+
+def _from_phantom(row: Row, recipe: Recipe) -> Patches:
     slides = sorted(row.path.glob("*.svs"))
     if not slides:
         raise InputError(f"{row.path} holds truth and no slide", "Run `her2path phantom` again")
@@ -259,7 +184,7 @@ def _from_phantom(row: _Row, recipe: Recipe) -> Patches:
         small = _sample(slide.read, slide.info.width_px, slide.info.height_px, slide.info.mpp)
         model = stain.estimate(small, slide.info.mpp, Settings().stain)
     names = (row.case or row.path.name, row.scanner or row.path.name)
-    return _from_cells(ref, table, model, names, row.label, recipe)
+    return _from_cells(ref, table, model, names, row, recipe)
 
 
 def _with_ids(truth: pa.Table) -> pa.Table:
@@ -280,13 +205,13 @@ def _from_cells(
     table: pa.Table,
     model: StainModel,
     names: tuple[str, str],
-    label: int | None,
+    row: Row | None,
     recipe: Recipe,
 ) -> Patches:
     with open_slide(ref) as slide:
         scanner = names[1] or slide.info.vendor
         return _around_cells(
-            slide.read, slide.info.mpp, table, model, (names[0], scanner), label, recipe
+            slide.read, slide.info.mpp, table, model, (names[0], scanner), row, recipe
         )
 
 
@@ -323,7 +248,7 @@ def _around_cells(
     table: pa.Table,
     model: StainModel,
     names: tuple[str, str],
-    label: int | None,
+    row: Row | None,
     recipe: Recipe,
 ) -> Patches:
     """Cut patches around a sample of the tumour cells, each labelled by the cells inside."""
@@ -337,16 +262,20 @@ def _around_cells(
     )
     rows = hashed_order(table.column("cell_id").to_numpy())[: recipe.per_slide]
     centres = np.stack([cells.x_um[rows], cells.y_um[rows]], axis=1)
-    labels = label_patches(cells, centres, recipe.window.side_um, recipe.guideline)
+    if "region_score" in table.column_names:
+        labels = table.column("region_score").to_numpy()[rows].copy()
+    else:
+        labels = label_patches(cells, centres, recipe.window.side_um, recipe.guideline)
     kept = labels >= 0
     centres, labels = centres[kept], labels[kept]
-    if label is not None:
-        labels[:] = label
+    if row is not None and row.label is not None:
+        labels[:] = row.label
     size = recipe.window.patch_px
     rgb = np.empty((len(labels), size, size, 3), np.uint8)
     for at, pixels in cut(read, centres / mpp, mpp, recipe.window):
         rgb[at] = pixels
-    whole = {names[0]: whole_label(cells, recipe.guideline)} if len(cells) and label is None else {}
+    ruled = row is None or (row.label is None and not row.region)  # and for the whole case
+    whole = {names[0]: whole_label(cells, recipe.guideline)} if len(cells) and ruled else {}
     kind = "known cells of phantoms" if "has_nucleus" in table.column_names else "scored cells"
     return _patches(rgb, labels, names, model, recipe, whole, kind)
 

@@ -20,7 +20,7 @@ from her2path.cnn.checkpoint import Checkpoint, Progressed, fingerprint, net_sta
 from her2path.cnn.device import choose
 from her2path.cnn.options import TrainOptions
 from her2path.cnn.ordinal import CLASSES, LOGITS, corn_loss, probabilities
-from her2path.cnn.patches import CHANNELS, OD_RANGE, OD_SCALE, Patches
+from her2path.cnn.patches import CHANNELS, NORMALISATION, Patches
 from her2path.cnn.registry import build
 from her2path.cnn.report import write_report
 from her2path.cnn.split import Split, split
@@ -82,7 +82,7 @@ def fit(
     parts = split(patches, told.seed)
     torch.manual_seed(told.seed)
     device = choose(told.device)
-    net = build(told.architecture, CHANNELS[told.channels], LOGITS)
+    net = build(told.architecture, CHANNELS[told.channels], LOGITS, told.arguments)
     net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), told.rate, weight_decay=WEIGHT_DECAY)
     weights = _class_weights(patches.label[parts.train])
@@ -120,7 +120,7 @@ def _epochs(
 
 
 def _one_epoch(bench: _Bench, epoch: int, progress: Progress | None) -> float:
-    """Pass over the training part once; return the mean loss.
+    """Pass over the training part once; return the mean -ln p(label) of its varied patches.
 
     Order and augmentation are drawn from (seed, epoch), so that a resumed run goes on the same.
     """
@@ -130,13 +130,13 @@ def _one_epoch(bench: _Bench, epoch: int, progress: Progress | None) -> float:
     bench.net.train()
     order = rng.permutation(bench.parts.train)
     steps = max(1, len(order) // told.batch)
-    total = 0.0
+    total = 0.0  # as the validation loss is: unweighted, so that both curves can be compared
     for step, rows in enumerate(np.array_split(order, steps)):
         _set_rate(bench.optimiser, told, (epoch + step / steps) / told.epochs)
-        total += _step(bench, rows, rng)
+        total += _step(bench, rows, rng) * len(rows)
         if progress is not None:
             progress("training", epoch * steps + step + 1, told.epochs * steps, 0.0)
-    return total / steps
+    return total / len(order)
 
 
 def _step(bench: _Bench, rows: NDArray[np.int64], rng: np.random.Generator) -> float:
@@ -152,7 +152,8 @@ def _step(bench: _Bench, rows: NDArray[np.int64], rng: np.random.Generator) -> f
     loss.backward()
     torch.nn.utils.clip_grad_norm_(bench.net.parameters(), 2.0)
     bench.optimiser.step()
-    return float(loss.detach())
+    seen = probabilities(logits.detach().float().cpu().numpy())
+    return metrics.negative_log_likelihood(seen, bench.patches.label[rows])
 
 
 def _set_rate(optimiser: Any, told: TrainOptions, share_done: float) -> None:
@@ -207,6 +208,7 @@ def _finish(bench: _Bench, state: Progressed, path: Path) -> Card:
         version=told.version,
         sha256=sha256,
         architecture=told.architecture,
+        arguments=told.arguments,
         parameters=sum(v.numel() for v in bench.net.parameters()),
         channels=told.channels,
         mpp=patches.window.mpp,
@@ -214,7 +216,7 @@ def _finish(bench: _Bench, state: Progressed, path: Path) -> Card:
         normalisation={
             "planes": "hematoxylin and DAB OD by the slide's stain vectors"
             if told.channels == "h_dab" else "red, green, blue OD against the white point",
-            "od_range": list(OD_RANGE), "scale": OD_SCALE,
+            **NORMALISATION,
         },
         temperature=round(temperature, 6),
         share=share,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2path.cnn.card import Card, read_card
+from her2path.cnn.patches import NORMALISATION
 from her2path.errors import InputError, UsageError
 from her2path.store.files import atomic_file
 
@@ -72,6 +73,13 @@ def check_model(model: str | Path) -> tuple[Path, Card]:
             f"the weights {path} are not those of their card (sha256 {found[:12]}, and the card "
             f"says {card.sha256[:12]})",
             "Get both files of the model again",
+        )
+    told = {k: card.normalisation.get(k) for k in NORMALISATION}
+    if told != NORMALISATION:
+        raise InputError(
+            f"the model {path} was made for other input ({told}, and this program gives "
+            f"{NORMALISATION})",
+            "Train it again with this version",
         )
     return path, card
 

@@ -82,6 +82,10 @@ def run_batch(
     """
     chosen, how = settings or Settings(), options or BatchOptions()
     guidelines.rule_set(chosen.score.guideline)
+    if chosen.cnn.model is not None:
+        from her2path.case.second_look import check_asked
+
+        check_asked(chosen.cnn)
     entries = read_manifest(source)
     if how.annotations is not None:
         entries = find_annotations(entries, how.annotations)

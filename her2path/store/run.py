@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
@@ -37,6 +38,7 @@ FILES = (
     "settings.yaml",
     "cells.parquet",
     "regions.parquet",
+    "region_features.parquet",
     "maps.zarr",
     "gallery.zarr",
     "thumbnail.jpg",
@@ -90,6 +92,11 @@ class RunStore:
     def regions_path(self) -> Path:
         """``regions.parquet``: one row a region."""
         return self.out / "regions.parquet"
+
+    @property
+    def features_path(self) -> Path:
+        """``region_features.parquet``: the CNN's features of every region; may be absent."""
+        return self.out / "region_features.parquet"
 
     @property
     def maps_path(self) -> Path:
@@ -223,6 +230,12 @@ class RunStore:
         """Write the region table."""
         tables.write_single(self.regions_path, table)
 
+    def write_features(self, table: pa.Table) -> None:
+        """Write the CNN's features: ``region_id`` and a list of float32 a region."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        write_bytes(self.features_path, buffer.getvalue())
+
     def write_thumbnail(self, rgb: NDArray[np.uint8], quality: int = 85) -> None:
         """Write the overview, (H, W, 3) uint8, of the whole level-0 plane."""
         buffer = io.BytesIO()
@@ -277,6 +290,10 @@ class RunStore:
     def regions(self) -> pa.Table:
         """Read the region table."""
         return tables.read_table(self.regions_path)
+
+    def features(self) -> pa.Table | None:
+        """Read the CNN's features of the regions; None where they were not asked for."""
+        return pq.read_table(self.features_path) if self.features_path.is_file() else None
 
     def maps(self) -> Maps:
         """Open the maps."""

@@ -1,0 +1,65 @@
+"""How the shipped model is made: the drawings, and one command that gives one result."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from her2path.cnn.weights import sha256_of
+from her2path.phantom import TUMOURS
+from her2path.schema import PATTERNS
+from her2path.stain import StainModel, unmix
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+from drawn_phantoms import STYLES, draw  # noqa: E402
+from patchwork_phantoms import STYLES as PATCHWORK  # noqa: E402
+from patchwork_phantoms import patchwork  # noqa: E402
+
+STAIN = StainModel((243.0, 243.0, 242.0), (0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
+MAKERS = [(draw, s) for s in STYLES] + [(patchwork, s) for s in PATCHWORK]
+
+
+@pytest.mark.parametrize(("make", "style"), MAKERS)
+def test_drawings_are_what_their_truth_says(make, style: str) -> None:
+    brown = []
+    for mixture in ("unstained", "2+", "3+"):
+        one = make(4, style, TUMOURS[mixture], 100.0)
+        again = make(4, style, TUMOURS[mixture], 100.0)
+        np.testing.assert_array_equal(one.rgb, again.rgb)
+        assert one.truth.equals(again.truth)
+        table = one.truth.to_pydict()
+        assert set(table["pattern"]) <= set(PATTERNS)
+        assert all(0 <= v <= 100 for v in table["x_um"] + table["y_um"])
+        assert table["cell_type"].count("tumour") > 20
+        if mixture == "unstained":
+            assert set(table["pattern"]) == {"none"}
+        brown.append(np.maximum(unmix(one.rgb, STAIN)[1], 0).mean())
+    assert brown[0] < brown[1] < brown[2]
+
+
+def test_the_generators_know_nothing_of_each_other() -> None:
+    for name in ("drawn_phantoms", "patchwork_phantoms"):
+        text = (SCRIPTS / f"{name}.py").read_text()
+        imports = [line for line in text.splitlines() if line.startswith(("import", "from"))]
+        assert not any("her2path.phantom" in line for line in imports)
+    assert "drawn_phantoms import Drawn\n" in text  # the shape of the answer, and nothing else
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_command_gives_one_model(tmp_path: Path) -> None:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in ("a", "b"):
+        subprocess.run(
+            [sys.executable, SCRIPTS / "train_builtin.py", "-o", tmp_path / name, "--phantoms", "4",
+             "--drawn", "2", "--epochs", "1", "--evaluate", "0"],
+            check=True, env=env, stdout=subprocess.DEVNULL, timeout=400,
+        )  # fmt: skip
+    one, two = (sha256_of(tmp_path / f"{n}.safetensors") for n in ("a", "b"))
+    assert one == two
