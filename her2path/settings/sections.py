@@ -1,23 +1,30 @@
-"""The settings: one frozen tree, YAML in and out, units in every description.
-
-A mistyped key is an error that lists the valid ones; nothing is dropped silently.
-"""
+"""The sections of the settings: every key with its unit and default."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from her2path.errors import SettingsError, one_line
-
-__all__ = ["PATTERNS", "Settings", "load_settings", "parse_set"]
+__all__ = [
+    "PATTERNS",
+    "CellSettings",
+    "CnnSettings",
+    "HeterogeneitySettings",
+    "IshSettings",
+    "MembraneSettings",
+    "NucleiSettings",
+    "Pattern",
+    "QcSettings",
+    "RegionSettings",
+    "ScoreSettings",
+    "Section",
+    "SlideSettings",
+    "StainSettings",
+    "StreamSettings",
+    "TissueSettings",
+    "TumourSettings",
+]
 
 Pattern = Literal[
     "none",
@@ -34,8 +41,6 @@ PATTERNS: tuple[str, ...] = Pattern.__args__  # type: ignore[attr-defined]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Vector = tuple[float, float, float]
-#: the most that a settings file may weigh: a YAML bomb is refused before it is parsed
-MAX_SETTINGS_BYTES = 1 << 20
 
 
 class Section(BaseModel):
@@ -316,156 +321,3 @@ class CnnSettings(Section):
         "a cell carries its region's probabilities",
     )
     features: bool = Field(False, description="also write the network's features of every region")
-
-
-class Settings(Section):
-    """All settings of a run."""
-
-    slide: SlideSettings = SlideSettings()
-    tissue: TissueSettings = TissueSettings()
-    stain: StainSettings = StainSettings()
-    nuclei: NucleiSettings = NucleiSettings()
-    cells: CellSettings = CellSettings()
-    membrane: MembraneSettings = MembraneSettings()
-    tumour: TumourSettings = TumourSettings()
-    score: ScoreSettings = ScoreSettings()
-    regions: RegionSettings = RegionSettings()
-    heterogeneity: HeterogeneitySettings = HeterogeneitySettings()
-    ish: IshSettings = IshSettings()
-    stream: StreamSettings = StreamSettings()
-    qc: QcSettings = QcSettings()
-    cnn: CnnSettings = CnnSettings()
-    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of every random draw")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_none_sections(cls, data: Any) -> Any:
-        # an empty section in YAML ("score:") reads as None: it means "nothing changed here"
-        if isinstance(data, dict):
-            return {k: v for k, v in data.items() if v is not None}
-        return data
-
-    def replace(self, changes: dict[str, Any]) -> Settings:
-        """Return a copy with dotted paths changed, validated again.
-
-        Raises
-        ------
-        SettingsError
-            For an unknown path or a value that does not fit.
-        """
-        tree = self.model_dump(mode="json")
-        for path, value in changes.items():
-            _put(tree, path, value)
-        return _validate(tree)
-
-    def to_yaml(self) -> str:
-        """Return the whole tree as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-    def sha256(self) -> str:
-        """Return the fingerprint of what can change a result (``stream`` cannot)."""
-        tree = self.model_dump(mode="json", exclude={"stream"})
-        for key in ("cache_mb", "reader"):
-            tree["slide"].pop(key)
-        for key in ("batch", "device", "runtime"):
-            tree["cnn"].pop(key)
-        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-
-
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
-    *sections, leaf = path.split(".")
-    node: Any = tree
-    for depth, name in enumerate([*sections, leaf]):
-        if not isinstance(node, dict) or name not in node:
-            known = sorted(node) if isinstance(node, dict) else []
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise SettingsError(
-                f"there is no setting {path!r}",
-                f"{hint}Valid here: {', '.join(known) or 'nothing'}",
-            )
-        if depth < len(sections):
-            node = node[name]
-    node[leaf] = value
-
-
-def _validate(tree: Any) -> Settings:
-    try:
-        return Settings.model_validate(tree)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(x) for x in first["loc"]) or "settings"
-        if first["type"] == "extra_forbidden":
-            raise SettingsError(
-                f"there is no setting {where!r}",
-                f"Valid there: {', '.join(_keys_at(first['loc'][:-1]))}",
-            ) from exc
-        raise SettingsError(f"setting {where}: {first['msg']}", "Correct the value") from exc
-
-
-def _keys_at(loc: Sequence[Any]) -> list[str]:
-    model: Any = Settings
-    for name in loc:
-        model = model.model_fields[name].annotation
-    return sorted(model.model_fields)
-
-
-def load_settings(path: str | Path | None = None, changes: Sequence[str] = ()) -> Settings:
-    """Read settings from YAML and apply ``key.sub=value`` changes.
-
-    Parameters
-    ----------
-    path : path, optional
-        A YAML file with any part of the tree; absent keys keep their defaults.
-    changes : sequence of str
-        ``key.sub=value``; the value is read as YAML.
-
-    Raises
-    ------
-    SettingsError
-        For a missing or oversized file, broken YAML, an unknown key or a wrong value.
-    """
-    tree: Any = {}
-    if path is not None:
-        tree = _read_yaml(Path(path))
-    settings = _validate(tree)
-    return settings.replace(dict(parse_set(c) for c in changes)) if changes else settings
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        if path.stat().st_size > MAX_SETTINGS_BYTES:
-            raise SettingsError(f"the settings file {path} is over 1 MiB", "Give a settings file")
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise SettingsError(
-            f"the settings file {path} cannot be read ({exc.strerror})", "Check the path"
-        ) from exc
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as exc:
-        raise SettingsError(
-            f"the settings file {path} is not valid YAML ({one_line(exc, 160)})", "Correct it"
-        ) from exc
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise SettingsError(f"the settings file {path} is not a table of settings", "Correct it")
-    return tree
-
-
-def parse_set(text: str) -> tuple[str, Any]:
-    """Split ``key.sub=value``; the value is read as YAML.
-
-    Raises
-    ------
-    SettingsError
-        Where there is no ``=``, or the value is not YAML.
-    """
-    key, eq, raw = text.partition("=")
-    if not eq or not key.strip():
-        raise SettingsError(
-            f"--set {text!r} is not key.sub=value", "Write --set score.min_cells=50"
-        )
-    try:
-        return key.strip(), yaml.safe_load(raw)
-    except (yaml.YAMLError, RecursionError, ValueError) as exc:
-        raise SettingsError(f"--set {text!r}: the value is not YAML", "Quote it") from exc
