@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from her2path import __version__, _scratch, guidelines, qc
+from her2path import _scratch, guidelines, qc
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude, passes, pictures
-from her2path.case.facts import packages, slide_facts, spread_over, stain_facts, with_cnn
+from her2path.case.facts import spread_over, with_cnn
+from her2path.case.outcome import Outcome, tissue_mm2
 from her2path.case.plan import (
     Plan,
     Prepared,
-    area_mm2,
     fingerprint,
     look,
     make_plan,
@@ -28,11 +27,7 @@ from her2path.case.plan import (
 )
 from her2path.case.run import RunOptions, SlideResult
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
-from her2path.flags import flag, merge
 from her2path.results import (
-    Counts,
-    Provenance,
-    Qc,
     QcFlag,
     Result,
 )
@@ -147,9 +142,7 @@ class _Run:
         with open_slide(ref) as slide:
             self.info = slide.info
             self.annotations = self._read_annotations()
-            drawn = self.annotations.sha256 if self.annotations is not None else None
-            self.measured = measured_sha256(slide.info, drawn, self._model_sha256())
-            self.mark = fingerprint(self.measured, self.settings)
+            self.outcome = self._outcome()
             if self._is_complete():
                 return SlideResult(self.store.out, self.store.result(), fresh=False)
             if not self.store.staging.complete:
@@ -159,6 +152,21 @@ class _Run:
             self.options.faces(self.store.staging.out)
         self.store.publish()
         return SlideResult(self.store.out, self.store.result())
+
+    def _outcome(self) -> Outcome:
+        drawn = self.annotations.sha256 if self.annotations is not None else None
+        measured = measured_sha256(self.info, drawn, self._model_sha256())
+        return Outcome(
+            self.path,
+            self.info,
+            self.settings,
+            self.options,
+            self.annotations,
+            measured,
+            fingerprint(measured, self.settings),
+            self.started,
+            self.clock,
+        )
 
     def _model_sha256(self) -> str | None:
         """Return the fingerprint of the CNN, where one is asked for; a slide too coarse has none.
@@ -202,7 +210,7 @@ class _Run:
         if store.complete and not overwrite:
             stored = store.result()
             corrected = stored.corrections_sha256
-            if stored.fingerprint == fingerprint(self.measured, self.settings, corrected):
+            if stored.fingerprint == fingerprint(self.outcome.measured, self.settings, corrected):
                 return True
             if corrected is not None:
                 # a reader's work is never replaced unasked, by no batch either
@@ -212,9 +220,9 @@ class _Run:
         # before anything is noted down: without the CNN, say, OUT is still free
         self._ready_the_model()
         # the blocks' layout is part of what an unfinished run can go on with
-        mark = {"run": self.mark, "block_px": self.settings.stream.block_px}
+        mark = {"run": self.outcome.mark, "block_px": self.settings.stream.block_px}
         known = store.fingerprint()
-        if known is not None and known.get("run") != self.mark and not replaces:
+        if known is not None and known.get("run") != self.outcome.mark and not replaces:
             self._refuse("an unfinished run")
         if known != mark:
             store.drop_work()
@@ -235,7 +243,8 @@ class _Run:
             self._evaluate(slide, ref, seen, stream)
         except NotEvaluable as exc:
             log.info("not evaluable: %s", exc)
-            self._finish(self._not_evaluable(slide, seen, exc))
+            self._thumbnail(slide, seen)
+            self._finish(self.outcome.not_evaluable(seen, exc))
 
     def _evaluate(self, slide: Slide, ref: SlideRef, seen: Prepared, stream: Stream) -> None:
         incomplete = guidelines.incomplete_score(self.settings.score.guideline)
@@ -269,7 +278,8 @@ class _Run:
         if second is not None and second.features is not None:
             staged.write_features(second.features)
         self._pictures(slide, tumour, staged)
-        result = self._complete(plan, seen, tuple(flags), done, verdict)
+        self._thumbnail(slide, seen)
+        result = self.outcome.complete(plan, seen, flags, done, verdict)
         self._finish(result if second is None else with_cnn(result, second))
 
     def _second_look(
@@ -368,13 +378,10 @@ class _Run:
             self.settings.qc,
             focus=conclude.focus_grid(plan),
             bad_fraction=bad,
-            tissue_area_mm2=self._tissue_mm2(seen),
+            tissue_area_mm2=tissue_mm2(seen),
             nucleus_h_od=float(np.median(nuclei)),
             background_dab_od=float(np.median(background)) if len(background) else None,
         )
-
-    def _tissue_mm2(self, seen: Prepared) -> float:
-        return area_mm2(seen.tissue.mask, seen.info.mpp * seen.mask_downsample)
 
     def _enough(self, cells: pa.Table) -> None:
         n = int(conclude.is_tumour(cells).sum())
@@ -393,94 +400,10 @@ class _Run:
         if self.annotations is not None:
             write_text(staged.annotations_path, self.annotations.geojson())
 
-    # -- the result ------------------------------------------------------------------------------
-
-    def _complete(
-        self,
-        plan: Plan,
-        seen: Prepared,
-        flags: tuple[QcFlag, ...],
-        done: list[passes.BlockDone],
-        verdict: conclude.Verdict,
-    ) -> Result:
-        selection = self._selection()
-        extra = []
-        if selection == "morphology":
-            extra.append(flag("IN_SITU_NOT_EXCLUDED"))
-        if self.annotations is not None and self.annotations.mended:
-            extra.append(flag("ANNOTATIONS_MENDED", f"Mended: {self.annotations.mended}."))
-        if self.settings.membrane.calibration == "uncalibrated":
-            extra.append(flag("UNCALIBRATED_CUTOFFS"))
-        px_mm2 = (plan.optics.mpp * 1e-3) ** 2
-        base = self._base(seen, [*extra, *flags])
-        area = min(base["qc"].tissue_area_mm2, sum(d.tissue_px for d in done) * px_mm2)
-        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area})
-        base["provenance"] = self._provenance(len(plan.blocks))
-        return Result(
-            **base,
-            status="complete",
-            counts=Counts(**verdict.counts),
-            tumour_selection=selection,
-            fractions=verdict.fractions,
-            score=verdict.score,
-            h_score=verdict.h_score,
-            heterogeneity=verdict.heterogeneity,
-        )
-
-    def _selection(self) -> Any:
-        if self.settings.tumour.method == "all":
-            return "all"
-        has = self.annotations is not None and self.annotations.tumour is not None
-        if has and self.settings.tumour.method in ("auto", "annotation"):
-            return "annotation"
-        return "morphology"
-
-    def _not_evaluable(self, slide: Slide, seen: Prepared | None, exc: NotEvaluable) -> Result:
-        reason = QcFlag(code=exc.code, severity="fail", message=str(exc))
-        if seen is None:
-            overview, _ = slide.overview(pictures.THUMBNAIL_PX)
-            self._thumbnail(overview)
-        base = self._base(seen, [reason, *(seen.flags if seen else ())])
-        base["provenance"] = self._provenance(0)
-        return Result(
-            **base,
-            status="not_evaluable",
-            counts=Counts(),
-            tumour_selection=None,
-            fractions=None,
-            score=None,
-            h_score=None,
-            heterogeneity=None,
-        )
-
-    def _base(self, seen: Prepared | None, flags: list[QcFlag]) -> dict[str, Any]:
-        """Return the fields that every result has."""
-        if seen is not None:
-            self._thumbnail(seen.overview)
-        return {
-            "her2path_version": __version__,
-            "slide": slide_facts(self.info, self.path, self.options),
-            "settings_sha256": self.settings.sha256(),
-            "fingerprint": self.mark,
-            "measured_sha256": self.measured,
-            "stain": stain_facts(seen.optics.stain, self.settings) if seen else None,
-            "qc": Qc(flags=merge(flags), tissue_area_mm2=self._tissue_mm2(seen) if seen else 0.0),
-        }
-
-    def _thumbnail(self, overview: Any) -> None:
+    def _thumbnail(self, slide: Slide, seen: Prepared | None) -> None:
+        overview = seen.overview if seen else slide.overview(pictures.THUMBNAIL_PX)[0]
         small, _ = pictures.thumbnail(overview)
         self.store.staging.create().write_thumbnail(small)
-
-    def _provenance(self, tiles: int) -> Provenance:
-        return Provenance(
-            started=self.started.isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - self.clock, 3),
-            tiles=tiles,
-            workers=self.settings.stream.workers or (os.cpu_count() or 1),
-            packages=packages(),
-            icc=self.settings.slide.icc,
-            reader=self.info.reader,
-        )
 
     def _finish(self, result: Result) -> None:
         """Stage the settings and the result: from here on only publishing is left."""

@@ -1,0 +1,133 @@
+"""What a run concludes, in the shape of ``result.json``: complete, or not evaluable and why."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from her2path import __version__
+from her2path.annotations import Annotations
+from her2path.case.conclude import Verdict
+from her2path.case.facts import packages, slide_facts, stain_facts
+from her2path.case.passes import BlockDone
+from her2path.case.plan import Plan, Prepared, area_mm2
+from her2path.case.run import RunOptions
+from her2path.errors import NotEvaluable
+from her2path.flags import flag, merge
+from her2path.results import Counts, Provenance, Qc, QcFlag, Result
+from her2path.settings import Settings
+from her2path.slide import SlideInfo
+
+__all__ = ["Outcome", "tissue_mm2"]
+
+
+def tissue_mm2(seen: Prepared) -> float:
+    """Return the area of the tissue."""
+    return area_mm2(seen.tissue.mask, seen.info.mpp * seen.mask_downsample)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What every result of one run says of its slide, its settings and itself.
+
+    ``measured`` and ``mark`` are the fingerprints of what the cells and the result rest on;
+    ``clock`` is the monotonic second of the start.
+    """
+
+    path: Path
+    info: SlideInfo
+    settings: Settings
+    options: RunOptions
+    annotations: Annotations | None
+    measured: str
+    mark: str
+    started: datetime
+    clock: float
+
+    def complete(
+        self,
+        plan: Plan,
+        seen: Prepared,
+        flags: Sequence[QcFlag],
+        done: Sequence[BlockDone],
+        verdict: Verdict,
+    ) -> Result:
+        """Return the result of a slide that was scored."""
+        base = self._base(seen, [*self._own_flags(), *flags])
+        px_mm2 = (plan.optics.mpp * 1e-3) ** 2
+        area = min(base["qc"].tissue_area_mm2, sum(d.tissue_px for d in done) * px_mm2)
+        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area})
+        return Result(
+            **base,
+            status="complete",
+            provenance=self._provenance(len(plan.blocks)),
+            counts=Counts(**verdict.counts),
+            tumour_selection=self._selection(),
+            fractions=verdict.fractions,
+            score=verdict.score,
+            h_score=verdict.h_score,
+            heterogeneity=verdict.heterogeneity,
+        )
+
+    def not_evaluable(self, seen: Prepared | None, why: NotEvaluable) -> Result:
+        """Return the result of a slide that was read, and cannot be scored."""
+        reason = QcFlag(code=why.code, severity="fail", message=str(why))
+        return Result(
+            **self._base(seen, [reason, *(seen.flags if seen else ())]),
+            status="not_evaluable",
+            provenance=self._provenance(0),
+            counts=Counts(),
+            tumour_selection=None,
+            fractions=None,
+            score=None,
+            h_score=None,
+            heterogeneity=None,
+        )
+
+    def _own_flags(self) -> list[QcFlag]:
+        """Return the flags that settings and annotations alone bring."""
+        flags = []
+        if self._selection() == "morphology":
+            flags.append(flag("IN_SITU_NOT_EXCLUDED"))
+        if self.annotations is not None and self.annotations.mended:
+            flags.append(flag("ANNOTATIONS_MENDED", f"Mended: {self.annotations.mended}."))
+        if self.settings.membrane.calibration == "uncalibrated":
+            flags.append(flag("UNCALIBRATED_CUTOFFS"))
+        return flags
+
+    def _selection(self) -> Literal["all", "annotation", "morphology"]:
+        if self.settings.tumour.method == "all":
+            return "all"
+        has = self.annotations is not None and self.annotations.tumour is not None
+        if has and self.settings.tumour.method in ("auto", "annotation"):
+            return "annotation"
+        return "morphology"
+
+    def _base(self, seen: Prepared | None, flags: list[QcFlag]) -> dict[str, Any]:
+        """Return the fields that every result has."""
+        area = tissue_mm2(seen) if seen is not None else 0.0
+        return {
+            "her2path_version": __version__,
+            "slide": slide_facts(self.info, self.path, self.options),
+            "settings_sha256": self.settings.sha256(),
+            "fingerprint": self.mark,
+            "measured_sha256": self.measured,
+            "stain": stain_facts(seen.optics.stain, self.settings) if seen else None,
+            "qc": Qc(flags=merge(flags), tissue_area_mm2=area),
+        }
+
+    def _provenance(self, tiles: int) -> Provenance:
+        return Provenance(
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self.clock, 3),
+            tiles=tiles,
+            workers=self.settings.stream.workers or (os.cpu_count() or 1),
+            packages=packages(),
+            icc=self.settings.slide.icc,
+            reader=self.info.reader,
+        )
