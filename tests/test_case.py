@@ -13,9 +13,10 @@ import pytest
 import her2path as h2
 from her2path import analysis
 from her2path.case import RunOptions, passes
+from her2path.case.plan import Plan
 from her2path.case.score import score_slide
 from her2path.errors import MppMissing, OutputError, SlideUnreadable
-from her2path.geometry import Box
+from her2path.geometry import Box, Grid
 from her2path.phantom import PhantomSpec, make_phantom, write_slide
 from her2path.settings import Settings
 from her2path.store import RunStore
@@ -62,6 +63,16 @@ def table_bytes(out: Path) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=1 << 20)
     return bytes(sink.getvalue())
+
+
+def test_blocks_are_read_two_columns_at_a_time() -> None:
+    grid = Grid(5000, 3000, 1000, 64)
+    there = tuple(i for i in range(len(grid)) if i != 7)
+    plan: Any = Plan(None, None, None, grid, there, None, 1.0, None, 2)  # type: ignore[arg-type]
+    order = plan.reading_order
+    assert sorted(order) == list(there)
+    assert order[:6] == (0, 1, 5, 6, 10, 11)
+    assert order[-3:] == (4, 9, 14)
 
 
 def test_everything_of_the_contract_is_there(scored: Any) -> None:

@@ -214,7 +214,8 @@ def _blobs(
     found = found[:n][np.lexsort((found[:n, 1], found[:n, 0]))]
     y, x = found[:, 0], found[:, 1]
     at = np.stack([y * q + top + q // 2, x * q + left + q // 2], axis=1).astype(np.int32)
-    smooth = scratch("nuclei.smooth", h.shape)
+    # the scales of DAB have served
+    smooth = scratch("nuclei.d", h.shape)
     taps = _taps(FINE_UM / mpp)
     _planes.bridge(h, ridge, mean, np.float32(KNEE), q, top, left, taps, smooth)
     planes = _Planes(smooth, ridge, d, (q, top, left))
