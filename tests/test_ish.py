@@ -446,3 +446,30 @@ def test_positions_that_are_none_are_refused(x, said):
              "x_um": [x], "y_um": ["3"]}
     with pytest.raises(ManifestError, match=f"row 1, column x_um: .*{said}"):
         ish.interpret(cells)
+
+
+def test_the_command_measures_points_of_several_areas(tmp_path, capsys):
+    from her2path.cli import main
+
+    rng = np.random.default_rng(3)
+    lines = ["case_id,area_id,cell_id,her2,cep17,x_um,y_um"]
+    for area in (1, 2, 3):
+        for i in range(60):
+            x, y = rng.uniform(0, 300, 2) + 1000 * area
+            lines.append(f"c,{area},{i},{12 if area == 1 else 2},2,{x:.1f},{y:.1f}")
+    lines += [f"means,{a},{i},4," for a in (1, 2) for i in range(25)]
+    lines[-50:] = [f"{line},," for line in lines[-50:]]
+    (tmp_path / "k.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(SystemExit, match="0"):
+        main(["ish", str(tmp_path / "k.csv"), "-o", str(tmp_path / "out"), "--quiet"])
+    told = json.loads((tmp_path / "out" / "ish.json").read_text())
+    case, single = told["cases"]
+    h = case["heterogeneity"]
+    assert h["basis"] == "ish"
+    assert h["pattern"]["type"] == "clustered"
+    assert h["areas"]["heterogeneous_case"] is case["heterogeneous"]["filho_2021"] is True
+    assert h["definitions"]["cluster"]["value"] is True
+    assert h["bystander"]["coverage"][0] == pytest.approx(1 / 3)
+    assert single["heterogeneity"] is None
+    assert "heterogeneity" not in (tmp_path / "out" / "ish_cases.csv").read_text().split("\n")[0]
+    capsys.readouterr()

@@ -48,5 +48,9 @@ def ish(
         echo_json(result)
     elif not quiet:
         shown = ("case_id", "cells", "ratio", "mean_her2", "group", "status", "category")
-        print_rows("ISH", [{k: c.get(k) for k in shown} for c in result["cases"]])
+        words = {True: "yes", False: "no", None: "open"}
+        print_rows("ISH", [
+            {k: c.get(k) for k in shown}
+            | {"heterogeneous": words[c["heterogeneous"]["filho_2021"]]} for c in result["cases"]
+        ])  # fmt: skip
     return 0
