@@ -188,6 +188,28 @@ def describe_cells(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def far_ranks(m: F64, partner: I32, i: int, j: int, work: F64) -> tuple:
+    """Return what cell j's ring shows where it does not touch cell i.
+
+    Number of its free places; 0.25 (as `log_of`), 0.5 and 0.8 of the ranks away from cell i; 0.6
+    of the ranks of its free places. `work` is (2, PLACES).
+    """
+    far, free = work[0], work[1]
+    n_far, n_free = 0, 0
+    for s in range(PLACES):
+        # kept unless the place looks back at cell i; -1 does not
+        back = partner[j, s]
+        far[n_far] = free[n_free] = m[j, s]
+        n_far += back < i * PLACES or back >= (i + 1) * PLACES
+        n_free += back < 0
+    sort_first(far, n_far)
+    sort_first(free, n_free)
+    low = log_of(rank_of(far, n_far, 0.25))
+    middle, high = rank_of(far, n_far, 0.5), rank_of(far, n_far, 0.8)
+    return n_free, low, middle, high, rank_of(free, n_free, 0.6)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def describe_places(
     m: F64, radius: F64, links: tuple, rays: tuple, noise: F64, wanted: BOOL, out: F32
 ) -> None:
@@ -210,7 +232,7 @@ def describe_places(
     """
     partner, junction, overlap, gap = links
     mass, crest, width, ridge, edge, doubtful, line, limit, behind = rays
-    own, far, free_far = np.empty(PLACES), np.empty(PLACES), np.empty(PLACES)
+    own, work = np.empty(PLACES), np.empty((2, PLACES))
     for i in range(m.shape[0]):
         if not wanted[i]:
             continue
@@ -226,22 +248,11 @@ def describe_places(
         own[:] = m[i]
         sort_first(own, PLACES)
         half, most = rank_of(own, PLACES, 0.5), rank_of(own, PLACES, 0.8)
-        last, n_far, n_open, low_far, mid_far, high_far, open_far = -1, 0, 0, 0.0, 0.0, 0.0, 0.0
+        last, n_open, low_far, mid_far, high_far, open_far = -1, 0, 0.0, 0.0, 0.0, 0.0
         for k in range(PLACES):
             j = partner[i, k] // PLACES if partner[i, k] >= 0 else -1
             if j >= 0 and j != last:
-                n_far, n_open = 0, 0
-                for s in range(PLACES):
-                    # kept unless the place looks back at cell i; -1 does not
-                    back = partner[j, s]
-                    far[n_far] = free_far[n_open] = m[j, s]
-                    n_far += back < i * PLACES or back >= (i + 1) * PLACES
-                    n_open += back < 0
-                sort_first(far, n_far)
-                sort_first(free_far, n_open)
-                low_far = log_of(rank_of(far, n_far, 0.25))
-                mid_far, high_far = rank_of(far, n_far, 0.5), rank_of(far, n_far, 0.8)
-                open_far = rank_of(free_far, n_open, 0.6)
+                n_open, low_far, mid_far, high_far, open_far = far_ranks(m, partner, i, j, work)
                 last = j
             v = m[i, k]
             z = max(v, 0.0) / sd
