@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from her2path import membrane
-from her2path.membrane import _joint, _network
+from her2path.membrane import _inputs, _joint, _network
+from her2path.membrane._inputs import PLACES
 from her2path.membrane.columns import RAW_COLUMNS, pack
 from her2path.membrane.weights import read
 from her2path.settings import MembraneSettings
@@ -211,23 +212,24 @@ def squashed(x: np.ndarray) -> np.ndarray:
 
 def test_a_round_equals_plain_matrices() -> None:
     rng = np.random.default_rng(7)
-    n, states, hidden = 3, _network.STATES, _network.HIDDEN
-    m, length = rng.random((n, 48)), np.full((n, 48), 1 / 48)
+    n, states, hidden, places = 3, _network.STATES, _network.HIDDEN, PLACES
+    m, length = rng.random((n, places)), np.full((n, places), 1 / places)
     sd, a = np.full(n, 0.02), rng.random(n) + 0.1
-    partner = np.full((n, 48), -1, np.int32)
-    partner[0, :10], partner[1, 20:30] = 48 + np.arange(29, 19, -1), np.arange(9, -1, -1)
+    partner = np.full((n, places), -1, np.int32)
+    partner[0, :10], partner[1, 11:21] = places + np.arange(20, 10, -1), np.arange(9, -1, -1)
     overlap = np.where(partner >= 0, 0.7, 0.0)
-    fixed = rng.normal(0, 1, (n, hidden, 48)).astype(np.float32)
-    h = rng.uniform(-1, 1, (n, 48, states)).astype(np.float32)
-    shapes = ((4, hidden), (6, hidden), (6, states, hidden), (hidden, states), (states,))
-    weights = tuple(rng.normal(0, 0.3, shape).astype(np.float32) for shape in shapes)
+    fixed = rng.normal(0, 1, (n, hidden, places)).astype(np.float32)
+    h = rng.uniform(-1, 1, (n, states, places)).astype(np.float32)
+    names = ("bias", "moving", "talk", "last", "last_bias")
+    weights = tuple(rng.normal(0, 0.3, _network.SHAPES[n]).astype(np.float32) for n in names)
     new_h, new_a = np.empty_like(h), np.empty(n)
     data = (m, length, sd, partner, overlap, fixed)
     _network.take_round(1, data, (h, a), weights, np.ones(n, bool), (new_h, new_a))
 
-    bias, moving, talk, last, last_bias = weights
+    bias, moving, talk, last, last_bias = (w[1] for w in weights)
+    h = h.transpose(0, 2, 1)
     has = (partner >= 0)[..., None]
-    j, s = np.maximum(partner, 0) // 48, np.maximum(partner, 0) % 48
+    j, s = np.maximum(partner, 0) // places, np.maximum(partner, 0) % places
     own, other = a[:, None] + 1e-3, np.where(has[..., 0], a[j], 0.0) + 1e-3
     part = overlap * (0.5 + 0.5 * h[j, s, 0]) * a[j]
     rest = m - part
@@ -237,28 +239,46 @@ def test_a_round_equals_plain_matrices() -> None:
             (m + 1e-3) / (m + part + 2e-3),
             own / (own + other),
             (m + 1e-3) / (m + a[:, None] + part + 2e-3),
-            np.repeat((a / (a + 3 * sd))[:, None], 48, 1),
+            np.repeat((a / (a + 3 * sd))[:, None], places, 1),
             rest / (abs(rest) + a[:, None] + sd[:, None]),
+            (m + 1e-3) / (m + 1e-3 + other),
+            (m + 1e-3) / (m + own + other - 1e-3 + 1e-3),
         ],
         axis=-1,
     )
     mean = h.mean(axis=1)
     near = (np.roll(h, 1, 1) + np.roll(h, -1, 1)) / 2
-    far = sum(np.roll(h, t, 1) + np.roll(h, -t, 1) for t in (2, 3, 4)) / 6
-    z = (
-        fixed.transpose(0, 2, 1)
-        + bias[1]
-        + x @ moving
-        + h @ talk[0]
-        + near @ talk[1]
-        + far @ talk[2]
-    )
+    far = sum(np.roll(h, t, 1) + np.roll(h, -t, 1) for t in (2, 3)) / 4
+    z = fixed.transpose(0, 2, 1) + bias + x @ moving
+    z = z + h @ talk[0] + near @ talk[1] + far @ talk[2]
     z = z + has * (h[j, s] @ talk[3] + mean[j] @ talk[5]) + (mean @ talk[4])[:, None]
     expected = squashed(np.maximum(z, 0) @ last + last_bias)
-    assert new_h == pytest.approx(expected, abs=1e-4)
+    assert new_h.transpose(0, 2, 1) == pytest.approx(expected, abs=1e-4)
     trust = length * (0.52 + 0.5 * expected[..., 1]) * (0.5 + 0.5 * expected[..., 0])
     strength = (trust * m * own / (own + part)).sum(1) / (trust.sum(1) + 1e-4)
     assert new_a == pytest.approx(strength, abs=1e-4)
+
+
+def test_thinning_is_a_weighted_mean_round_every_second_ray() -> None:
+    counts = np.random.default_rng(3).integers(-90, 900, (4, 48)).astype(np.int16)
+    out = np.empty((4, PLACES))
+    _inputs.thin(counts, 0.01, 0.0, out)
+    value = np.maximum(counts * 0.01, 0.0)
+    expected = 0.5 * value + 0.25 * (np.roll(value, 1, 1) + np.roll(value, -1, 1))
+    assert out == pytest.approx(expected[:, ::2])
+
+
+def test_marks_are_shares_of_the_rays() -> None:
+    kind = np.zeros((1, 48), np.uint8)
+    kind[0, [0, 1, 47]], kind[0, 2] = 1, 6
+    edge, crest = np.full((1, PLACES), 2.0), np.full((1, PLACES), 0.1)
+    edge[0, 5] = edge[0, 6] = 0.3
+    crest[0, 6] = 0.5
+    line, limit, behind, doubtful = (np.empty((1, PLACES)) for _ in range(4))
+    _inputs.thin_marks(kind, edge, crest, np.array([0.25]), (line, limit, behind, doubtful))
+    assert line[0, :3].tolist() == [1.0, 0.25, 0.0]
+    assert limit[0, :3].tolist() == behind[0, :3].tolist() == [0.0, 0.5, 0.0]
+    assert np.flatnonzero(doubtful).tolist() == [5]
 
 
 def test_weights_of_another_shape_are_refused() -> None:
@@ -271,6 +291,6 @@ def test_weights_of_another_shape_are_refused() -> None:
 
 
 def test_lengths_of_a_ring_add_up_to_its_perimeter() -> None:
-    lengths = _joint.ring_lengths(np.full((1, 48), 5.0))
-    assert lengths.sum() == pytest.approx(48 * 2 * 5.0 * np.sin(np.pi / 48))
+    lengths = _joint.ring_lengths(np.full((1, PLACES), 5.0))
+    assert lengths.sum() == pytest.approx(PLACES * 2 * 5.0 * np.sin(np.pi / PLACES))
     assert np.ptp(lengths) < 1e-9

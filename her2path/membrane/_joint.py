@@ -1,4 +1,4 @@
-"""Which rays of which cells lie on the same line.
+"""Which places of which cells' rings lie on the same line.
 
 Cells come sorted by cell_id; positions are differences of whole numbers; nothing depends on
 where the slide was cut.
@@ -10,13 +10,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells._kernels import COS, RAYS, SIN
+from her2path.membrane._inputs import PLACES
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 
-#: a ray's neighbour: its own border lies within this of the line (µm)
+COS = np.cos(np.arange(PLACES) * (2 * np.pi / PLACES))
+SIN = np.sin(np.arange(PLACES) * (2 * np.pi / PLACES))
+#: a place's neighbour: its own border lies within this of the line (µm)
 GAP_UM = 1.7
 #: borders nearer than this are one line (µm)
 SAME_UM = 0.6
@@ -44,23 +46,24 @@ def bin_cells(x: I64, y: I64, size: int) -> tuple[I64, I64, I64, int]:
 
 
 @njit(cache=True, nogil=True)
-def link_rays(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) -> None:
-    """Find, for every ray, the neighbour that shares its line.
+def link_places(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) -> None:
+    """Find, for every place, the neighbour that shares its line.
 
     Parameters
     ----------
     x, y : (N,) int64 positions in 1/16 analysis px
     um : µm of one such unit
-    r : (N, RAYS) radius of the line, µm
+    r : (N, PLACES) radius of the line, µm
     far_um : neighbours farther than this are not looked at
-    out : partner (N, RAYS) int32 = neighbour * RAYS + its ray, or -1;
-        junction (N, RAYS), 1 where a second neighbour's border is as near;
-        overlap (N, RAYS), how much of the neighbour's line this ray reads, 0..1
+    out : partner (N, PLACES) int32 = neighbour * PLACES + its place, or -1;
+        junction (N, PLACES), 1 where a second neighbour's border is as near;
+        overlap (N, PLACES), how much of the neighbour's line this place reads, 0..1;
+        gap (N, PLACES), how far outside (+) or inside the neighbour's border it lies, µm
     """
     n = x.size
     largest = np.zeros(n)
     for i in range(n):
-        for k in range(RAYS):
+        for k in range(PLACES):
             largest[i] = max(largest[i], r[i, k])
     where, start, order, columns = bin_cells(x, y, int(np.ceil(far_um / um)))
     bins = start.size - 1
@@ -81,14 +84,14 @@ def link_rays(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) -> N
                         near[count] = j
                         count += 1
         near[:count].sort()
-        for k in range(RAYS):
+        for k in range(PLACES):
             _link_one(i, k, (x, y, um), r, largest, near[:count], out)
 
 
 @njit(cache=True, nogil=True)
 def _link_one(i: int, k: int, place: tuple, r: F64, largest: F64, near: I64, out: tuple) -> None:
     x, y, um = place
-    partner, junction, overlap = out
+    partner, junction, overlap, gaps = out
     px, py = r[i, k] * COS[k], r[i, k] * SIN[k]
     best, second, found = 1e9, 1e9, -1
     for s in range(near.size):
@@ -98,15 +101,15 @@ def _link_one(i: int, k: int, place: tuple, r: F64, largest: F64, near: I64, out
         limit = largest[j] + GAP_UM
         if far2 > limit * limit:
             continue
-        turn = np.arctan2(dy, dx) * (RAYS / (2 * np.pi))
+        turn = np.arctan2(dy, dx) * (PLACES / (2 * np.pi))
         low = int(np.floor(turn))
         share = turn - low
-        a, b = low % RAYS, (low + 1) % RAYS
+        a, b = low % PLACES, (low + 1) % PLACES
         gap = np.sqrt(far2) - (r[j, a] + share * (r[j, b] - r[j, a]))
-        gap = gap if gap >= 0 else -0.5 * gap
+        signed, gap = gap, gap if gap >= 0 else -0.5 * gap
         if gap < best:
             second = best
-            best, found = gap, j * RAYS + (a if share < 0.5 else b)
+            best, found, gaps[i, k] = gap, j * PLACES + (a if share < 0.5 else b), signed
         elif gap < second:
             second = gap
     partner[i, k] = found if best <= GAP_UM else -1
@@ -116,17 +119,17 @@ def _link_one(i: int, k: int, place: tuple, r: F64, largest: F64, near: I64, out
 
 @njit(cache=True, nogil=True)
 def ring_lengths(r: F64) -> F64:
-    """Return the length of border that each ray stands for (µm)."""
+    """Return the length of border that each place stands for (µm)."""
     n = r.shape[0]
-    piece = np.empty((n, RAYS))
+    piece = np.empty((n, PLACES))
     c, s = COS[1], SIN[1]
     for i in range(n):
-        for k in range(RAYS):
-            e = (k + 1) % RAYS
+        for k in range(PLACES):
+            e = (k + 1) % PLACES
             dx, dy = r[i, e] * c - r[i, k], r[i, e] * s
             piece[i, k] = 0.5 * np.sqrt(dx * dx + dy * dy)
-        last = piece[i, RAYS - 1]
-        for k in range(RAYS - 1, 0, -1):
+        last = piece[i, PLACES - 1]
+        for k in range(PLACES - 1, 0, -1):
             piece[i, k] += piece[i, k - 1]
         piece[i, 0] += last
     return piece
@@ -137,9 +140,9 @@ def share_reading(m: F64, partner: I32, overlap: F64) -> F64:
     """Return the mean of both cells' readings of a shared line, own ones of parted lines."""
     out = m.copy()
     for i in range(m.shape[0]):
-        for k in range(RAYS):
+        for k in range(PLACES):
             link = partner[i, k]
             if link >= 0:
-                other = m[link // RAYS, link % RAYS]
+                other = m[link // PLACES, link % PLACES]
                 out[i, k] += 0.5 * overlap[i, k] * overlap[i, k] * (other - m[i, k])
     return out

@@ -1,12 +1,12 @@
-"""The fitted message passing, evaluated: a fixed number of rounds over rays and their partners.
+"""The fitted message passing, evaluated: a fixed number of rounds over the places along the rings.
 
-Every ray carries `STATES` numbers in -1..1. The first says whether the cell's own membrane is
-stained there, the second how far the ray is to be trusted with the strength of the line, the
-others mean what the fit made of them. In each round a ray sees its own inputs, its own state, that
-of the rays beside it, of the partner's ray on the same line, and the means of its own and of the
-partner's ring; all rays of all cells take the same step at the same time. Sums run in a fixed
-order and only over one cell and its partners, so a result does not know where the slide was cut.
-`scripts/fit_membrane.py` holds the same model for fitting.
+Every place carries `STATES` numbers in -1..1. The first says whether the cell's own membrane is
+stained there, the second how far the place is to be trusted with the strength of the line, the
+others mean what the fit made of them. In each round a place sees its own inputs, its own state,
+that of the places beside it, of the partner's place on the same line, and the means of its own and
+of the partner's ring; all places of all cells take the same step at the same time. Sums run in a
+fixed order and only over one cell and its partners, so a result does not know where the slide was
+cut. `scripts/membrane_model.py` holds the same model for fitting.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells._kernels import RAYS
-from her2path.membrane._inputs import CELL_INPUTS, RAY_INPUTS, beside
+from her2path.membrane._inputs import CELL_INPUTS, PLACE_INPUTS, PLACES, beside
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 BOOL = NDArray[np.bool_]
 
-#: rounds, numbers carried by a ray, hidden units of a ray's step and of a cell's verdict
-ROUNDS, STATES, HIDDEN, VERDICT = 4, 5, 20, 16
-#: inputs of a ray that change from round to round
-MOVING = 6
-#: all inputs of a ray that change, in whole fours
+#: rounds, numbers carried by a place, hidden units of a place's step and of a cell's verdict
+ROUNDS, STATES, HIDDEN, VERDICT = 5, 10, 64, 32
+#: inputs of a place that change from round to round
+MOVING = 8
+#: all inputs of a place that change, in whole fours
 GATHERED = (MOVING + 5 * STATES + 3) // 4 * 4
-#: inputs of a cell's verdict, and what it says: stained, mass, OD, doubt
-FINAL, SAYS = 2 * STATES + 2 + CELL_INPUTS + 2 + 4, 4
+#: inputs of a cell's verdict, and what it says: stained, mass, OD, doubt, completeness
+FINAL, SAYS = 2 * STATES + 2 + CELL_INPUTS + 2 + 4, 5
 #: probability of any staining from which a cell is stained: a false membrane weighs more than a
 #: missed faint one
 SURE = 0.6
-#: a cell whose rays are doubtful in more than this share shows nothing; their place among inputs
+#: a cell whose places are doubtful in more than this share shows nothing; their place among inputs
 BLIND, DOUBTS = 0.9, 12
+NOTHING, QUARTER, HALF, ONE = (np.float32(v) for v in (0.0, 0.25, 0.5, 1.0))
 #: a little mass (OD µm) that keeps ratios of nothing defined
 TRACE = 1e-3
 
@@ -48,23 +48,32 @@ def squash(x: float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_rows(x: F32, w: F32, rows: int, z: F32) -> None:
-    """Add w[:rows].T @ x[:rows] to z (units, RAYS); `rows` is a multiple of 4.
+    """Add w[:rows].T @ x[:rows] to z (units, PLACES); `rows` in whole fours, units in pairs.
 
-    The order of the sums is fixed: only rays, which do not meet, are added at once.
+    The order of the sums is fixed: only places, which do not meet, are added at once.
     """
-    for u in range(z.shape[0]):
+    # flat and unsigned: no check for counting from the end, and pairs share what they load
+    flat_x, flat_z, n = x.reshape(x.size), z.reshape(z.size), np.uint64(PLACES)
+    for u in range(0, z.shape[0], 2):
+        c = np.uint64(u * PLACES)
         for a in range(0, rows, 4):
             p, q, r, s = w[a, u], w[a + 1, u], w[a + 2, u], w[a + 3, u]
-            for k in range(RAYS):
-                z[u, k] += (x[a, k] * p + x[a + 1, k] * q) + (x[a + 2, k] * r + x[a + 3, k] * s)
+            e, f, g, h = w[a, u + 1], w[a + 1, u + 1], w[a + 2, u + 1], w[a + 3, u + 1]
+            b = np.uint64(a * PLACES)
+            for place in range(n):
+                k = np.uint64(place)
+                i, j = flat_x[b + k], flat_x[b + n + k]
+                v, y = flat_x[b + n + n + k], flat_x[b + n + n + n + k]
+                flat_z[c + k] += (i * p + j * q) + (v * r + y * s)
+                flat_z[c + n + k] += (i * e + j * f) + (v * g + y * h)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fixed_part(ray: F32, cell: F32, first: tuple, wanted: BOOL, out: F32) -> None:
-    """Write what the unchanging inputs add to every round's hidden units, (N, HIDDEN, RAYS)."""
-    by_ray, by_cell = first
-    x = np.empty((RAY_INPUTS, RAYS), np.float32)
-    for i in range(ray.shape[0]):
+def fixed_part(place: F32, cell: F32, first: tuple, wanted: BOOL, out: F32) -> None:
+    """Write what the unchanging inputs add to every round's hidden units, (N, HIDDEN, PLACES)."""
+    by_place, by_cell = first
+    x = np.empty((PLACE_INPUTS, PLACES), np.float32)
+    for i in range(place.shape[0]):
         if not wanted[i]:
             continue
         for u in range(HIDDEN):
@@ -73,34 +82,34 @@ def fixed_part(ray: F32, cell: F32, first: tuple, wanted: BOOL, out: F32) -> Non
                 common += (cell[i, a] * by_cell[a, u] + cell[i, a + 1] * by_cell[a + 1, u]) + (
                     cell[i, a + 2] * by_cell[a + 2, u] + cell[i, a + 3] * by_cell[a + 3, u]
                 )
-            for k in range(RAYS):
+            for k in range(PLACES):
                 out[i, u, k] = common
-        for k in range(RAYS):
-            for a in range(RAY_INPUTS):
-                x[a, k] = ray[i, k, a]
-        add_rows(x, by_ray, RAY_INPUTS, out[i])
+        for k in range(PLACES):
+            for a in range(PLACE_INPUTS):
+                x[a, k] = place[i, k, a]
+        add_rows(x, by_place, PLACE_INPUTS, out[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def neighbours_part(i: int, k: int, lines: tuple, state: tuple) -> tuple:
-    """Return the partner cell (-1 if none), its ray, its strength and what it adds here."""
+    """Return the partner cell (-1 if none), its place, its strength and what it adds here."""
     partner, overlap = lines
     h, a = state
     link = partner[i, k]
     if link < 0:
         return -1, 0, 0.0, 0.0
-    j, s = link // RAYS, link % RAYS
-    return j, s, a[j], overlap[i, k] * (0.5 + 0.5 * h[j, s, 0]) * a[j]
+    j, s = link // PLACES, link % PLACES
+    return j, s, a[j], overlap[i, k] * (0.5 + 0.5 * h[j, 0, s]) * a[j]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def moving_inputs(m: F64, sd: float, own: float, lines: tuple, x: F32) -> None:
-    """Write the inputs of a cell's rays that depend on the last round, x[:MOVING].
+    """Write the inputs of a cell's places that depend on the last round, x[:MOVING].
 
-    `lines` = strength of the partners, and what they add here, (RAYS,) each.
+    `lines` = strength of the partners, and what they add here, (PLACES,) each.
     """
     other, part = lines
-    for k in range(RAYS):
+    for k in range(PLACES):
         x[0, k] = beside(m[k], own)
         x[1, k] = beside(m[k], part[k])
         x[2, k] = beside(own, other[k])
@@ -108,6 +117,8 @@ def moving_inputs(m: F64, sd: float, own: float, lines: tuple, x: F32) -> None:
         x[4, k] = own / (own + 3.0 * sd)
         rest = m[k] - part[k]
         x[5, k] = rest / (abs(rest) + own + sd)
+        x[6, k] = beside(m[k], other[k])
+        x[7, k] = (m[k] + TRACE) / (m[k] + own + other[k] + 2 * TRACE)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -116,9 +127,9 @@ def ring_means(h: F32, out: F32) -> None:
     for i in range(h.shape[0]):
         for c in range(STATES):
             total = 0.0
-            for k in range(RAYS):
-                total += h[i, k, c]
-            out[i, c] = total / RAYS
+            for k in range(PLACES):
+                total += h[i, c, k]
+            out[i, c] = total / PLACES
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -134,50 +145,51 @@ def step_weights(moving: F32, talk: F32) -> F32:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def gather(i: int, partner: I32, states: tuple, ring: F32, x: F32) -> None:
-    """Write what a cell's rays hear, from x[MOVING] on.
+    """Write what a cell's places hear, from x[MOVING] on.
 
-    Their own state, that of the rays one step and two to four steps along the ring, the partner
-    rays', and the mean of the partner's ring; zeros without a partner. `ring` is workspace of
-    RAYS + 8: one state with four rays more at both ends.
+    Their own state, that of the places one step and two to three steps along the ring, the
+    partner places', and the mean of the partner's ring; zeros without a partner. `ring` is
+    workspace of PLACES + 6: one state with three places more at both ends.
     """
     h, mean = states
     for c in range(STATES):
-        for k in range(RAYS):
-            ring[k + 4] = h[i, k, c]
-        for k in range(4):
-            ring[k], ring[RAYS + 4 + k] = ring[RAYS + k], ring[4 + k]
         own, near, far = MOVING + c, MOVING + STATES + c, MOVING + 2 * STATES + c
-        for k in range(RAYS):
-            x[own, k] = ring[k + 4]
-            x[near, k] = 0.5 * (ring[k + 3] + ring[k + 5])
-            two, three = ring[k + 2] + ring[k + 6], ring[k + 1] + ring[k + 7]
-            x[far, k] = (two + three + (ring[k] + ring[k + 8])) / 6.0
+        for k in range(PLACES):
+            x[own, k] = ring[k + 3] = h[i, c, k]
+        for k in range(3):
+            ring[k], ring[PLACES + 3 + k] = ring[PLACES + k], ring[3 + k]
+        for k in range(PLACES):
+            x[near, k] = HALF * (ring[k + 2] + ring[k + 4])
+            x[far, k] = QUARTER * ((ring[k + 1] + ring[k + 5]) + (ring[k] + ring[k + 6]))
     line, whole = MOVING + 3 * STATES, MOVING + 4 * STATES
-    for k in range(RAYS):
+    for k in range(PLACES):
         link = partner[k]
-        j, s = link // RAYS, link % RAYS
+        if link < 0:
+            for c in range(STATES):
+                x[line + c, k] = x[whole + c, k] = NOTHING
+            continue
+        j, s = link // PLACES, link % PLACES
         for c in range(STATES):
-            x[line + c, k] = h[j, s, c] if link >= 0 else 0.0
-            x[whole + c, k] = mean[j, c] if link >= 0 else 0.0
+            x[line + c, k], x[whole + c, k] = h[j, c, s], mean[j, c]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def take_round(
     number: int, data: tuple, state: tuple, weights: tuple, wanted: BOOL, new: tuple
 ) -> None:
-    """Take one step of every ray.
+    """Take one step of every place.
 
     Parameters
     ----------
     number : int
-        0 is the first round, in which no ray has said anything yet.
+        0 is the first round, in which no place has said anything yet.
     data : tuple
-        m (N, RAYS) >= 0, share of the perimeter (N, RAYS), sd (N,), partner, overlap,
+        m (N, PLACES) >= 0, share of the perimeter (N, PLACES), sd (N,), partner, overlap,
         `fixed_part`.
     state : tuple
-        h (N, RAYS, STATES) float32, a (N,) float64: own strength, OD µm.
+        h (N, STATES, PLACES) float32, a (N,) float64: own strength, OD µm.
     weights : tuple
-        bias, moving, from states (6, STATES, HIDDEN), to states, bias of states.
+        Of every round: bias, moving, from states (6, STATES, HIDDEN), to states, their bias.
     wanted : (N,) bool
         Cells that take the step.
     new : tuple
@@ -188,48 +200,45 @@ def take_round(
     bias, moving, talk, last, last_bias = weights
     mean = np.empty((m.shape[0], STATES), np.float32)
     ring_means(h, mean)
-    w = step_weights(moving, talk)
-    rows = GATHERED if number > 0 else 8
-    x, ring = np.zeros((GATHERED, RAYS), np.float32), np.empty(RAYS + 8, np.float32)
-    z, y = np.empty((HIDDEN, RAYS), np.float32), np.empty((STATES, RAYS), np.float32)
-    other, part = np.empty(RAYS), np.empty(RAYS)
+    w, own_mean = step_weights(moving[number], talk[number]), talk[number, 4]
+    rows = GATHERED if number > 0 else MOVING
+    x, ring = np.zeros((GATHERED, PLACES), np.float32), np.empty(PLACES + 6, np.float32)
+    z = np.empty((HIDDEN, PLACES), np.float32)
+    other, part, common = np.empty(PLACES), np.empty(PLACES), np.empty(HIDDEN, np.float32)
     for i in range(m.shape[0]):
         if not wanted[i]:
             continue
-        for k in range(RAYS):
+        for k in range(PLACES):
             _, _, other[k], part[k] = neighbours_part(i, k, (partner, overlap), (h, a))
+        common[:] = bias[number]
+        if number > 0:
+            for c in range(STATES):
+                for u in range(HIDDEN):
+                    common[u] += mean[i, c] * own_mean[c, u]
         for u in range(HIDDEN):
-            common = bias[number, u]
-            if number > 0:
-                for c in range(STATES):
-                    common += mean[i, c] * talk[4, c, u]
-            for k in range(RAYS):
-                z[u, k] = fixed[i, u, k] + common
+            for k in range(PLACES):
+                z[u, k] = fixed[i, u, k] + common[u]
         moving_inputs(m[i], sd[i], a[i], (other, part), x)
         if number > 0:
             gather(i, partner[i], (h, mean), ring, x)
         add_rows(x, w, rows, z)
-        new_states(z, last, last_bias, y)
-        for k in range(RAYS):
-            for c in range(STATES):
-                new[0][i, k, c] = y[c, k]
+        new_states(z, last[number], last_bias[number], new[0][i])
         new[1][i] = _strength(i, (m, length, part), new[0], a[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def new_states(z: F32, last: F32, last_bias: F32, y: F32) -> None:
-    """Write the states (STATES, RAYS) that follow from the hidden units."""
-    zero, one = np.float32(0.0), np.float32(1.0)
+    """Write the states (STATES, PLACES) that follow from the hidden units."""
     for u in range(HIDDEN):
-        for k in range(RAYS):
-            z[u, k] = max(z[u, k], zero)
+        for k in range(PLACES):
+            z[u, k] = max(z[u, k], NOTHING)
     for c in range(STATES):
-        for k in range(RAYS):
+        for k in range(PLACES):
             y[c, k] = last_bias[c]
     add_rows(z, last, HIDDEN, y)
     for c in range(STATES):
-        for k in range(RAYS):
-            y[c, k] = y[c, k] / np.sqrt(one + y[c, k] * y[c, k])
+        for k in range(PLACES):
+            y[c, k] = y[c, k] / np.sqrt(ONE + y[c, k] * y[c, k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -237,7 +246,7 @@ def _strength(i: int, lines: tuple, h: F32, old: float) -> float:
     """Return a cell's own strength: its readings less the partners' parts, by trust."""
     m, length, part = lines
     total, count = 0.0, 1e-4
-    for k in range(RAYS):
+    for k in range(PLACES):
         trust = length[i, k] * trust_of(h, i, k)
         total += trust * m[i, k] * (old + TRACE) / (old + part[k] + TRACE)
         count += trust
@@ -246,8 +255,8 @@ def _strength(i: int, lines: tuple, h: F32, old: float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def trust_of(h: F32, i: int, k: int) -> float:
-    """Return how much a ray counts for the strength of its cell's line."""
-    return (0.52 + 0.5 * h[i, k, 1]) * (0.5 + 0.5 * h[i, k, 0])
+    """Return how much a place counts for the strength of its cell's line."""
+    return (0.52 + 0.5 * h[i, 1, k]) * (0.5 + 0.5 * h[i, 0, k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -262,7 +271,7 @@ def ring_sums(i: int, data: tuple, states: tuple, lines: tuple, x: F32, sums: F6
         As in `take_round`.
     states : tuple
         (h, a, `ring_means` of h) before the last round, and (h, a) after it.
-    lines : tuple of (N, RAYS)
+    lines : tuple of (N, PLACES)
         crest OD and width (µm).
     x : (FINAL,) float32, zero
         Inputs of the verdict, less the numbers of the cell and its strength.
@@ -273,12 +282,12 @@ def ring_sums(i: int, data: tuple, states: tuple, lines: tuple, x: F32, sums: F6
     m, length, _, partner, overlap, _ = data
     (old_h, old_a, old_mean), (h, a) = states
     sums[:] = 0.0
-    for k in range(RAYS):
+    for k in range(PLACES):
         j, s, _, part = neighbours_part(i, k, (partner, overlap), (old_h, old_a))
-        p, size = 0.5 + 0.5 * h[i, k, 0], length[i, k]
+        p, size = 0.5 + 0.5 * h[i, 0, k], length[i, k]
         for c in range(STATES):
-            x[c] += h[i, k, c] / RAYS
-            x[STATES + c] += h[i, k, c] / RAYS if j < 0 else 0.0
+            x[c] += h[i, c, k] / PLACES
+            x[STATES + c] += h[i, c, k] / PLACES if j < 0 else 0.0
         x[2 * STATES] += size * p * p
         sums[0] += size * p
         at = FINAL - 4
@@ -287,7 +296,7 @@ def ring_sums(i: int, data: tuple, states: tuple, lines: tuple, x: F32, sums: F6
             x[2 * STATES + 1] += size * p
         else:
             sums[6] += size
-            x[at] += size * (0.5 + 0.5 * old_h[j, s, 0])
+            x[at] += size * (0.5 + 0.5 * old_h[j, 0, s])
             x[at + 1] += size * beside(old_a[i], old_a[j])
             x[at + 3] += size * (0.5 + 0.5 * old_mean[j, 0])
         share = (old_a[i] + TRACE) / (old_a[i] + part + TRACE)
@@ -366,18 +375,18 @@ def verdicts(
         shape, out[i, 4] = sharp_shape(sums, blur_um, gauss)
         out[i, 2] = a[i] * np.exp(0.5 * squash(says[1]))
         out[i, 0] = out[i, 2] * shape * np.exp(0.7 * squash(says[2]))
-        out[i, 3] = min(sums[0], 1.0)
+        out[i, 3] = min(max(sums[0] + 0.3 * squash(says[4]), 0.0), 1.0)
         out[i, 1] = out[i, 0] * out[i, 3]
 
 
 SHAPES: dict[str, tuple[int, ...]] = {
-    "ray": (RAY_INPUTS, HIDDEN),
+    "place": (PLACE_INPUTS, HIDDEN),
     "cell": (CELL_INPUTS, HIDDEN),
     "bias": (ROUNDS, HIDDEN),
-    "moving": (MOVING, HIDDEN),
-    "talk": (6, STATES, HIDDEN),
-    "last": (HIDDEN, STATES),
-    "last_bias": (STATES,),
+    "moving": (ROUNDS, MOVING, HIDDEN),
+    "talk": (ROUNDS, 6, STATES, HIDDEN),
+    "last": (ROUNDS, HIDDEN, STATES),
+    "last_bias": (ROUNDS, STATES),
     "verdict": (FINAL, VERDICT),
     "verdict_bias": (VERDICT,),
     "says": (VERDICT, SAYS),

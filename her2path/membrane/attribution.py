@@ -2,20 +2,22 @@
 
 Every ray reads the sum of two membranes: the cell's own and, where another cell's border lies on
 the same line, that cell's. Which is which is told by the rest of both rings: a stained cell shows
-its line on its other sides too, an unstained one does not. Rays and their partners exchange what
-they hold to be true in a fixed number of rounds (`_network`), by rules that were fitted to
-phantoms; no slide's own scale enters but through the readings around.
+its line on its other sides too, an unstained one does not. Places along the rings and their
+partners on the same line exchange what they hold to be true in a fixed number of rounds
+(`_network`), by rules that were fitted to phantoms; no slide's own scale enters but through the
+readings around.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from her2path.membrane import _inputs, _joint, _network
-from her2path.membrane.columns import RAW_COLUMNS, unpack
+from her2path.membrane.columns import RAW_COLUMNS, SCALES
 from her2path.membrane.weights import Weights, weights
 from her2path.settings import MembraneSettings
 
@@ -26,6 +28,7 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 BOOL = NDArray[np.bool_]
 Raw = dict[str, NDArray[Any]]
+Links = tuple[I32, F64, F64, F64]
 
 _USED = ("x_fx", "y_fx", *(column.name for column in RAW_COLUMNS))
 
@@ -34,9 +37,6 @@ LINK_UM = 24.0
 #: a cell depends on cells within this: one link a round, one for what the partners' rings hold,
 #: and one for the links of those
 REACH_UM = LINK_UM * (_network.ROUNDS + 2)
-#: a line fainter than this (crest OD) at a nuclear edge is doubtful: chroma subsampling paints
-#: such edges brown, over two pixels
-FAINT_OD = 0.15
 #: share of a Gaussian's peak times its full width that is its integral
 GAUSS = 1.0645
 #: full width of the blur that is taken out of the lines (scanner, nominal), µm
@@ -101,28 +101,24 @@ def _columns(table: F64) -> dict[str, NDArray[np.generic]]:
 
 def _solve(raw: Raw, mpp_a: float, fitted: Weights, core: BOOL) -> F64:
     """Return the table of results (N, 10) of cells sorted by cell_id; 0 off the core."""
-    r = unpack("line_r", raw["line_r"])
-    partner = np.full(r.shape, -1, np.int32)
-    junction, overlap = np.zeros(r.shape), np.zeros(r.shape)
-    x, y = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64)
-    _joint.link_rays(x, y, mpp_a / 16.0, r, LINK_UM, (partner, junction, overlap))
+    read = read_rings(raw)
+    links = link(raw, mpp_a, read.radius)
+    partner, junction, overlap, _ = links
     # a round needs the partners' states of the round before: fewer cells from round to round
     seen = [core]
     for _ in range(_network.ROUNDS - 1):
         seen.insert(0, _with_partners(seen[0], partner))
-    m, ray, cell = describe(raw, (partner, junction, overlap), seen[0])
-    length = _joint.ring_lengths(r)
+    m, place, cell = describe(raw, read, links, seen[0])
+    length = _joint.ring_lengths(read.radius)
     length /= _row_sums(length)[:, None]
-    fixed = np.empty((r.shape[0], _network.HIDDEN, r.shape[1]), np.float32)
-    _network.fixed_part(ray, cell, fitted.first, seen[0], fixed)
+    fixed = np.empty((m.shape[0], _network.HIDDEN, m.shape[1]), np.float32)
+    _network.fixed_part(place, cell, fitted.first, seen[0], fixed)
     noise = np.asarray(raw["line_noise"], np.float64)
     sd = np.sqrt(noise**2 + _inputs.FLOOR**2)
     data = (np.maximum(m, 0.0), length, sd, partner, overlap, fixed)
     before, after = pass_messages(data, fitted, seen)
-    lines = (unpack("line_crest", raw["line_crest"]), unpack("line_width", raw["line_width"]))
-    out = np.zeros((r.shape[0], 10))
-    optics = BLUR_UM, GAUSS
-    cells = cell, core
+    out = np.zeros((m.shape[0], 10))
+    lines, optics, cells = (read.crest, read.width), (BLUR_UM, GAUSS), (cell, core)
     _network.verdicts(data, (before, after), lines, cells, optics, fitted.verdict, out)
     out[:, 5] = raw["cytoplasm_od"]
     out[:, 7] = _row_sums(length * junction)
@@ -137,39 +133,78 @@ def _with_partners(cells: BOOL, partner: I32) -> BOOL:
     return both
 
 
+@dataclass(frozen=True)
+class Read:
+    """What pass 1 read of N cells, thinned to `PLACES` along the rings; all (N, PLACES) float64.
+
+    ``mass`` (OD µm), ``crest`` (OD), ``radius`` and ``width`` and ``edge`` (µm), ``ridge`` 0..1;
+    ``line``, ``limit``, ``behind``: shares of the rays' kinds; ``doubtful`` 0 or 1.
+    """
+
+    radius: F64
+    mass: F64
+    crest: F64
+    width: F64
+    ridge: F64
+    edge: F64
+    line: F64
+    limit: F64
+    behind: F64
+    doubtful: F64
+
+
+def read_rings(raw: Raw) -> Read:
+    """Return the raw columns in their units, thinned; see `resolve` for ``raw``."""
+    planes = [np.empty((raw["line_r"].shape[0], _inputs.PLACES)) for _ in range(10)]
+    names = ("line_r", "line_mass", "line_crest", "line_width", "line_ridge", "line_edge")
+    for name, plane in zip(names, planes, strict=False):
+        least = _inputs.LEAST if name == "line_mass" else -1e9
+        _inputs.thin(raw[name], SCALES[name], least, plane)
+    mpp = np.asarray(raw["line_mpp"], np.float64)
+    _inputs.thin_marks(raw["line_kind"], planes[5], planes[2], mpp, tuple(planes[6:]))
+    return Read(*planes)
+
+
+def link(raw: Raw, mpp_a: float, radius: F64) -> Links:
+    """Return partner, junction, overlap and gap of `_joint.link_places`."""
+    partner = np.full(radius.shape, -1, np.int32)
+    junction, overlap, gap = (np.zeros(radius.shape) for _ in range(3))
+    x, y = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64)
+    links = partner, junction, overlap, gap
+    _joint.link_places(x, y, mpp_a / 16.0, radius, LINK_UM, links)
+    return links
+
+
 def describe(
-    raw: Raw, links: tuple[I32, F64, F64], wanted: BOOL | None = None
+    raw: Raw, read: Read, links: Links, wanted: BOOL | None = None
 ) -> tuple[F64, F32, F32]:
-    """Return the readings (N, 48; OD µm) and the inputs of every ray and every cell.
+    """Return the readings (N, PLACES; OD µm) and the inputs of every place and every cell.
 
     Parameters
     ----------
     raw : dict
         See `resolve`.
-    links : tuple
-        partner, junction, overlap of `_joint.link_rays`.
+    read, links
+        Of `read_rings` and `link`.
     wanted : (N,) bool, optional
         Cells whose inputs are needed (all by default); the others' are 0.
     """
-    partner, _, overlap = links
-    mass = np.maximum(unpack("line_mass", raw["line_mass"]), -0.02)
-    m = _joint.share_reading(mass, partner, overlap)
-    names = ("line_crest", "line_width", "line_ridge", "line_edge")
-    crest, width, ridge, edge = (unpack(name, raw[name]) for name in names)
+    partner, _, overlap, _ = links
+    m = _joint.share_reading(read.mass, partner, overlap)
     mpp, noise, cytoplasm = (
         np.asarray(raw[name], np.float64) for name in ("line_mpp", "line_noise", "cytoplasm_od")
     )
-    kind = raw["line_kind"].astype(np.float64)
-    near = edge < np.clip(2.0 * mpp[:, None], 0.4, 1.0)
-    doubtful = (near & (crest < FAINT_OD)).astype(np.float64)
     if wanted is None:
         wanted = np.ones(m.shape[0], np.bool_)
     cell = np.zeros((m.shape[0], _inputs.CELL_INPUTS), np.float32)
-    ray = np.zeros((*m.shape, _inputs.RAY_INPUTS), np.float32)
-    rays = (crest, width, doubtful, kind)
-    _inputs.describe_cells(m, partner, rays, (noise, cytoplasm, mpp), wanted, cell)
-    _inputs.describe_rays(m, links, (mass, *rays, ridge, edge), noise, wanted, ray)
-    return m, ray, cell
+    place = np.zeros((*m.shape, _inputs.PLACE_INPUTS), np.float32)
+    rays = read.width, read.ridge, read.doubtful, read.line, read.behind
+    cells = noise, cytoplasm, mpp
+    _inputs.describe_cells(m, read.radius, partner, rays, cells, wanted, cell)
+    lines = read.mass, read.crest, read.width, read.ridge, read.edge
+    marks = read.doubtful, read.line, read.limit, read.behind
+    _inputs.describe_places(m, read.radius, links, (*lines, *marks), noise, wanted, place)
+    return m, place, cell
 
 
 def pass_messages(
@@ -180,7 +215,7 @@ def pass_messages(
     `seen` holds the cells (N,) that take part in each round; the others stay empty.
     """
     m = data[0]
-    shape = (*m.shape, _network.STATES)
+    shape = (m.shape[0], _network.STATES, m.shape[1])
     state = np.zeros(shape, np.float32), _row_sums(m) / m.shape[1] + 0.01
     before = state
     for number in range(_network.ROUNDS):

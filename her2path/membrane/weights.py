@@ -22,7 +22,8 @@ FILE = "weights.npz"
 class Weights:
     """Weights in the groups that the compiled loops take.
 
-    ``first``: by ray and by cell; ``step``: bias, moving inputs, states, to states and their bias;
+    ``first``: by place and by cell; ``step``, by round: bias, moving inputs, states, to states and
+    their bias;
     ``verdict``: two layers, weights and biases.
     """
 
@@ -45,7 +46,7 @@ def read(data: bytes) -> Weights:
         if name not in arrays or arrays[name].shape != shape:
             raise ValueError(f"membrane weights: {name} must be of shape {shape}")
     return Weights(
-        (arrays["ray"], arrays["cell"]),
+        (arrays["place"], arrays["cell"]),
         tuple(arrays[n] for n in ("bias", "moving", "talk", "last", "last_bias")),
         tuple(arrays[n] for n in ("verdict", "verdict_bias", "says", "says_bias")),
     )
