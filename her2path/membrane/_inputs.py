@@ -80,7 +80,7 @@ def ranked(values: F64, share: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def thin(counts: NDArray[np.generic], worth: float, least: float, out: F64) -> None:
+def thin(counts: F64, worth: float, least: float, out: F64) -> None:
     """Write the means over three rays (1/4, 1/2, 1/4) round every second one.
 
     Parameters

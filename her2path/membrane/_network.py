@@ -136,10 +136,13 @@ def ring_means(h: F32, out: F32) -> None:
 def step_weights(moving: F32, talk: F32) -> F32:
     """Return the weights of `gather`'s inputs, one below the other, padded to whole fours."""
     out = np.zeros((GATHERED, HIDDEN), np.float32)
-    out[:MOVING] = moving
-    for place, part in enumerate((0, 1, 2, 3, 5)):
-        low = MOVING + place * STATES
-        out[low : low + STATES] = talk[part]
+    # loops, not slices: much quicker to compile
+    for u in range(HIDDEN):
+        for a in range(MOVING):
+            out[a, u] = moving[a, u]
+        for place, part in enumerate((0, 1, 2, 3, 5)):
+            for c in range(STATES):
+                out[MOVING + place * STATES + c, u] = talk[part, c, u]
     return out
 
 

@@ -159,7 +159,8 @@ def read_rings(raw: Raw) -> Read:
     names = ("line_r", "line_mass", "line_crest", "line_width", "line_ridge", "line_edge")
     for name, plane in zip(names, planes, strict=False):
         least = _inputs.LEAST if name == "line_mass" else -1e9
-        _inputs.thin(raw[name], SCALES[name], least, plane)
+        # one type for all columns: compiled once
+        _inputs.thin(raw[name].astype(np.float64), SCALES[name], least, plane)
     mpp = np.asarray(raw["line_mpp"], np.float64)
     _inputs.thin_marks(raw["line_kind"], planes[5], planes[2], mpp, tuple(planes[6:]))
     return Read(*planes)
