@@ -2,15 +2,12 @@
 
     python scripts/evaluate_heterogeneity.py patterns --seeds 1000 1050
     python scripts/evaluate_heterogeneity.py slides --seeds 1000 1010 --size-um 1000
-    python scripts/evaluate_heterogeneity.py areas --seeds 1000 1020
 
 `patterns`: tumours drawn by `drawn_tumours.py` (four a seed, one of each layout), typed.
 `slides`: for every seed and layout a protocol is drawn, control slides set the cut-offs, the slide
 is scored, and its heterogeneity is compared with that of the true cells, measured in the same way.
 Three columns tell where an error comes from: `program`; `found` (the cells that the program found,
 with their true patterns); `truth`.
-`areas`: tumours of 6 mm with 500 µm squares: 8 % of the cells are lost, 5 % of the positive ones
-missed and 0.5 % of the others called positive; how far that moves the shares of area.
 Phantom figures are not clinical accuracy.
 """
 
@@ -152,39 +149,6 @@ def near_limit(regions: pa.Table) -> int:
     return sum(any(low < limit < high for limit in (0.05, 0.5)) for low, high in bands)
 
 
-def areas(seeds: range) -> list[dict[str, Any]]:
-    """Compare the shares of large tumours with and without losses and calling errors."""
-    how = Settings().replace({"heterogeneity.permutations": 19, "heterogeneity.biopsy_draws": 10})
-    rows = []
-    for seed in seeds:
-        rng = np.random.default_rng([seed, 31])
-        x, y, positive = large(rng)
-        kept = rng.random(x.size) < 0.92
-        wrong = rng.random(x.size) < np.where(positive, 0.05, 0.005)
-        row: dict[str, Any] = {"seed": seed, "cells": int(x.size), "typed": ""}
-        tables = {"truth": (x, y, positive),
-                  "program": (x[kept], y[kept], (positive ^ wrong)[kept])}  # fmt: skip
-        for name, (u, v, label) in tables.items():
-            table = {"x_um": u, "y_um": v, "pattern": np.where(label, "intense_complete", "none")}
-            facts, _ = measured(table, how)
-            row |= {f"{name}_{share}": getattr(facts, share) for share in SHARES}
-        rows.append(row)
-    return rows
-
-
-def large(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return cells of a tumour of 6 mm in islands, with clones of 0.2 to 1.5 mm."""
-    x, y = rng.uniform(0, 6000, (2, 260_000))
-    inside, chance = np.zeros(x.size, bool), np.full(x.size, rng.choice([0.0, 0.01, 0.8]))
-    for _ in range(300):
-        cx, cy, r = *rng.uniform(0, 6000, 2), rng.uniform(80, 350)
-        inside |= np.hypot(x - cx, y - cy) < r
-    for _ in range(rng.integers(3, 25)):
-        near = np.hypot(x - rng.uniform(0, 6000), y - rng.uniform(0, 6000)) < rng.uniform(200, 1500)
-        chance[near] = rng.choice([0.0, 0.2, 0.9, 1.0])
-    return x[inside], y[inside], (rng.random(x.size) < chance)[inside]
-
-
 def say_types(rows: list[dict[str, Any]], column: str, truth: str = "layout") -> None:
     """Print the table of types."""
     counts = Counter((r[truth], r[column]) for r in rows)
@@ -229,7 +193,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    ask.add_argument("part", choices=("patterns", "slides", "areas"))
+    ask.add_argument("part", choices=("patterns", "slides"))
     ask.add_argument("--seeds", type=int, nargs=2, default=(1000, 1050), help="first, end")
     ask.add_argument("--size-um", type=float, default=1000.0)
     ask.add_argument("--region-um", type=float, default=300.0)
@@ -237,11 +201,7 @@ def main() -> None:
     ask.add_argument("--min-island", type=int, default=25, help="patterns: cells of an island")
     ask.add_argument("--json", type=Path, help="rows, written as they come")
     args = ask.parse_args()
-    if args.part == "areas":
-        rows = areas(range(*args.seeds))
-        for share in SHARES:
-            say_errors(f"{share:24s}", rows, "program", share)
-    elif args.part == "patterns":
+    if args.part == "patterns":
         drawn_tumours.MIN_ISLAND = args.min_island
         rows = patterns(range(*args.seeds), args.error_rate)
         say_types(rows, "typed")
