@@ -71,9 +71,10 @@ def _load() -> None:
     fork = multiprocessing.get_context("fork")
     pool.multiprocessing.get_context = lambda _: fork  # type: ignore[assignment]
     from her2path import api, report  # noqa: F401
-    from her2path.case.warm import compile_kernels
+    from her2path.case.warm import PARTS
 
-    compile_kernels()
+    for compile_part in PARTS.values():
+        compile_part()
 
 
 def _night(source: Path, out: Path) -> int:

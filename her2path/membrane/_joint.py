@@ -15,6 +15,7 @@ from her2path.membrane._inputs import PLACES
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
+BOOL = NDArray[np.bool_]
 
 COS = np.cos(np.arange(PLACES) * (2 * np.pi / PLACES))
 SIN = np.sin(np.arange(PLACES) * (2 * np.pi / PLACES))
@@ -43,6 +44,42 @@ def bin_cells(x: I64, y: I64, size: int) -> tuple[I64, I64, I64, int]:
         order[fill[where[i]]] = i
         fill[where[i]] += 1
     return where, start, order, columns
+
+
+@njit(cache=True, nogil=True)
+def company(x: I64, y: I64, um: float, far_um: float, wanted: BOOL, value: I64) -> tuple[I64, I64]:
+    """Count the cells around every wanted one, and add up their values.
+
+    Parameters
+    ----------
+    x, y : (N,) int64 positions in 1/16 analysis px
+    um : µm of one such unit
+    far_um : cells farther than this do not count, nor does a cell itself
+    wanted : (N,) bool
+    value : (N,) int64; whole numbers, so that no order of adding matters
+
+    Returns
+    -------
+    count, total : (N,) int64, 0 for the cells not wanted
+    """
+    n = x.size
+    count, total = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    where, start, order, columns = bin_cells(x, y, int(np.ceil(far_um / um)))
+    rows = (start.size - 1) // columns
+    for i in range(n):
+        if not wanted[i]:
+            continue
+        row, column = where[i] // columns, where[i] % columns
+        for v in range(max(row - 1, 0), min(row + 2, rows)):
+            # the bins beside each other in a row follow each other
+            low, high = max(column - 1, 0), min(column + 1, columns - 1)
+            for place in range(start[v * columns + low], start[v * columns + high + 1]):
+                j = order[place]
+                dx, dy = (x[j] - x[i]) * um, (y[j] - y[i]) * um
+                if j != i and dx * dx + dy * dy <= far_um * far_um:
+                    count[i] += 1
+                    total[i] += value[j]
+    return count, total
 
 
 @njit(cache=True, nogil=True)

@@ -30,9 +30,6 @@ MOVING = 8
 GATHERED = (MOVING + 5 * STATES + 3) // 4 * 4
 #: inputs of a cell's verdict, and what it says: stained, mass, OD, doubt, completeness
 FINAL, SAYS = 2 * STATES + 2 + CELL_INPUTS + 2 + 4, 5
-#: probability of any staining from which a cell is stained: a false membrane weighs more than a
-#: missed faint one
-SURE = 0.6
 #: a cell whose places are doubtful in more than this share shows nothing; their place among inputs
 BLIND, DOUBTS = 0.9, 12
 NOTHING, QUARTER, HALF, ONE = (np.float32(v) for v in (0.0, 0.25, 0.5, 1.0))
@@ -352,8 +349,9 @@ def verdicts(
     weights : tuple
         Of `judge`.
     out : (N, 10) float64
-        OD, OD over the ring, mass, completeness, width, (cytoplasm), shared share, (junction
-        share), 1 where uncertain, log odds of any staining; those in brackets are left alone.
+        OD, OD over the ring, mass, completeness, width (these five as if the cell were stained),
+        (cytoplasm), shared share, (junction share), 1 where uncertain, log odds of any staining;
+        those in brackets are left alone.
     """
     blur_um, gauss = optics
     cell, wanted = cells
@@ -373,8 +371,6 @@ def verdicts(
         out[i, 6] = sums[6]
         out[i, 9] = np.log(max(sure, 1e-6) / max(1.0 - sure, 1e-6))
         out[i, 8] = 1.0 if says[3] > 0.0 or sums[5] > 0.3 else 0.0
-        if sure < SURE or cell[i, DOUBTS] > BLIND:
-            continue
         shape, out[i, 4] = sharp_shape(sums, blur_um, gauss)
         out[i, 2] = a[i] * np.exp(0.5 * squash(says[1]))
         out[i, 0] = out[i, 2] * shape * np.exp(0.7 * squash(says[2]))

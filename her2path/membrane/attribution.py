@@ -34,9 +34,16 @@ _USED = ("x_fx", "y_fx", *(column.name for column in RAW_COLUMNS))
 
 #: neighbours' centres farther apart than this share no line
 LINK_UM = 24.0
+#: how common staining is around a cell is told by the cells within this, by no fewer than so many,
+#: and never taken for rarer or more common than this: rarer staining asks for stronger evidence,
+#: common staining for no weaker one
+CONTEXT_UM, CONTEXT_CELLS = 30.0, 4
+RARE, COMMON = 0.1, 0.5
+#: parts in which probabilities are added up, whole numbers
+PARTS = 1 << 20
 #: a cell depends on cells within this: one link a round, one for what the partners' rings hold,
-#: and one for the links of those
-REACH_UM = LINK_UM * (_network.ROUNDS + 2)
+#: one for the links of those, and the cells that tell how common staining is
+REACH_UM = LINK_UM * (_network.ROUNDS + 2) + CONTEXT_UM
 #: share of a Gaussian's peak times its full width that is its integral
 GAUSS = 1.0645
 #: full width of the blur that is taken out of the lines (scanner, nominal), µm
@@ -104,8 +111,11 @@ def _solve(raw: Raw, mpp_a: float, fitted: Weights, core: BOOL) -> F64:
     read = read_rings(raw)
     links = link(raw, mpp_a, read.radius)
     partner, junction, overlap, _ = links
+    at = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64), mpp_a / 16.0, CONTEXT_UM
+    everyone = np.ones(core.size, np.bool_)
+    judged = core | (_joint.company(*at, everyone, core.astype(np.int64))[1] > 0)
     # a round needs the partners' states of the round before: fewer cells from round to round
-    seen = [core]
+    seen = [judged]
     for _ in range(_network.ROUNDS - 1):
         seen.insert(0, _with_partners(seen[0], partner))
     m, place, cell = describe(raw, read, links, seen[0])
@@ -118,11 +128,26 @@ def _solve(raw: Raw, mpp_a: float, fitted: Weights, core: BOOL) -> F64:
     data = (np.maximum(m, 0.0), length, sd, partner, overlap, fixed)
     before, after = pass_messages(data, fitted, seen)
     out = np.zeros((m.shape[0], 10))
-    lines, optics, cells = (read.crest, read.width), (BLUR_UM, GAUSS), (cell, core)
+    lines, optics, cells = (read.crest, read.width), (BLUR_UM, GAUSS), (cell, judged)
     _network.verdicts(data, (before, after), lines, cells, optics, fitted.verdict, out)
+    blind = cell[:, _network.DOUBTS] > _network.BLIND
+    out[~_stained(out[:, 9], at, core) | blind, :5] = 0.0
     out[:, 5] = raw["cytoplasm_od"]
     out[:, 7] = _row_sums(length * junction)
     return out
+
+
+def _stained(evidence: F64, at: tuple[Any, ...], core: BOOL) -> BOOL:
+    """Tell which core cells (N,) are stained: by their own evidence, and by how common it is.
+
+    The evidence weighs stained and unstained alike, so the odds of a stained cell are its own
+    times those of staining around it (Bayes' rule).
+    """
+    likely = np.rint(PARTS / (1.0 + np.exp(-evidence))).astype(np.int64)
+    count, total = _joint.company(*at, core, likely)
+    share = total / (PARTS * np.maximum(count, 1).astype(np.float64))
+    share = np.where(count >= CONTEXT_CELLS, np.clip(share, RARE, COMMON), COMMON)
+    return core & (evidence + np.log(share / (1.0 - share)) >= 0.0)
 
 
 def _with_partners(cells: BOOL, partner: I32) -> BOOL:
