@@ -6,9 +6,10 @@ import io
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from her2path import membrane
-from her2path.membrane import _inputs, _joint, _network
+from her2path.membrane import _inputs, _joint, _network, attribution
 from her2path.membrane._inputs import PLACES
 from her2path.membrane.columns import RAW_COLUMNS, pack
 from her2path.membrane.weights import read
@@ -294,3 +295,38 @@ def test_lengths_of_a_ring_add_up_to_its_perimeter() -> None:
     lengths = _joint.ring_lengths(np.full((1, PLACES), 5.0))
     assert lengths.sum() == pytest.approx(PLACES * 2 * 5.0 * np.sin(np.pi / PLACES))
     assert np.ptp(lengths) < 1e-9
+
+
+def around(far_um: float, evidence: float, others: float) -> bool:
+    """Tell whether a cell is stained that has eight cells at a distance, with their evidence."""
+    turn = np.arange(8) * np.pi / 4
+    um = np.stack([np.cos(turn), np.sin(turn)]) * far_um + 100.0
+    x, y = (np.rint(np.append(v, 100.0) * 16).astype(np.int64) for v in um)
+    at = x, y, 1 / 16, attribution.CONTEXT_UM
+    core = np.ones(9, np.bool_)
+    return bool(attribution._stained(np.append(np.full(8, others), evidence), at, core)[-1])
+
+
+def test_rare_staining_asks_for_stronger_evidence() -> None:
+    weak, strong = 0.4, 1.5  # log odds
+    assert not around(12.0, weak, -6.0)
+    assert around(12.0, strong, -6.0)
+    assert around(12.0, weak, 6.0)
+    # common staining asks for no weaker evidence
+    assert not around(12.0, -weak, 6.0)
+    # what lies beyond does not count, and too few cells tell nothing
+    assert around(40.0, weak, -6.0)
+
+
+def test_company_is_that_of_a_tree() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(-4000, 9000, (2, 700))
+    value, wanted = rng.integers(0, 1 << 20, 700), rng.random(700) < 0.6
+    count, total = _joint.company(x, y, 0.25 / 16, 30.0, wanted, value)
+    near = cKDTree(np.column_stack([x, y])).query_ball_point(
+        np.column_stack([x, y]), 30.0 / (0.25 / 16)
+    )
+    for i, js in enumerate(near):
+        others = [j for j in js if j != i]
+        assert count[i] == (len(others) if wanted[i] else 0)
+        assert total[i] == (value[others].sum() if wanted[i] else 0)

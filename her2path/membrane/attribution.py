@@ -38,7 +38,7 @@ LINK_UM = 24.0
 #: and never taken for rarer or more common than this: rarer staining asks for stronger evidence,
 #: common staining for no weaker one
 CONTEXT_UM, CONTEXT_CELLS = 30.0, 4
-RARE, COMMON = 0.1, 0.5
+RARE, COMMON = 0.25, 0.5
 #: parts in which probabilities are added up, whole numbers
 PARTS = 1 << 20
 #: a cell depends on cells within this: one link a round, one for what the partners' rings hold,
