@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import pyarrow as pa
 
-from her2path import analysis, stain, tumour
+from her2path import analysis, guidelines, stain, tumour
 from her2path.case import conclude
 from her2path.geometry import Box
 from her2path.membrane.columns import RAW_COLUMNS, SCALES
@@ -68,7 +68,7 @@ def drawn_optics(settings: Settings) -> analysis.Optics:
 
 
 def raw_cells() -> pa.Table:
-    """Return a made-up table as pass 1 leaves it: a square of cells, half of them stained."""
+    """Return a made-up table as pass 1 leaves it: a square of cells, one side of it stained."""
     rng = np.random.default_rng(1)
     at = np.arange(CELLS_ALONG) * 24 + 12
     y, x = (v.ravel() * analysis.FIXED for v in np.meshgrid(at, at, indexing="ij"))
@@ -79,14 +79,14 @@ def raw_cells() -> pa.Table:
         for name in (*analysis.NUCLEUS_COLUMNS, *tumour.RING_COLUMNS)
     }
     raw["outline"] = np.full((n, OUTLINE_RAYS), 6 * OUTLINE_PER_UM, np.int16)
-    stained = rng.random(n) < 0.5
+    stained = x < x.max() * 0.4
     for column in RAW_COLUMNS:
         raw[column.name] = _made_up(column.name, column.type, stained)
     return analysis.to_table(raw)
 
 
 #: what a stained ring reads, in the columns' units
-READS = {"line_r": 6.0, "line_mass": 0.5, "line_crest": 0.4, "line_width": 1.0, "line_ridge": 0.9}
+READS = {"line_r": 6.0, "line_mass": 2.0, "line_crest": 1.2, "line_width": 1.6, "line_ridge": 0.9}
 PLAIN = {"cytoplasm_od": 0.03, "line_noise": 0.01, "line_mpp": OPTICS[0]}
 
 
@@ -111,6 +111,7 @@ def compile_tables() -> int:
     cells = conclude.with_cell_type(cells, np.ones(cells.num_rows, np.bool_))
     table, region_id = conclude.make_regions(cells, tissue, None, optics.mpp, settings)
     mine = cells.append_column("region_id", pa.array(region_id, pa.int32()))
+    guidelines.score_cells(mine, guideline="gastric_biopsy")  # the one that looks for clusters
     verdict = conclude.conclude(mine, table, 0, settings)
     return verdict.counts["tumour"]
 

@@ -165,11 +165,11 @@ def control_specs(spec: PhantomSpec, size_um: float = 360.0) -> dict[str, Phanto
 
 
 def demo_spec() -> PhantomSpec:
-    """Return a heterogeneous tumour of 2.0 x 1.6 mm: an intense clone in a 1+ / 2+ one."""
+    """Return a heterogeneous tumour of 1.8 x 1.4 mm: an intense clone in a 1+ / 2+ one."""
     return PhantomSpec(
-        seed=20,
-        width_um=2048.0,
-        height_um=1600.0,
+        seed=21,
+        width_um=1792.0,
+        height_um=1408.0,
         mpp=0.25,
         margin_um=70.0,
         layout="clustered",
