@@ -24,7 +24,8 @@ import drawn_tumours
 import numpy as np
 import pyarrow as pa
 from drawn_tumours import LAYOUTS, draw
-from evaluate import MATCH_UM, cutoffs, match, run, tumour_of
+from evaluate import cutoffs, run, tumour_of
+from matching import pair
 
 from her2path import heterogeneity
 from her2path.heterogeneity.pattern import type_pattern
@@ -126,7 +127,9 @@ def with_truth(cells: pa.Table, truth: pa.Table) -> dict[str, np.ndarray]:
     """Return the found cells that are true tumour cells, with their true patterns."""
     mine = words(cells)
     at, real = (np.column_stack([t["x_um"], t["y_um"]]) for t in (mine, words(truth)))
-    i, j = match(at, real, MATCH_UM)
+    mate = pair(at, real)
+    i = np.flatnonzero(mate >= 0)
+    j = mate[i]
     tumour = np.asarray(truth["cell_type"].to_pylist())[j] == "tumour"
     i, j = i[tumour], j[tumour]
     return {"x_um": mine["x_um"][i], "y_um": mine["y_um"][i],
