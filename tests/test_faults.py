@@ -137,13 +137,16 @@ def _stamps(out: Path) -> dict[Path, int]:
 
 def _kill(pid: int, child: bool) -> bool:
     """Kill a batch or one of its children; tell whether it was alive. None of them is left."""
-    family = psutil.Process(pid).children(recursive=True)
-    if child:
-        readers = [p for p in family if "resource_tracker" not in " ".join(p.cmdline())]
-        for one in readers[:1]:
-            one.kill()
-        return bool(readers)
-    os.kill(pid, signal.SIGKILL)
+    try:
+        family = psutil.Process(pid).children(recursive=True)
+        if child:
+            readers = [p for p in family if "resource_tracker" not in " ".join(p.cmdline())]
+            for one in readers[:1]:
+                one.kill()
+            return bool(readers)
+        os.kill(pid, signal.SIGKILL)
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return False
     assert not psutil.wait_procs(family, timeout=20)[1]
     return True
 
@@ -158,14 +161,18 @@ def test_kill_9_at_20_random_moments_then_resume(
     seconds = time.monotonic() - begun
     assert differences(undisturbed / "out", tmp_path / "whole" / "out") == []
     draw, hit = random.Random(5), 0
-    for number in range(20):
-        out, child = tmp_path / str(number) / "out", number % 4 == 3
+    for number in range(60):
+        out, child = tmp_path / str(number) / "out", hit % 4 == 3
         pid = nights.begin(out)
         time.sleep(draw.uniform(0, 0.9 * seconds))
-        alive = psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        hit += alive and _kill(pid, child)
+        alive = _kill(pid, child)
         code = nights.end()
         assert code in ((0, 3) if child else (0, -signal.SIGKILL))
+        if not alive:
+            # a moment after the end shows nothing: the machine is faster now than at first
+            seconds *= 0.9
+            continue
+        hit += 1
         done = _stamps(out)
         nights.begin(out)
         assert nights.end() == 0
@@ -173,8 +180,9 @@ def test_kill_9_at_20_random_moments_then_resume(
         # what was done is not done again
         assert done.items() <= _stamps(out).items()
         shutil.rmtree(out)
-    # a moment after the end would show nothing
-    assert hit >= 14
+        if hit == 20:
+            break
+    assert hit == 20
 
 
 def test_parts_that_a_power_loss_cut_short_are_made_again(
