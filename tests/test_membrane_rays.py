@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from her2path import cells, membrane
-from her2path.cells import _kernels as border_kernels
+from her2path.cells import _limits, _profiles, _rings
 from her2path.membrane import _kernels
 from her2path.membrane.columns import RAW_COLUMNS, unpack
 from her2path.settings import CellSettings, MembraneSettings
@@ -216,7 +216,7 @@ def test_sampling_equals_scipy() -> None:
     assert read == pytest.approx(expected, abs=1e-5)
     small = analysis(rgb).astype(np.float32)
     expected = map_coordinates(small.astype(float), points.T / 2, order=1, mode="nearest")
-    read = [border_kernels.bilinear_at(small, 0, 0, x / 2, y / 2) for y, x in points]
+    read = [_profiles.bilinear_at(small, 0, 0, x / 2, y / 2) for y, x in points]
     assert read == pytest.approx(expected, abs=1e-5)
 
 
@@ -247,27 +247,32 @@ def test_the_ring_is_the_cheapest_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, bend = 24, 0.056
     cost = rng.random((48, n)) * 0.2 - np.exp(-((np.arange(n) - rng.uniform(6, 18)) ** 2) / 8)
-    path = np.zeros(48, np.int64)
-    total, outward, inward = np.empty((3, 72, n))
-    border_kernels.best_ring(cost, bend, path, total, (outward, inward))
-    assert np.array_equal(path, plain_ring(cost, bend))
+    costs = rng.random((48, n, _rings.LANES))
+    lanes = {0: cost, 3: cost[:, ::-1], _rings.LANES - 1: np.roll(cost, 5, axis=0)}
+    for lane, own in lanes.items():
+        costs[:, :, lane] = own
+    path = np.zeros((_rings.LANES, 48), np.int64)
+    space = _rings.ring_space(n + 4)
+    _rings.best_rings(costs.reshape(48, -1).astype(np.float32), bend, space, path)
+    for lane, own in lanes.items():
+        assert np.array_equal(path[lane], plain_ring(own, bend))
 
 
 def test_neighbour_limits_equal_the_power_lines() -> None:
     _, nuclei = crowd()
     x, y = nuclei.x.astype(float), nuclei.y.astype(float)
     size = np.random.default_rng(6).uniform(5, 9, x.size)
-    bins = (*border_kernels.bin_points(x, y, 64.0), 64.0)
+    bins = (*_limits.bin_points(x, y, 64.0), 64.0)
     soft, hard = np.empty(48), np.empty(48)
     i = 40
-    border_kernels.neighbour_limits(i, x, y, size, bins, soft, hard)
+    _limits.neighbour_limits(i, x, y, size, bins, soft, hard)
     turn = np.arange(48) * 2 * np.pi / 48
     dx, dy = np.delete(x - x[i], i), np.delete(y - y[i], i)
     far2, others = dx**2 + dy**2, np.delete(size, i)
     along = np.cos(turn)[:, None] * dx + np.sin(turn)[:, None] * dy
     power = np.maximum((far2 + size[i] ** 2 - others**2) / 2, 0.15 * far2)
     ahead = (along > 0.05) & (far2 <= 64.0**2)
-    reach = np.where(ahead, power / np.where(ahead, along, 1), border_kernels.FAR)
+    reach = np.where(ahead, power / np.where(ahead, along, 1), _limits.FAR)
     assert soft == pytest.approx(reach.min(1))
     assert (hard >= 0).all()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numba import njit
 from numpy.typing import NDArray
 
 from her2path.schema import OUTLINE_RAYS, Column
@@ -41,12 +42,20 @@ RAW_COLUMNS: tuple[Column, ...] = (
 _TYPES = {c.name: c.type for c in RAW_COLUMNS}
 
 
+@njit(cache=True, nogil=True)
+def _to_counts(values, worth, low, high, out):  # type: ignore[no-untyped-def]
+    """Write flat values in fixed point, to the nearest even count, clipped."""
+    for i in range(values.size):
+        out[i] = min(max(np.rint(values[i] / worth), low), high)
+
+
 def pack(name: str, values: NDArray[np.float32]) -> NDArray[np.generic]:
     """Return a measured column in fixed point, clipped to the type's range."""
     kind = np.int16 if _TYPES[name].value_type == pa.int16() else np.uint8
     info = np.iinfo(kind)
-    counts = np.rint(values.astype(np.float64) / SCALES[name])
-    packed: NDArray[np.generic] = np.clip(counts, info.min, info.max).astype(kind)
+    packed: NDArray[np.generic] = np.empty(values.shape, kind)
+    flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+    _to_counts(flat, SCALES[name], float(info.min), float(info.max), packed.reshape(-1))
     return packed
 
 

@@ -12,7 +12,8 @@ from numba import njit
 from her2path.nuclei._hash import coordinate_hash
 
 __all__ = [
-    "blur", "bridge", "divide", "hide", "reduce_mean", "response", "rise", "scale_maxima", "weigh",
+    "beats", "blur", "bridge", "divide", "hide", "mark_floor", "mark_peaks", "reduce_mean",
+    "response", "rise", "scale_maxima", "weigh",
 ]
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
@@ -238,7 +239,7 @@ def response(h, d, ring, cap, out):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _beats(stack, s, y, x, t, v, u, oy, ox):  # type: ignore[no-untyped-def]
+def beats(stack, s, y, x, t, v, u, oy, ox):  # type: ignore[no-untyped-def]
     """Whether (s, y, x) is above (t, v, u); ties go by the hash of absolute coordinates."""
     a = stack[s, y, x]
     b = stack[t, v, u]
@@ -256,7 +257,7 @@ def _is_peak(stack, s, y, x, oy, ox):  # type: ignore[no-untyped-def]
         for v in range(y - 1, y + 2):
             for u in range(x - 1, x + 2):
                 same = t == s and v == y and u == x
-                if not same and not _beats(stack, s, y, x, t, v, u, oy, ox):
+                if not same and not beats(stack, s, y, x, t, v, u, oy, ox):
                     return False
     return True
 
@@ -286,12 +287,11 @@ def scale_maxima(stack, wide, relative, base, oy, ox, out):  # type: ignore[no-u
     n = 0
     floor, maybe = np.empty(width, np.float32), np.zeros(width, np.int32)
     for y in range(1, height - 1):
-        for x in range(width):
-            floor[x] = relative * (max(wide[y, x], np.float32(0)) + base)
-            maybe[x] = 0
+        mark_floor(wide[y], relative, base, floor)
+        maybe[:] = 0
         for s in range(scales):
             row = stack[s, y]
-            _mark_peaks(
+            mark_peaks(
                 row[1:], row, row[2:], stack[s, y - 1, 1:], stack[s, y + 1, 1:], floor[1:],
                 maybe[1 : width - 1],
             )
@@ -309,7 +309,14 @@ def scale_maxima(stack, wide, relative, base, oy, ox, out):  # type: ignore[no-u
 
 
 @_jit
-def _mark_peaks(row, left, right, above, below, floor, out):  # type: ignore[no-untyped-def]
+def mark_floor(wide, relative, base, out):  # type: ignore[no-untyped-def]
+    """Write what a maximum must exceed along a row; see `scale_maxima`."""
+    for x in range(out.size):
+        out[x] = relative * (max(wide[x], np.float32(0)) + base)
+
+
+@_jit
+def mark_peaks(row, left, right, above, below, floor, out):  # type: ignore[no-untyped-def]
     """Mark where a row exceeds its floor and no direct neighbour is higher: few, and quickly."""
     for x in range(out.size):
         v = row[x]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from her2path.nuclei._planes import _beats
+from her2path.nuclei._planes import beats, mark_floor, mark_peaks
 
 __all__ = ["add_coarse"]
 
@@ -17,7 +17,7 @@ def _is_flat_peak(stack, s, y, x, oy, ox):  # type: ignore[no-untyped-def]
     """Whether (s, y, x) beats its 8 neighbours in position."""
     for v in range(y - 1, y + 2):
         for u in range(x - 1, x + 2):
-            if (v != y or u != x) and not _beats(stack, s, y, x, s, v, u, oy, ox):
+            if (v != y or u != x) and not beats(stack, s, y, x, s, v, u, oy, ox):
                 return False
     return True
 
@@ -66,15 +66,16 @@ def add_coarse(stack, wide, relative, base, oy, ox, fine, least, out, count):  #
         out[n, 0], out[n, 1], out[n, 2] = y, x, s
         taken[y, x] = True
         n += 1
+    floor, maybe = np.empty(width, np.float32), np.zeros(width, np.int32)
     for s in range(scales - 1, least - 1, -1):
         for y in range(1, height - 1):
+            row = stack[s, y]
+            mark_floor(wide[y], relative, base, floor)
+            maybe[:] = 0
+            up, down = stack[s, y - 1, 1:], stack[s, y + 1, 1:]
+            mark_peaks(row[1:], row, row[2:], up, down, floor[1:], maybe[1 : width - 1])
             for x in range(1, width - 1):
-                v = stack[s, y, x]
-                if v < stack[s, y, x - 1] or v < stack[s, y, x + 1] or v < stack[s, y - 1, x]:
-                    continue
-                if v <= relative * (max(wide[y, x], np.float32(0)) + base):
-                    continue
-                if n == out.shape[0] or _is_taken(taken, y, x):
+                if maybe[x] == 0 or n == out.shape[0] or _is_taken(taken, y, x):
                     continue
                 if _is_flat_peak(stack, s, y, x, oy, ox):
                     out[n, 0], out[n, 1], out[n, 2] = y, x, s
