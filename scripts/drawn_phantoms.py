@@ -37,6 +37,22 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Painted:
+    """A drawing and all that was put in.
+
+    uint8 (H, W, 3), um per pixel, tumour cells, their nuclei (n, 3) as x, y, radius in um (0 where
+    the section missed it), and where the other nuclei lie, (m, 2) um, with their kinds.
+    """
+
+    rgb: np.ndarray
+    mpp: float
+    cells: Cells
+    nuclei: np.ndarray
+    others: np.ndarray
+    kinds: list[str]
+
+
+@dataclass(frozen=True)
 class Cells:
     """Tumour cells: centres (n, 2) um, outlines (n, ANGLES) um, pattern code, own OD per angle."""
 
@@ -60,6 +76,12 @@ def draw(seed: int, style: str, weights: dict[str, float], size_um: float = 240.
     size_um : float
         Side.
     """
+    painted = paint(seed, style, weights, size_um)
+    return Drawn(painted.rgb, painted.mpp, _truth(painted, size_um))
+
+
+def paint(seed: int, style: str, weights: dict[str, float], size_um: float) -> Painted:
+    """Return a drawing with all that was put in; see `draw`."""
     rng = np.random.default_rng([seed, *style.encode()])
     mpp = float(rng.choice([0.23, 0.25, 0.25, 0.46, 0.5]))
     n_px = round(size_um / mpp)
@@ -70,9 +92,9 @@ def draw(seed: int, style: str, weights: dict[str, float], size_um: float = 240.
     h, d = _ground(rng, nests)
     _paint_bodies(rng, h, d, cells, mpp)
     others, kinds = _others(rng, cells.at, size_um)
-    _paint_nuclei(rng, h, d, cells, (others, kinds), mpp)
+    nuclei = _paint_nuclei(rng, h, d, cells, (others, kinds), mpp)
     _paint_lines(rng, d, cells, mpp)
-    return Drawn(_light(rng, h, d, mpp), mpp, _truth(cells, others, kinds, size_um))
+    return Painted(_light(rng, h, d, mpp), mpp, cells, nuclei, others, kinds)
 
 
 def _seeds(rng: np.random.Generator, style: str, size: float) -> np.ndarray:
@@ -240,18 +262,22 @@ def _others(
 def _paint_nuclei(
     rng: np.random.Generator, h: np.ndarray, d: np.ndarray, cells: Cells,
     others: tuple[np.ndarray, list[str]], mpp: float,
-) -> None:  # fmt: skip
+) -> np.ndarray:  # fmt: skip
+    """Paint all nuclei; return those of the tumour cells, see `Painted`."""
+    nuclei = np.zeros((len(cells.at), 3))
     base, fill = rng.uniform(0.18, 0.6), rng.uniform(0.5, 0.85)
     hollow, brown = rng.choice([0.0, 0.5]), rng.choice([0.0, 0.0, 0.04])
-    for at, reach in zip(cells.at, cells.reach, strict=True):
+    for own, at, reach in zip(nuclei, cells.at, cells.reach, strict=True):
         if rng.random() < 0.06:  # the section missed it
             continue
         size = fill * reach.min() * np.exp(rng.normal(0, 0.1))
-        _ellipse(rng, (h, d), at + rng.normal(0, 0.4, 2), (size, rng.uniform(0.75, 1)),
-                 (base, hollow, brown), mpp)  # fmt: skip
+        place, flat = at + rng.normal(0, 0.4, 2), rng.uniform(0.75, 1)
+        _ellipse(rng, (h, d), place, (size, flat), (base, hollow, brown), mpp)
+        own[:] = *place, size * flat**0.5
     for at, kind in zip(*others, strict=True):
         size, flat = (rng.uniform(2.2, 3.2), 0.9) if kind == "lymphocyte" else (5.0, 0.3)
         _ellipse(rng, (h, d), at, (size, flat), (base * 1.3, 0.0, 0.0), mpp)
+    return nuclei
 
 
 def _ellipse(
@@ -287,14 +313,16 @@ def _light(rng: np.random.Generator, h: np.ndarray, d: np.ndarray, mpp: float) -
     return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
 
 
-def _truth(cells: Cells, others: np.ndarray, kinds: list[str], size: float) -> pa.Table:
+def _truth(painted: Painted, size: float) -> pa.Table:
+    cells, others = painted.cells, painted.others
     at = np.concatenate([cells.at, others])
-    kind = np.array(["tumour"] * len(cells.at) + kinds, object)
+    kind = np.array(["tumour"] * len(cells.at) + painted.kinds, object)
     pattern = np.concatenate([cells.code, np.zeros(len(others), int)])
+    seen = np.concatenate([painted.nuclei[:, 2] > 0, np.ones(len(others), bool)])
     keep = ((at >= 0) & (at < size)).all(axis=1)
     return pa.table({
         "cell_index": np.arange(keep.sum()),
         "x_um": at[keep, 0], "y_um": at[keep, 1],
         "cell_type": kind[keep], "pattern": np.array(PATTERNS, object)[pattern[keep]],
-        "has_nucleus": np.ones(keep.sum(), bool),
-    })
+        "has_nucleus": seen[keep],
+    })  # fmt: skip

@@ -3,7 +3,8 @@
     python scripts/membrane_slides.py --kind own --numbers 0 400 -o tables/own
     python scripts/membrane_slides.py --kind other --numbers 0 200 -o tables/other
 
-`own` are phantoms of this program, `other` those of `membrane_phantoms.py`. A slide is painted, its
+`own` are phantoms of this program, `other` those of `membrane_phantoms.py`, `drawn` those of
+`drawn_phantoms.py`. A slide is painted, its
 nuclei found by the program itself, its rays measured, and cells matched to the truth within 4 µm;
 it is measured a second time with true nuclei. A table holds the raw columns, `mpp_a`, which cells
 count (`use`: tumour cells with a nucleus, away from the edge; `stroma`: the others that were
@@ -19,6 +20,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from drawn_phantoms import ANGLES, paint
+from drawn_phantoms import STYLES as DRAWN_STYLES
 from membrane_nests import draw_nests
 from membrane_phantoms import Drawn, draw_mixture, draw_other
 from scipy.spatial import cKDTree
@@ -40,6 +43,8 @@ TRUTH = {
     "width_um": "t_width_um",
 }
 SIZE_UM = 240.0
+#: seeds of drawings that are fitted begin here
+DRAWN_FROM = 2_000_000
 LAYOUTS = ("homogeneous", "mosaic", "clustered", "scattered")
 
 
@@ -102,6 +107,45 @@ def draw_own(spec: PhantomSpec) -> Drawn:
         return out
 
     return Drawn(rgb, spec.mpp, truth, own)
+
+
+def draw_outlined(number: int) -> Drawn:
+    """Return a drawing of `drawn_phantoms.py`: outlines, often with gaps between the cells."""
+    rng = np.random.default_rng([number, 777])
+    style = DRAWN_STYLES[number % len(DRAWN_STYLES)]
+    mixture = {"none": 1.0} if number % 8 == 7 else draw_mixture(rng)
+    painted = paint(DRAWN_FROM + number, style, mixture, SIZE_UM)
+    cells, n = painted.cells, len(painted.others)
+    on = cells.od > 0
+    length = cells.reach * on
+    out = (cells.at < EDGE_UM).any(1) | (cells.at > SIZE_UM - EDGE_UM).any(1)
+    nucleus = np.where(painted.nuclei[:, 2:] > 0, painted.nuclei[:, :2], cells.at)
+    of_cells = {
+        "x_um": nucleus[:, 0], "y_um": nucleus[:, 1],
+        "cell_type": np.full(len(out), "tumour"),
+        "has_nucleus": painted.nuclei[:, 2] > 0, "nucleus_radius_um": painted.nuclei[:, 2],
+        "touches_edge": out, "intensity": (cells.code + 1) // 2,
+        "completeness": length.sum(1) / cells.reach.sum(1),
+        "od_crest": cells.od.sum(1) / np.maximum(on.sum(1), 1),
+        "width_um": np.where(cells.code > 0, cells.width, 0.0),
+    }  # fmt: skip
+    of_others = {
+        "x_um": painted.others[:, 0], "y_um": painted.others[:, 1],
+        "cell_type": np.array(painted.kinds, dtype="U10"),
+        "has_nucleus": np.ones(n, bool), "nucleus_radius_um": np.full(n, 3.0),
+    }  # fmt: skip
+    truth = {k: np.concatenate([v, of_others.get(k, np.zeros(n, v.dtype))])
+             for k, v in of_cells.items()}  # fmt: skip
+
+    def own(which: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        known = which < len(out)
+        k = np.where(known, which, 0)
+        dx, dy = x - cells.at[k, :1], y - cells.at[k, 1:]
+        place = np.rint(np.arctan2(dy, dx) / (2 * np.pi) * ANGLES).astype(int) % ANGLES
+        near = abs(np.hypot(dx, dy) - cells.reach[k[:, None], place]) <= ASTRAY_UM
+        return np.where(known[:, None], np.where(near, cells.od[k[:, None], place], -1.0), 0.0)
+
+    return Drawn(painted.rgb, painted.mpp, truth, own)
 
 
 def look(drawn: Drawn) -> tuple[np.ndarray, analysis.Optics]:
@@ -204,10 +248,10 @@ def _places(raw: Any, which: Any, um: float) -> tuple[Any, Any]:
 
 
 def draw(kind: str, number: int) -> Drawn:
-    """Return slide `number` of a generator, `own` or `other`."""
+    """Return slide `number` of a generator: `own`, `other` or `drawn`."""
     if kind == "own":
         return draw_own(draw_spec(number))
-    return draw_other(number, SIZE_UM)
+    return draw_outlined(number) if kind == "drawn" else draw_other(number, SIZE_UM)
 
 
 def tables(kind: str, number: int, folder: Path) -> list[dict[str, Any]]:
@@ -228,7 +272,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    ask.add_argument("--kind", choices=("own", "other"), required=True)
+    ask.add_argument("--kind", choices=("own", "other", "drawn"), required=True)
     ask.add_argument("--numbers", type=int, nargs=2, required=True)
     ask.add_argument("-o", "--out", type=Path, required=True)
     args = ask.parse_args()

@@ -34,11 +34,11 @@ def patchwork(seed: int, style: str, weights: dict[str, float], size_um: float =
     cell = _cells(rng, label, seeds, weights)
     h, d = _ground(rng, label, deep)
     d += _lines(rng, label, deep, cell)
-    nuclei = _nuclei(rng, label, deep)
+    nuclei, shown = _nuclei(rng, label, deep)
     h = np.maximum(h, nuclei)
     others = _strangers(rng, h, label)
     rgb, mpp = _light(rng, h, d)
-    return Drawn(rgb, mpp, _truth(cell, others))
+    return Drawn(rgb, mpp, _truth(cell, shown, others))
 
 
 def _seeds(rng: np.random.Generator, style: str, size: float) -> np.ndarray:
@@ -138,8 +138,10 @@ def _ground(
     return np.maximum(h + stroma, 0), blush + rng.choice([0, 0.3]) * stroma
 
 
-def _nuclei(rng: np.random.Generator, label: np.ndarray, deep: np.ndarray) -> np.ndarray:
-    """Return the hematoxylin of nuclei: the inner part of each cell, with soft grain."""
+def _nuclei(
+    rng: np.random.Generator, label: np.ndarray, deep: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hematoxylin of nuclei (the inner part of each cell), and which cells have one."""
     n = int(label.max()) + 1
     middle = np.zeros(n)
     mine = label >= 0
@@ -149,7 +151,7 @@ def _nuclei(rng: np.random.Generator, label: np.ndarray, deep: np.ndarray) -> np
     out = np.zeros(label.shape)
     out[mine] = dark[label[mine]] * (deep[mine] > margin[label[mine]])
     grain = 1 + rng.choice([0.0, 0.2]) * _noise(rng, len(label), 4)
-    return cv2.GaussianBlur(out * grain, (0, 0), 0.35 / FINE)
+    return cv2.GaussianBlur(out * grain, (0, 0), 0.35 / FINE), dark > 0
 
 
 def _strangers(rng: np.random.Generator, h: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -188,8 +190,10 @@ def _light(rng: np.random.Generator, h: np.ndarray, d: np.ndarray) -> tuple[np.n
     return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]), mpp
 
 
-def _truth(cell: dict[str, np.ndarray], others: np.ndarray) -> pa.Table:
+def _truth(cell: dict[str, np.ndarray], shown: np.ndarray, others: np.ndarray) -> pa.Table:
     seen = cell["seen"]
+    nuclei = np.zeros(len(seen), bool)
+    nuclei[: len(shown)] = shown
     at = np.concatenate([cell["at"][seen], others])
     tumour = int(seen.sum())
     pattern = np.concatenate([cell["code"][seen], np.zeros(len(others), int)])
@@ -198,5 +202,5 @@ def _truth(cell: dict[str, np.ndarray], others: np.ndarray) -> pa.Table:
         "x_um": at[:, 0], "y_um": at[:, 1],
         "cell_type": np.array(["tumour"] * tumour + ["lymphocyte"] * len(others), object),
         "pattern": np.array(PATTERNS, object)[pattern],
-        "has_nucleus": np.ones(len(at), bool),
-    })
+        "has_nucleus": np.concatenate([nuclei[seen], np.ones(len(others), bool)]),
+    })  # fmt: skip
