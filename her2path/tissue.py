@@ -258,7 +258,7 @@ MOST_BROWN = 0.15
 
 
 def _folds(od: Plane, mask: Mask, mpp: float) -> Mask:
-    """Return long dark ridges, about twice as dense as the tissue at their sides."""
+    """Return long dark ridges, denser than the tissue at their sides and than most of the slide."""
     if not mask.any():
         return mask.copy()
     grey = np.where(mask, od.mean(axis=2), 0.0).astype(np.float32)
@@ -271,13 +271,16 @@ def _folds(od: Plane, mask: Mask, mpp: float) -> Mask:
     alike = np.abs(brown - hue * grey) < 0.25 * grey
     # among 3+ clones the hue beside is brown too: what is mainly DAB is never called a fold
     alike &= brown < MOST_BROWN * grey
-    dense = mask & alike & (grey > 1.7 * around) & (grey > 0.08)
+    # a nest in pale stroma is twice as dense as what lies around, but no denser than other nests
+    rest = grey[mask & (brown < MOST_BROWN * grey)]
+    usual = float(np.percentile(rest, 75)) if rest.size else 0.0
+    dense = mask & alike & (grey > 1.5 * around) & (grey > max(0.08, 1.4 * usual))
     dense = _morph(dense, cv2.MORPH_CLOSE, 3 * mpp, mpp)
     return _elongated(_morph(dense, cv2.MORPH_OPEN, 16.0, mpp), mpp)
 
 
 def _elongated(mask: Mask, mpp: float) -> Mask:
-    """Keep pieces at least 150 µm long and four times longer than wide."""
+    """Keep pieces at least 150 µm long and five times longer than wide."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     keep = np.zeros(len(stats), bool)
     for i in range(1, len(stats)):
@@ -288,5 +291,5 @@ def _elongated(mask: Mask, mpp: float) -> Mask:
         points = cv2.findNonZero(piece)
         _, (a, b), _ = cv2.minAreaRect(points)
         length = max(a, b, 1.0)
-        keep[i] = length * mpp >= 150.0 and length >= 4.0 * area / length
+        keep[i] = length * mpp >= 150.0 and length >= 5.0 * area / length
     return np.asarray(keep[labels])
