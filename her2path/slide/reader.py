@@ -21,6 +21,8 @@ __all__ = ["MAX_FACTOR", "Slide"]
 
 #: pixels of level 0 held at a time while averaging
 STRIP_PX = 1 << 22
+#: an overview is averaged from a finer level than it must where that level has no more pixels
+CHEAP_PX = 24_000_000
 #: the largest whole-number reduction whose sums fit 32 bits
 MAX_FACTOR = 4096
 
@@ -117,18 +119,24 @@ class Slide:
             Downsample: pixel ``(i, j)`` shows level-0 pixels from ``(i, j)`` times this.
         """
         longest = max(self.info.width_px, self.info.height_px)
-        wanted = max(1.0, longest / max(1, max_px))
-        level = max(k for k, d in enumerate(self.info.levels) if d <= wanted or k == 0)
+        level = self._level_for(max(1.0, longest / max(1, max_px)), max_px)
         plane = self._planes[level]
-        if max(plane.width, plane.height) > max_px:
-            # an average over at least three pixels a side wastes little of max_px
-            level = max(k for k, d in enumerate(self.info.levels) if d <= wanted / 3 or k == 0)
-            plane = self._planes[level]
         factor = max(1, -(-max(plane.width, plane.height) // max(1, max_px)))
         down = self.info.levels[level] * factor
         if factor == 1:
             return self.level_read(level, plane.extent), down
         return self._averaged(plane, plane.extent, factor, threads), down
+
+    def _level_for(self, wanted: float, max_px: int) -> int:
+        """Return the level from which an overview reduced by ``wanted`` is averaged."""
+        level = max(k for k, d in enumerate(self.info.levels) if d <= wanted or k == 0)
+        plane = self._planes[level]
+        if max(plane.width, plane.height) <= max_px:
+            return level
+        # averaging at least three pixels a side wastes little of max_px, where it is cheap
+        finer = max(k for k, d in enumerate(self.info.levels) if d <= wanted / 3 or k == 0)
+        plane = self._planes[finer]
+        return finer if plane.width * plane.height <= CHEAP_PX else level
 
     def take_bad_boxes(self) -> list[Box]:
         """Return, and forget, what this thread could not read: level-0 boxes, sorted."""
