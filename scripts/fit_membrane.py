@@ -44,16 +44,16 @@ class Go:
 
 
 GOES = (
-    Go(4000, 4e-3, 288, 80, 80),
-    Go(9000, 3e-3, 560, 150, 120),
-    Go(4500, 2e-3, 560, 150, 120),
+    Go(4000, 4e-3, 400, 60, 160),
+    Go(8000, 3e-3, 400, 60, 160),
+    Go(4500, 2.5e-3, 400, 60, 160),
 )
 #: probability of any staining at which the slides that choose are judged
 SURE = 0.7
 #: steps between two tries on the slides that choose
 TRY = 400
 #: how fast the running mean of the weights forgets
-MEAN = 0.997
+MEAN = 0.998
 
 
 def draw_step(
@@ -154,7 +154,9 @@ def main() -> None:
     torch.manual_seed(0)
     model = Model()
     if args.start:
-        model.load_state_dict({n: torch.from_numpy(v) for n, v in np.load(args.start).items()})
+        known = {n: torch.from_numpy(v) for n, v in np.load(args.start).items()}
+        # weights from before the looks start without what these add
+        model.load_state_dict(model.state_dict() | known)
     choose = [
         prepare(tables(kind, n, args.tables / kind)[0])
         for kind, ends in CHOOSE.items()
