@@ -116,7 +116,7 @@ def measure(
     # the others only stand in the way of the core's own cells
     own = _inside(x_fx, y_fx, core, f)
     borders = cells.grow_cells(found, d, h, optics.mpp_a, settings.cells, own)
-    luts = optics.stain.tables()[1]
+    luts = np.stack(optics.stain.tables())
     rays = membrane.measure_rays(rgb, luts, f, optics.mpp, found, borders, settings.membrane, own)
     cell_id = y_fx * ID_STRIDE + x_fx
     keep = np.flatnonzero(own)

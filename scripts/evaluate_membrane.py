@@ -2,7 +2,8 @@
 
     python scripts/evaluate_membrane.py --tables /tmp/tables/test
 
-Slides of both generators are drawn and measured once and kept in `--tables`, then attributed.
+Slides of both generators are drawn and measured once and kept in `--tables`, in a folder of these
+weights (the looks of borders hang on them), then attributed.
 Those of this program come with control slides of the same protocol, one class each, which set the
 cut-offs as in `evaluate.py`. Printed are, slide by slide: mean absolute error of completeness,
 share of unstained cells called stained, share of stained ones called unstained (cells matched
@@ -15,6 +16,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,9 @@ import pyarrow.parquet as pq
 from membrane_phantoms import Drawn, draw_other
 from membrane_slides import draw_own, find, look, match
 
-from her2path import analysis, guidelines
+from her2path import analysis, guidelines, membrane
 from her2path.geometry import Box
+from her2path.membrane import weights
 from her2path.phantom import PhantomSpec, control_specs
 from her2path.phantom.cells import COMPLETE_AT
 from her2path.phantom.presets import TUMOURS
@@ -163,17 +167,19 @@ def main() -> None:
     ask.add_argument("--tables", type=Path, required=True)
     ask.add_argument("--numbers", type=int, nargs="*", default=list(range(len(PLAN))))
     args = ask.parse_args()
+    fitted = resources.files(membrane).joinpath(weights.FILE).read_bytes()
+    folder = args.tables / sha256(fitted).hexdigest()[:8]
     base, rows = Settings(), []
     for number in args.numbers:
         draw = partial(draw_own, specification(number))
-        truth, scale, raw = measured(draw, args.tables / f"own_{number:02d}.parquet")
-        cut = cutoffs(number, args.tables, base)
+        truth, scale, raw = measured(draw, folder / f"own_{number:02d}.parquet")
+        cut = cutoffs(number, folder, base)
         cells = resolve(raw, scale, base.replace({"membrane.cutoffs": cut}))
         rows.append((PLAN[number][0], judge(cells, truth, True)))
         _say(*rows[-1])
     for number in OTHERS:
         draw = partial(draw_other, number, OTHER_UM)
-        truth, scale, raw = measured(draw, args.tables / f"other_{number}.parquet")
+        truth, scale, raw = measured(draw, folder / f"other_{number}.parquet")
         rows.append((f"other {number}", judge(resolve(raw, scale, base), truth, False)))
         _say(*rows[-1])
     for name in ("mae", "false", "missed", "fraction"):

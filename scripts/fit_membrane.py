@@ -29,7 +29,11 @@ from torch import nn
 from her2path.membrane import _network
 
 #: numbers of the slides that choose
-CHOOSE = {"own": (100_000, 100_048), "other": (100_000, 100_020)}
+CHOOSE = {
+    "own": (100_000, 100_048),
+    "other": (100_000, 100_020),
+    "drawn": (100_000, 100_020),
+}
 
 
 @dataclass(frozen=True)
@@ -40,20 +44,22 @@ class Go:
     rate: float
     own: int
     other: int
+    drawn: int
     nest: int
 
 
 GOES = (
-    Go(4000, 4e-3, 288, 80, 80),
-    Go(9000, 3e-3, 560, 150, 120),
-    Go(4500, 2e-3, 560, 150, 120),
+    Go(4000, 4e-3, 400, 80, 120, 160),
+    Go(8000, 3e-3, 400, 80, 120, 160),
+    Go(4500, 2.5e-3, 400, 80, 120, 160),
+    Go(8000, 2.5e-3, 400, 80, 120, 160),
 )
 #: probability of any staining at which the slides that choose are judged
 SURE = 0.7
 #: steps between two tries on the slides that choose
 TRY = 400
 #: how fast the running mean of the weights forgets
-MEAN = 0.997
+MEAN = 0.998
 
 
 def draw_step(
@@ -154,7 +160,9 @@ def main() -> None:
     torch.manual_seed(0)
     model = Model()
     if args.start:
-        model.load_state_dict({n: torch.from_numpy(v) for n, v in np.load(args.start).items()})
+        known = {n: torch.from_numpy(v) for n, v in np.load(args.start).items()}
+        # weights from before the looks start without what these add
+        model.load_state_dict(model.state_dict() | known)
     choose = [
         prepare(tables(kind, n, args.tables / kind)[0])
         for kind, ends in CHOOSE.items()
@@ -163,7 +171,7 @@ def main() -> None:
     for seed, go in enumerate(GOES[args.go :], start=args.go):
         slides = [
             tables(kind, n, args.tables / kind)
-            for kind in ("own", "other", "nest")
+            for kind in ("own", "other", "drawn", "nest")
             for n in range(getattr(go, kind))
         ]
         model = fit(model, slides, choose, go, seed, args.out)

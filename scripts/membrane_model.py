@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from membrane_nests import PROFILE_OD
 from membrane_slides import TRUTH
 from torch import nn
 
 from her2path.cells._kernels import COS, SIN
-from her2path.membrane import _inputs, _joint, _network, attribution
+from her2path.membrane import _inputs, _joint, _looks, _network, attribution
 from her2path.membrane.columns import pack, unpack
 
 #: what a matched cell that is no tumour cell weighs: all of these are unstained
@@ -69,9 +70,44 @@ def roughen(raw: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         0.01
     )
     out["line_noise"] = (noise * np.minimum(said, 4.0)).astype(np.float32)
+    at_places = _thin(factor), _thin(new - mass * factor)
+    out["profiles"] = roughen_profiles(raw, at_places, more, rng)
     # what is left of the cells' own OD is what the strength should be
     out["scale"] = float(np.median(factor))
     return out
+
+
+def _thin(rays: Any) -> Any:
+    """Return the means over three rays round every second one, as `_inputs.thin` does."""
+    return 0.5 * rays[:, ::2] + 0.25 * (np.roll(rays, 1, axis=1)[:, ::2] + rays[:, 1::2])
+
+
+def roughen_profiles(raw: Any, change: tuple[Any, Any], more: float, rng: Any) -> Any:
+    """Return profiles that go with roughened readings; hematoxylin stays as it is.
+
+    What rises above a straight line between the lowest points of both sides is scaled, the mass
+    that noise added lies at the crest, and the samples get noise of their own. `change` = (factor,
+    mass added), (N, PLACES) each.
+    """
+    factor, added = change
+    seen = raw["profiles"] * np.float32(PROFILE_OD)
+    p, taps = seen[:, 1], np.arange(_network.LOOK_TAPS)
+    inner, outer = p[..., :5].min(-1, keepdims=True), p[..., -5:].min(-1, keepdims=True)
+    base = inner + (outer - inner) * np.clip((taps - 2) / 8, 0, 1)
+    crest = 3 + p[..., 3:10].argmax(-1)
+    bump = np.exp(-0.5 * ((taps - crest[..., None]) / 0.8) ** 2) / (0.4 * 2.5066)
+    grain = more * 0.6 * raw["line_noise"][:, None, None] * rng.normal(size=p.shape)
+    seen[:, 1] = base + (p - base) * factor[..., None] + added[..., None] * bump + grain
+    return np.clip(np.rint(seen / PROFILE_OD), -32768, 32767).astype(np.int16)
+
+
+def looks(raw: dict[str, Any]) -> Any:
+    """Return what the network sees of the profiles, (N, PLACES, LOOK_INPUTS)."""
+    seen = raw["profiles"] * np.float32(PROFILE_OD)
+    x = np.empty((len(seen), _network.LOOK_INPUTS, _inputs.PLACES), np.float32)
+    for profile, noise, row in zip(seen, raw["line_noise"], x, strict=True):
+        _looks.look_inputs(profile, float(noise), row)
+    return x.transpose(0, 2, 1)
 
 
 def _field(x: Any, y: Any, wave_um: float, rng: np.random.Generator) -> Any:
@@ -98,6 +134,7 @@ def prepare(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
     floats = {
         "m": np.maximum(m, 0),
         "place": place,
+        "look": looks(raw),
         "cell": cell,
         "overlap": np.where(links[0] >= 0, links[2], 0),
         "length": length / length.sum(1, keepdims=True),
@@ -126,6 +163,7 @@ class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         scale = {"place": 0.16, "cell": 0.08, "moving": 0.3, "talk": 0.2, "last": 0.11}
+        scale |= {"look": 0.14, "near": 0.12, "far": 0.14, "look_place": 0.02, "look_cell": 0.02}
         scale |= {"verdict": 0.12, "says": 0.12}
         for name, shape in _network.SHAPES.items():
             self.register_parameter(name, nn.Parameter(torch.randn(shape) * scale.get(name, 0.0)))
@@ -136,6 +174,7 @@ class Model(nn.Module):
         j, has, tiny = link // _inputs.PLACES, (d["partner"] >= 0).float(), _network.TRACE
         sd, length = d["sd"][:, None].expand_as(m), d["length"]
         fixed = d["place"] @ self.place + (d["cell"] @ self.cell)[:, None]
+        fixed = fixed + self._look(d["look"], 1 - has)
         h = torch.zeros(*m.shape, _network.STATES)
         a = m.mean(1) + 0.01
         ps = []
@@ -183,6 +222,15 @@ class Model(nn.Module):
             "od": mass * shape * torch.exp(0.7 * squash(o[:, 2])),
             "bad": o[:, 3],
         }
+
+    def _look(self, x: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
+        """See `her2path.membrane._looks`."""
+        z = squash(x @ self.look + self.look_bias)
+        for w, bias in ((self.near, self.near_bias), (self.far, self.far_bias)):
+            z = squash(torch.cat([torch.roll(z, 1, 1), z, torch.roll(z, -1, 1)], -1) @ w + bias)
+        free = free[..., None]
+        means = torch.cat([z.mean(1), (z * free).sum(1) / (free.sum(1) + 1)], 1)
+        return z @ self.look_place + (means @ self.look_cell)[:, None]
 
     @staticmethod
     def _moving(m: torch.Tensor, sd: torch.Tensor, lines: tuple[Any, ...]) -> torch.Tensor:

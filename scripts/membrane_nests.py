@@ -14,12 +14,16 @@ from membrane_phantoms import draw_mixture
 from scipy.spatial import cKDTree
 
 from her2path.analysis import ID_STRIDE
+from her2path.membrane._looks import MIDDLE, STEP_UM
+from her2path.membrane._network import LOOK_TAPS
 from her2path.membrane.columns import pack
 
 RAYS, SIDE = 48, 8
 TURN = np.arange(RAYS) * (2 * np.pi / RAYS)
 MPP_A, NESTS, APART_UM = 0.5, 8, 400.0
 LEVELS = ((0.0, 0.0), (0.06, 0.22), (0.28, 0.6), (1.0, 3.0))
+#: what one count of a kept profile is worth, OD
+PROFILE_OD = 1e-3
 SPECIAL = ("none", "ring of intense", "one intense", "all intense", "alone")
 
 
@@ -66,7 +70,7 @@ def _centres(rings: int, apothem: float) -> np.ndarray:
 
 def _patterns(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return intensity and whether the ring is whole; the middle cell comes first."""
-    kind = str(rng.choice([*SPECIAL, "mixed"], p=[0.1, 0.12, 0.08, 0.1, 0.1, 0.5]))
+    kind = str(rng.choice([*SPECIAL, "mixed"], p=[0.1, 0.2, 0.1, 0.1, 0.1, 0.4]))
     if kind == "mixed":
         mix = draw_mixture(rng)
         weight = np.array(list(mix.values()))
@@ -125,13 +129,38 @@ def _table(
         "line_ridge": rng.uniform(0.6, 1.0, (n, 1)) * full,
         "line_edge": np.clip(rng.uniform(0.8, 2.5, (n, 1)) * full, 0, 2.5),
     }
+    cytoplasm = rng.uniform(0, 0.08)
     packed = {k: pack(k, v.astype(np.float32)) for k, v in columns.items()}
     return packed | {
+        "profiles": _profiles(rng, columns, noise, cytoplasm),
         "line_kind": np.where(seen, 1, rng.choice([0, 2])).astype(np.uint8)
         * np.ones((n, RAYS), np.uint8),
-        "cytoplasm_od": np.full(n, rng.uniform(0, 0.08), np.float32),
+        "cytoplasm_od": np.full(n, cytoplasm, np.float32),
         "line_noise": np.full(n, noise, np.float32),
         "line_mpp": np.full(n, rng.choice([0.25, 0.25, 0.5]), np.float32),
         "x_fx": at[:, 0],
         "y_fx": at[:, 1],
     }
+
+
+def _profiles(
+    rng: np.random.Generator, columns: dict[str, np.ndarray], noise: float, cytoplasm: float
+) -> np.ndarray:
+    """Return both stains across the border: one line each, nuclei inside and mostly outside."""
+    mass, width, edge = (
+        columns[name][:, ::2, None] for name in ("line_mass", "line_width", "line_edge")
+    )
+    n, places = mass.shape[:2]
+    t = (np.arange(LOOK_TAPS) - MIDDLE) * STEP_UM
+    sigma = width / 2.355
+    shape = np.exp(-0.5 * ((t - rng.normal(0, 0.15, mass.shape)) / sigma) ** 2)
+    dab = cytoplasm + mass * shape / (sigma * 2.5066)
+    dab = dab + 0.6 * noise * rng.normal(size=dab.shape)
+    beyond = np.where(rng.random((n, places, 1)) < 0.7, rng.uniform(1.0, 3.0, (n, 1, 1)), 9.0)
+    nuclei = 1 / (1 + np.exp((t + edge) / 0.25)) + 1 / (1 + np.exp((beyond - t) / 0.25))
+    hematoxylin = rng.uniform(0, 0.1) + rng.uniform(0.1, 0.6) * nuclei
+    hematoxylin = hematoxylin + 0.01 * rng.normal(size=hematoxylin.shape)
+    # dark brown saturates, and what it hides is missing in the hematoxylin
+    dab, hematoxylin = 1.6 * np.tanh(dab / 1.6), hematoxylin - rng.uniform(0, 0.2) * dab
+    counts = np.stack([hematoxylin, dab], axis=1) / PROFILE_OD
+    return np.clip(np.rint(counts), -32768, 32767).astype(np.int16)

@@ -9,7 +9,8 @@ nuclei found by the program itself, its rays measured, and cells matched to the 
 it is measured a second time with true nuclei. A table holds the raw columns, `mpp_a`, which cells
 count (`use`: tumour cells with a nucleus, away from the edge; `stroma`: the others that were
 matched), the truth of each cell (`t_*`), and for each ray the OD of the cell's own membrane at the
-nearest place of its true outline (`t_ray`; -1 where the ray ends farther than 2.5 µm from it).
+nearest place of its true outline (`t_ray`; -1 where the ray ends farther than 2.5 µm from it);
+and both stains across the border as pass 1 samples them (`profiles`, counts of `PROFILE_OD`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from drawn_phantoms import ANGLES, paint
 from drawn_phantoms import STYLES as DRAWN_STYLES
-from membrane_nests import draw_nests
+from membrane_nests import PROFILE_OD, draw_nests
 from membrane_phantoms import Drawn, draw_mixture, draw_other
 from scipy.spatial import cKDTree
 
@@ -30,9 +31,11 @@ from her2path import analysis, cells, membrane, nuclei, stain
 from her2path.cells._kernels import COS, SIN
 from her2path.geometry import Box, analysis_factor
 from her2path.membrane.columns import unpack
+from her2path.membrane.rays import profiles
 from her2path.phantom import PhantomSpec, encode_decode, make_phantom
 from her2path.phantom.cells import assign_kinds, inside_image, stain_membranes
 from her2path.phantom.layout import lay_out
+from her2path.schema import OUTLINE_PER_UM
 from her2path.settings import Settings
 
 MATCH_UM, EDGE_UM, ASTRAY_UM = 4.0, 12.0, 2.5
@@ -175,11 +178,20 @@ def measure(drawn: Drawn) -> list[dict[str, Any]]:
     rgb, optics = look(drawn)
     found = analysis.to_columns(find(rgb, optics))
     at = (np.column_stack([found["x_fx"], found["y_fx"]]) / 16 + 0.5) * optics.mpp_a
+    found["profiles"] = _profiles(rgb, optics, found, found["outline"] / OUTLINE_PER_UM)
     real, rows = _true_nuclei(drawn.truth, rgb, optics)
     return [
         _with_truth(found, match(at, drawn.truth), drawn, rgb.shape, optics),
         _with_truth(real, rows, drawn, rgb.shape, optics),
     ]
+
+
+def _profiles(rgb: Any, optics: analysis.Optics, raw: dict[str, Any], radius_um: Any) -> Any:
+    at = raw["x_fx"] / analysis.FIXED, raw["y_fx"] / analysis.FIXED
+    every = np.ones(len(raw["x_fx"]), np.bool_)
+    luts, radii = np.stack(optics.stain.tables()), radius_um / optics.mpp_a
+    seen = profiles(rgb, luts, optics.factor, optics.mpp, at, radii, every)
+    return np.clip(np.rint(seen / PROFILE_OD), -32768, 32767).astype(np.int16)
 
 
 def _true_nuclei(
@@ -196,12 +208,13 @@ def _true_nuclei(
         x=x.astype(np.float32), y=y.astype(np.float32), radii=radii.astype(np.float32)
     )
     borders = cells.grow_cells(contours, d, h, um, base.cells)
-    tables = optics.stain.tables()[1]
+    tables = np.stack(optics.stain.tables())
     raw: dict[str, Any] = membrane.measure_rays(
         rgb, tables, optics.factor, optics.mpp, contours, borders, base.membrane
     )
     raw["x_fx"], raw["y_fx"] = (np.round(v * 16).astype(np.int64) for v in (x, y))
     raw["cell_id"] = raw["y_fx"] * analysis.ID_STRIDE + raw["x_fx"]
+    raw["profiles"] = _profiles(rgb, optics, raw, borders.radii * um)
     return raw, rows
 
 

@@ -17,9 +17,10 @@ from her2path.settings import CellSettings, MembraneSettings
 MPP, FACTOR, SIDE = 0.25, 2, 480
 H, D = np.array([0.65, 0.70, 0.29]), np.array([0.27, 0.57, 0.78])
 MIX = np.stack([H, D, np.cross(H, D) / np.linalg.norm(np.cross(H, D))])
-LUTS = np.stack(
-    [-np.log10(np.maximum(np.arange(256), 1) / 243.0) * np.linalg.inv(MIX)[c, 1] for c in range(3)]
-).astype(np.float32)
+LOG = -np.log10(np.maximum(np.arange(256), 1) / 243.0)
+#: OD of hematoxylin and of DAB of a grey level, by channel
+LUTS = (np.linalg.inv(MIX)[:, :2].T[:, :, None] * LOG).astype(np.float32)
+DAB = LUTS[1]
 RADIUS = 7.0
 
 
@@ -54,7 +55,7 @@ def analysis(rgb: np.ndarray) -> np.ndarray:
     height, width = rgb.shape[0] // f, rgb.shape[1] // f
     small = rgb.reshape(height, f, width, f, 3).astype(np.uint32).sum((1, 3))
     small = (small + f * f // 2) // (f * f)
-    return LUTS[0][small[..., 0]] + LUTS[1][small[..., 1]] + LUTS[2][small[..., 2]]
+    return DAB[0][small[..., 0]] + DAB[1][small[..., 1]] + DAB[2][small[..., 2]]
 
 
 def measure(rgb: np.ndarray, nuclei: SimpleNamespace) -> tuple[cells.Borders, dict]:
@@ -153,7 +154,8 @@ def test_raw_columns_have_their_types() -> None:
     for column in RAW_COLUMNS:
         kind = getattr(column.type, "value_type", column.type).to_pandas_dtype()
         assert raw[column.name].dtype == kind
-        assert raw[column.name].shape[1:] == ((48,) if hasattr(column.type, "list_size") else ())
+        size = getattr(column.type, "list_size", None)
+        assert raw[column.name].shape[1:] == ((size,) if size else ())
 
 
 def crowd() -> tuple[np.ndarray, SimpleNamespace]:
@@ -209,10 +211,10 @@ def test_unwanted_cells_only_stand_in_the_way() -> None:
 
 def test_sampling_equals_scipy() -> None:
     rgb, _ = crowd()
-    d = LUTS[0][rgb[..., 0]] + LUTS[1][rgb[..., 1]] + LUTS[2][rgb[..., 2]]
+    d = DAB[0][rgb[..., 0]] + DAB[1][rgb[..., 1]] + DAB[2][rgb[..., 2]]
     points = np.random.default_rng(5).uniform(-3, SIDE + 2, (200, 2))
     expected = map_coordinates(d.astype(float), points.T, order=1, mode="nearest")
-    read = [_kernels.sample_od(rgb, LUTS, 0, 0, y, x) for y, x in points]
+    read = [_kernels.sample_od(rgb, DAB, 0, 0, y, x) for y, x in points]
     assert read == pytest.approx(expected, abs=1e-5)
     small = analysis(rgb).astype(np.float32)
     expected = map_coordinates(small.astype(float), points.T / 2, order=1, mode="nearest")
@@ -295,4 +297,4 @@ def test_wrong_shapes_are_told() -> None:
         cells.grow_cells(short, d, d, 0.5, CellSettings())
     borders = cells.grow_cells(nuclei, d, d, 0.5, CellSettings())
     with pytest.raises(ValueError, match="luts"):
-        membrane.measure_rays(rgb, LUTS[:2], 2, 0.25, nuclei, borders, MembraneSettings())
+        membrane.measure_rays(rgb, DAB, 2, 0.25, nuclei, borders, MembraneSettings())

@@ -11,7 +11,10 @@ from scipy.spatial import cKDTree
 from her2path import membrane
 from her2path.membrane import _inputs, _joint, _network, attribution
 from her2path.membrane._inputs import PLACES
+from her2path.membrane._looks import MIDDLE, STEP_UM
+from her2path.membrane._network import LOOK_TAPS
 from her2path.membrane.columns import RAW_COLUMNS, pack
+from her2path.membrane.rays import looks_of
 from her2path.membrane.weights import read
 from her2path.settings import MembraneSettings
 
@@ -57,10 +60,26 @@ def nest(centres: np.ndarray, own: np.ndarray, apothem: float = APOTHEM) -> dict
         "line_ridge": pack("line_ridge", full),
         "line_edge": pack("line_edge", 2.0 * full),
         "line_kind": np.ones((n, 48), np.uint8),
+        "line_look": looks(mass, 0.01),
         "cytoplasm_od": np.full(n, 0.02, np.float32),
         "line_noise": np.full(n, 0.01, np.float32),
         "line_mpp": np.full(n, 0.25, np.float32),
     }
+
+
+def looks(mass: np.ndarray, noise: float) -> np.ndarray:
+    """Looks of plain lines of so much mass (N, 48), 1.2 µm wide, 2 µm outside the nuclei.
+
+    Dark brown saturates, as it does in eight bits.
+    """
+    off = (np.arange(LOOK_TAPS) - MIDDLE) * STEP_UM
+    line = np.exp(-4 * np.log(2) * (off / 1.2) ** 2) / (1.2 * 1.0645)
+    read = 0.5 * mass + 0.25 * (np.roll(mass, 1, 1) + np.roll(mass, -1, 1))
+    dab = 0.02 + 1.6 * np.tanh(read[:, ::2, None] * line / 1.6)
+    dab = dab + 0.6 * noise * np.random.default_rng(0).normal(size=dab.shape)
+    nucleus = 0.05 + 0.3 / (1 + np.exp((2.0 - np.abs(off)) / 0.25))
+    seen = np.stack([nucleus - 0.1 * dab, dab], axis=1)
+    return looks_of(seen.astype(np.float32), np.full(len(mass), noise, np.float32))
 
 
 def solve(raw: dict[str, np.ndarray], core: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -156,6 +175,7 @@ def test_nuclear_edges_are_no_evidence_unless_strong() -> None:
 def test_texture_hides_weak_lines() -> None:
     raw = nest(hexagons(0), np.full((1, 48), 0.08))
     raw["line_noise"][:] = 0.08
+    raw["line_look"] = looks(np.full((1, 48), 0.08), 0.08)
     assert solve(raw)["completeness"][0] == 0
 
 

@@ -26,6 +26,10 @@ BOOL = NDArray[np.bool_]
 ROUNDS, STATES, HIDDEN, VERDICT = 5, 10, 64, 32
 #: inputs of a place that change from round to round
 MOVING = 8
+#: samples across the border of which a place's look is made, and in how many ways they are seen;
+#: hidden units and numbers of a look
+LOOK_TAPS, LOOK_KINDS, LOOK_HIDDEN, LOOKS = 13, 4, 24, 16
+LOOK_INPUTS = LOOK_KINDS * LOOK_TAPS
 #: all inputs of a place that change, in whole fours
 GATHERED = (MOVING + 5 * STATES + 3) // 4 * 4
 #: inputs of a cell's verdict, and what it says: stained, mass, OD, doubt, completeness
@@ -381,14 +385,16 @@ def verdicts(
 SHAPES: dict[str, tuple[int, ...]] = {
     "place": (PLACE_INPUTS, HIDDEN),
     "cell": (CELL_INPUTS, HIDDEN),
+    "look": (LOOK_INPUTS, LOOK_HIDDEN), "look_bias": (LOOK_HIDDEN,),
+    "near": (3 * LOOK_HIDDEN, LOOKS), "near_bias": (LOOKS,),
+    "far": (3 * LOOKS, LOOKS), "far_bias": (LOOKS,),
+    "look_place": (LOOKS, HIDDEN), "look_cell": (2 * LOOKS, HIDDEN),
     "bias": (ROUNDS, HIDDEN),
     "moving": (ROUNDS, MOVING, HIDDEN),
     "talk": (ROUNDS, 6, STATES, HIDDEN),
     "last": (ROUNDS, HIDDEN, STATES),
     "last_bias": (ROUNDS, STATES),
-    "verdict": (FINAL, VERDICT),
-    "verdict_bias": (VERDICT,),
-    "says": (VERDICT, SAYS),
-    "says_bias": (SAYS,),
-}
+    "verdict": (FINAL, VERDICT), "verdict_bias": (VERDICT,),
+    "says": (VERDICT, SAYS), "says_bias": (SAYS,),
+}  # fmt: skip
 """Names and shapes of the weights."""

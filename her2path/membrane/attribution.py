@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path.membrane import _inputs, _joint, _network
+from her2path.membrane import _inputs, _joint, _looks, _network
 from her2path.membrane.columns import RAW_COLUMNS, SCALES
 from her2path.membrane.weights import Weights, weights
 from her2path.settings import MembraneSettings
@@ -123,6 +123,7 @@ def _solve(raw: Raw, mpp_a: float, fitted: Weights, core: BOOL) -> F64:
     length /= _row_sums(length)[:, None]
     fixed = np.empty((m.shape[0], _network.HIDDEN, m.shape[1]), np.float32)
     _network.fixed_part(place, cell, fitted.first, seen[0], fixed)
+    _looks.add_looks(raw["line_look"], partner, fitted.seen, seen[0], fixed)
     noise = np.asarray(raw["line_noise"], np.float64)
     sd = np.sqrt(noise**2 + _inputs.FLOOR**2)
     data = (np.maximum(m, 0.0), length, sd, partner, overlap, fixed)

@@ -22,11 +22,14 @@ FILE = "weights.npz"
 class Weights:
     """Weights in the groups that the compiled loops take.
 
+    ``look``: three layers, weights and biases, and ``seen``: what a look adds by place and by cell;
     ``first``: by place and by cell; ``step``, by round: bias, moving inputs, states, to states and
     their bias;
     ``verdict``: two layers, weights and biases.
     """
 
+    look: tuple[NDArray[np.float32], ...]
+    seen: tuple[NDArray[np.float32], ...]
     first: tuple[NDArray[np.float32], ...]
     step: tuple[NDArray[np.float32], ...]
     verdict: tuple[NDArray[np.float32], ...]
@@ -45,7 +48,10 @@ def read(data: bytes) -> Weights:
     for name, shape in SHAPES.items():
         if name not in arrays or arrays[name].shape != shape:
             raise ValueError(f"membrane weights: {name} must be of shape {shape}")
+    layers = ("look", "look_bias", "near", "near_bias", "far", "far_bias")
     return Weights(
+        tuple(arrays[n] for n in layers),
+        (arrays["look_place"], arrays["look_cell"]),
         (arrays["place"], arrays["cell"]),
         tuple(arrays[n] for n in ("bias", "moving", "talk", "last", "last_bias")),
         tuple(arrays[n] for n in ("verdict", "verdict_bias", "says", "says_bias")),
