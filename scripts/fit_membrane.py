@@ -2,11 +2,11 @@
 
     python scripts/fit_membrane.py --tables /tmp/tables -o her2path/membrane/weights.npz
 
-Slides of two generators are drawn and measured (`membrane_slides.py`; kept in `--tables`), tables
+Slides of three generators are drawn and measured (`membrane_slides.py`; kept in `--tables`), tables
 of hand-made nests are added (`membrane_nests.py`), and the model of `membrane_model.py` is fitted
 on them, one slide a step: as the program sees it, with true nuclei, or with its lines broken up by
 grain, under more noise, at another strength, or without some of its cells. Steps and seeds are
-fixed, so that the command gives the same weights on the same machine. The fit goes three times
+fixed, so that the command gives the same weights on the same machine. The fit goes four times
 from a high rate to a low one; `--start` and `--go` take up a later go from weights. Other slides
 (numbers from 100000) choose among the running means of the weights; the slides of
 `evaluate_membrane.py` take part in nothing here.
@@ -153,7 +153,7 @@ def main() -> None:
     )
     ask.add_argument("--tables", type=Path, required=True, help="folder that keeps measured slides")
     ask.add_argument("--start", type=Path, help="weights to go on from")
-    ask.add_argument("--go", type=int, default=0, help="go to begin with, 0 to 2")
+    ask.add_argument("--go", type=int, default=0, help="go to begin with, 0 to 3")
     ask.add_argument("-o", "--out", type=Path, required=True)
     args = ask.parse_args()
     torch.set_num_threads(1)
