@@ -8,9 +8,8 @@ on them, one slide a step: as the program sees it, with true nuclei, or with its
 grain, under more noise, at another strength, or without some of its cells. Steps and seeds are
 fixed, so that the command gives the same weights on the same machine. The fit goes three times
 from a high rate to a low one; `--start` and `--go` take up a later go from weights (also from
-those of before the looks). Other slides
-(numbers from 100000) choose among the running means of the weights; the slides of
-`evaluate_membrane.py` take part in nothing here.
+those of before the looks). Other slides (numbers from 100000) choose among the running means of
+the weights; the slides of `evaluate_membrane.py` take part in nothing here.
 """
 
 from __future__ import annotations
