@@ -7,9 +7,10 @@ of hand-made nests are added (`membrane_nests.py`), and the model of `membrane_m
 on them, one slide a step: as the program sees it, with true nuclei, or with its lines broken up by
 grain, under more noise, at another strength, or without some of its cells. Steps and seeds are
 fixed, so that the command gives the same weights on the same machine. The fit goes five times
-from a high rate to a low one, the last time with many nests; `--start` and `--go` take up a later go from weights (also from
-those of before the looks). Other slides (numbers from 100000) choose among the running means of
-the weights; the slides of `evaluate_membrane.py` take part in nothing here.
+from a high rate to a low one, the last time with many nests; `--start` and `--go` take up a later
+go from weights (also from those of before the looks). Other slides (numbers from 100000) choose
+among the running means of the weights; the slides of `evaluate_membrane.py` take part in nothing
+here.
 """
 
 from __future__ import annotations
