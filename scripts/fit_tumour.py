@@ -2,15 +2,16 @@
 
     python scripts/fit_tumour.py --cache FOLDER [--real FOLDER] [--write] [--styles] [--final]
 
-Cells are found by the program's own detector on three kinds of picture: phantoms of this program
-with everything drawn at random, plain phantoms of a second generator, and, with ``--real``, the
-hand-marked fields of real cores. A detection is tumour where it is paired, one to one and within
-4 µm, with a tumour nucleus; lymphocytes, stroma, doubles and detections of nothing are the rest.
-Stages are boosted trees; the second sees the first one's verdicts on the neighbours, made by
-trees that had not seen the slide. Augmentation scales sizes, cytoplasm and confidence and drops
-neighbours. ``--styles`` leaves out each style of the plain generator, and this program's phantoms,
-in turn. ``--final`` also judges drawings that no choice rests on. ``--write`` replaces
-her2path/tumour/weights.npz. The same command gives the same trees.
+First, with ``--write``, the net that looks at pixels learns from drawings of its own
+(`look_fit.py`). Cells are found by the program's own detector on three kinds of picture: phantoms
+of this program with everything drawn at random, plain phantoms of a second generator, and, with
+``--real``, the hand-marked fields of real cores. A detection is tumour where it is paired, one to
+one and within 4 µm, with a tumour nucleus; lymphocytes, stroma, doubles and detections of nothing
+are the rest. Stages are boosted trees; the second sees the first one's verdicts on the neighbours,
+made by trees that had not seen the slide. Augmentation scales sizes, cytoplasm and confidence and
+drops neighbours. ``--styles`` leaves out either half of the plain generator's styles, in net and
+trees. ``--final`` also judges drawings that no choice rests on. ``--write`` replaces look.npz and
+weights.npz in her2path/tumour. The same command gives the same net and trees.
 """
 
 from __future__ import annotations
@@ -21,17 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import forest
+import look_fit
 import numpy as np
-import tumour_samples
 from matching import f1, pair
+from plain_phantoms import FITTED
 from sklearn.ensemble import HistGradientBoostingClassifier
-from tumour_samples import FALSE, IGNORED, OTHER, TUMOUR, Cells, Columns, label
+from tumour_samples import FALSE, IGNORED, OTHER, TUMOUR, Cells, Columns, Store, label
 
 from her2path.tumour.features import FIRST, SECOND, first_features, second_features
+from her2path.tumour.look import LOOK_COLUMNS
 from her2path.tumour.usual import usual_of
-from her2path.tumour.weights import FILE
+from her2path.tumour.weights import FILE, NET_FILE, net
 
-WEIGHTS = Path(__file__).parent.parent / "her2path" / "tumour" / FILE
+PACKAGE = Path(__file__).parent.parent / "her2path" / "tumour"
 FOLDS, COPIES = 2, 1
 #: weight of a slide's cells by kind of picture
 KINDS = {"own": 1.5, "plain": 1.0, "real": 8.0}
@@ -44,6 +47,7 @@ DIRECTION = {
     "against_dab": 1, "rank_area": 1, "slide_area_mid": 1,
     "slide_area_high": 1, "nearest": 1, "nearest_better": 1, "better_overlap": -1,
     "better_margin": -1, "first": 1, "context_small": 1, "context_large": 1,
+    "look_tumour": 1, "look_false": -1, "against_look_tumour": 1,
 }  # fmt: skip
 
 
@@ -64,6 +68,9 @@ def augment(columns: Columns, rng: np.random.Generator) -> tuple[Columns, np.nda
     out["nucleus_texture"] = out["nucleus_texture"] * chromatin
     out["nucleus_contrast"] = out["nucleus_contrast"] * np.exp(rng.uniform(-0.25, 0.25))
     out["nucleus_irregularity"] = out["nucleus_irregularity"] * np.exp(rng.uniform(-0.2, 0.4))
+    for name in LOOK_COLUMNS:
+        unlike = rng.normal(0, 0.3) + rng.normal(0, 0.2, keep.sum())
+        out[name] = out[name] + unlike
     trust = np.clip(out["nucleus_confidence"], 1e-3, 1 - 1e-3)
     trust = np.log(trust / (1 - trust)) + rng.uniform(-0.9, 0.7)
     out["nucleus_confidence"] = 1 / (1 + np.exp(-trust))
@@ -174,14 +181,20 @@ def report_real(cores: list[Cells], stages: list[Any], shift: float) -> None:
     print("   all", {k: round(float(a / max(b, 1)), 3) for k, (a, b) in total.items()}, flush=True)
 
 
-def report_styles(slides: list[Cells], samples: Samples, unseen: list[Cells], shift: float) -> None:
-    """Print how every style is told by trees fitted without any drawing of it."""
-    names = [c.group for c in slides]
-    for style in sorted(set(names)):
-        if style.startswith("real"):
-            continue
-        stages = samples.fit_both(lambda s, style=style: names[s] != style)
-        report([c for c in unseen if c.group == style], stages, shift)
+def report_styles(cache: Path, shift: float) -> None:
+    """Print how styles are told by a net and trees fitted without any drawing of them."""
+    for out in (FITTED[::2], FITTED[1::2]):
+        net = tuple(look_fit.fit(look_fit.samples(cache, out)).values())
+        store = Store(cache, net)
+        slides = store.fitted()
+        stages = Samples(slides).fit_both(lambda s, v=slides, out=out: v[s].group not in out)
+        report([c for c in store.checked() if c.group in out], stages, shift)
+
+
+def fit_net(cache: Path) -> None:
+    """Fit the net and put it in the program's place."""
+    np.savez_compressed(PACKAGE / NET_FILE, **look_fit.fit(look_fit.samples(cache)))
+    net.cache_clear()
 
 
 def main() -> None:
@@ -191,19 +204,24 @@ def main() -> None:
     )
     ask.add_argument("--cache", type=Path, required=True)
     ask.add_argument("--real", type=Path, help="folder with her2_tma_cores")
-    ask.add_argument("--shift", type=float, default=0.3, help="added to the final log odds")
-    ask.add_argument("--styles", action="store_true", help="leave out each style in turn")
+    ask.add_argument("--shift", type=float, default=0.0, help="added to the final log odds")
+    ask.add_argument("--styles", action="store_true", help="leave out half of the styles in turn")
     ask.add_argument("--final", action="store_true", help="judge the drawings kept for the end")
     ask.add_argument("--write", action="store_true")
     args = ask.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
-    cores = tumour_samples.cores(args.cache, args.real)
-    slides = [*tumour_samples.fitted(args.cache), *cores]
-    checked = tumour_samples.checked(args.cache)
+    if args.write:
+        fit_net(args.cache)
+    store = Store(args.cache)
+    cores = store.cores(args.real)
+    slides = [*store.fitted(), *cores]
     samples = Samples(slides)
     final = samples.fit_both()
+    if args.write:
+        saved = forest.arrays("first", FIRST, final[0]) | forest.arrays("second", SECOND, final[1])
+        np.savez_compressed(PACKAGE / FILE, shift=np.float64(args.shift), **saved)
     print("drawings of the choices")
-    report(checked, final, args.shift)
+    report(store.checked(), final, args.shift)
     if cores:
         print("cores, each by a fit without it")
         first = len(slides) - len(cores)
@@ -214,14 +232,11 @@ def main() -> None:
         print("cores, fitted")
         report_real(cores, [final] * len(cores), args.shift)
     if args.styles:
-        print("styles, each by a fit without it")
-        report_styles(slides, samples, checked, args.shift)
+        print("styles, half of them by a fit without these")
+        report_styles(args.cache, args.shift)
     if args.final:
         print("drawings kept for the end")
-        report(tumour_samples.unseen(args.cache), final, args.shift)
-    if args.write:
-        saved = forest.arrays("first", FIRST, final[0]) | forest.arrays("second", SECOND, final[1])
-        np.savez_compressed(WEIGHTS, shift=np.float64(args.shift), **saved)
+        report(store.unseen(), final, args.shift)
 
 
 if __name__ == "__main__":

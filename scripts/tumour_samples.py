@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matching import MATCH_UM, away, pair
-from pictures import CORES, Picture, Truth, own_picture, plain_picture, real_core, stains
+from pictures import (
+    CORES,
+    Picture,
+    Stains,
+    Truth,
+    own_picture,
+    plain_picture,
+    real_core,
+    stains,
+)
 from plain_phantoms import CHECKED, FITTED, UNSEEN
 
 from her2path.analysis import FIXED, ID_STRIDE, _nucleus_columns
 from her2path.nuclei import find_nuclei
+from her2path.nuclei.table import Nuclei
 from her2path.settings import Settings
 from her2path.tumour import surroundings
+from her2path.tumour.look import look
+from her2path.tumour.weights import net as program_net
 
 #: what a detection turned out to be
 TUMOUR, OTHER, FALSE, IGNORED = 1, 0, 2, -1
@@ -23,6 +36,7 @@ TUMOUR, OTHER, FALSE, IGNORED = 1, 0, 2, -1
 BODY_WEIGHT = 0.25
 UNSURE_UM = 5.0
 Columns = dict[str, np.ndarray]
+Net = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -45,16 +59,26 @@ class Cells:
         return np.column_stack([self.columns["x_um"], self.columns["y_um"]])
 
 
-def detect(kind: str, name: str, picture: Picture) -> Cells:
-    """Return the raw columns of a picture's cells, as the program measures them."""
-    seen = stains(picture)
+def find(seen: Stains) -> Nuclei:
+    """Return the nuclei that the program finds on stain planes."""
     settings = Settings().nuclei.model_copy(update={"contrast_od": seen.contrast})
-    found = find_nuclei(seen.h, seen.d, seen.mpp, settings)
+    return find_nuclei(seen.h, seen.d, seen.mpp, settings)
+
+
+def raw_columns(found: Nuclei, mpp: float) -> Columns:
+    """Return identity, place and measures of nuclei."""
     x, y = (np.rint(v.astype(np.float64) * FIXED).astype(np.int64) for v in (found.x, found.y))
     columns: Columns = {"cell_id": y * ID_STRIDE + x}
-    columns |= {n: (v / FIXED + 0.5) * seen.mpp for n, v in (("x_um", x), ("y_um", y))}
-    columns |= _nucleus_columns(found, seen.mpp)
-    columns |= surroundings(found, seen.h, seen.d, seen.mpp)
+    columns |= {n: (v / FIXED + 0.5) * mpp for n, v in (("x_um", x), ("y_um", y))}
+    return columns | _nucleus_columns(found, mpp)
+
+
+def detect(kind: str, name: str, picture: Picture, net: Net) -> Cells:
+    """Return the raw columns of a picture's cells, as the program measures them with that net."""
+    seen = stains(picture)
+    found = find(seen)
+    columns = raw_columns(found, seen.mpp) | surroundings(found, seen.h, seen.d, seen.mpp)
+    columns |= look(found, seen.h, seen.d, seen.mpp, net)
     return Cells(kind, name, columns, picture.truth)
 
 
@@ -74,42 +98,62 @@ def label(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     return what, weight
 
 
-def cached(folder: Path, kind: str, name: str, make: Any, *args: Any) -> Cells:
-    """Return the cells of a picture from the cache, or make them."""
-    path = folder / f"cells_{name}.pickle"
-    if not path.exists():
-        made = pickle.dumps(vars(detect(kind, name, make(*args))))
-        path.with_suffix(".part").write_bytes(made)
-        path.with_suffix(".part").rename(path)
-    return Cells(**pickle.loads(path.read_bytes()))
+@dataclass(frozen=True)
+class Store:
+    """The cells of all pictures, kept in a folder as one net sees them.
 
+    ``net`` holds the arrays of a net that takes the place of the program's.
+    """
 
-def fitted(folder: Path) -> list[Cells]:
-    """Return the drawings that are fitted."""
-    own = [cached(folder, "own", f"own{s}", own_picture, s) for s in range(5000, 5140)]
-    return own + _plain(folder, FITTED, range(700, 716))
+    folder: Path
+    net: Net | None = None
 
+    def fitted(self) -> list[Cells]:
+        """Return the drawings that are fitted."""
+        own = [self._cells("own", f"own{s}", own_picture, s) for s in range(5000, 5140)]
+        return own + self._plain(FITTED, range(700, 716))
 
-def checked(folder: Path) -> list[Cells]:
-    """Return drawings for choices: never fitted, but looked at."""
-    usual = [cached(folder, "own", f"usual{s}", own_picture, s, False) for s in range(6000, 6016)]
-    own = [cached(folder, "own", f"own{s}", own_picture, s) for s in range(6100, 6116)]
-    return usual + own + _plain(folder, FITTED + CHECKED, range(950, 954))
+    def checked(self) -> list[Cells]:
+        """Return drawings for choices: never fitted, but looked at."""
+        return (
+            self._own("usual", range(6000, 6016))
+            + self._own("own", range(6100, 6116))
+            + self._plain(FITTED + CHECKED, range(950, 954))
+            + self._own("usual", range(6200, 6240))
+            + self._own("own", range(6300, 6340))
+            + self._plain(FITTED + CHECKED, range(960, 966))
+        )
 
+    def unseen(self) -> list[Cells]:
+        """Return drawings for the final figures: they took no part in any choice."""
+        return (
+            self._own("usual", range(9100, 9116))
+            + self._own("own", range(9200, 9216))
+            + self._plain(FITTED + CHECKED + UNSEEN, range(980, 984))
+        )
 
-def unseen(folder: Path) -> list[Cells]:
-    """Return drawings for the final figures: they took no part in any choice."""
-    usual = [cached(folder, "own", f"usual{s}", own_picture, s, False) for s in range(9100, 9116)]
-    own = [cached(folder, "own", f"own{s}", own_picture, s) for s in range(9200, 9216)]
-    return usual + own + _plain(folder, FITTED + CHECKED + UNSEEN, range(980, 984))
+    def cores(self, real: Path | None) -> list[Cells]:
+        """Return the real cores, none without their folder."""
+        if real is None:
+            return []
+        return [self._cells("real", f"real_{n}", real_core, real, n) for n in CORES]
 
+    def _own(self, name: str, seeds: range) -> list[Cells]:
+        extreme = name == "own"
+        return [self._cells("own", f"{name}{s}", own_picture, s, extreme) for s in seeds]
 
-def cores(folder: Path, real: Path | None) -> list[Cells]:
-    """Return the real cores, none without their folder."""
-    if real is None:
-        return []
-    return [cached(folder, "real", f"real_{n}", real_core, real, n) for n in CORES]
+    def _plain(self, styles: tuple[str, ...], seeds: range) -> list[Cells]:
+        return [
+            self._cells("plain", f"{t}{s}", plain_picture, s, t) for t in styles for s in seeds
+        ]
 
-
-def _plain(folder: Path, styles: tuple[str, ...], seeds: range) -> list[Cells]:
-    return [cached(folder, "plain", f"{t}{s}", plain_picture, s, t) for t in styles for s in seeds]
+    def _cells(self, kind: str, name: str, make: Any, *args: Any) -> Cells:
+        """Return the cells of a picture from the folder, or make them."""
+        weights = self.net or program_net()
+        mark = zlib.crc32(b"".join(w.tobytes() for w in weights))
+        path = self.folder / f"cells_{name}_{mark:08x}.pickle"
+        if not path.exists():
+            made = pickle.dumps(vars(detect(kind, name, make(*args), weights)))
+            path.with_suffix(".part").write_bytes(made)
+            path.with_suffix(".part").rename(path)
+        return Cells(**pickle.loads(path.read_bytes()))

@@ -76,7 +76,7 @@ def raw_cells() -> pa.Table:
     raw: analysis.Columns = {"cell_id": y * analysis.ID_STRIDE + x, "x_fx": x, "y_fx": y}
     raw |= {
         name: rng.uniform(0.1, 0.9, n).astype(np.float32)
-        for name in (*analysis.NUCLEUS_COLUMNS, *tumour.RING_COLUMNS)
+        for name in (*analysis.NUCLEUS_COLUMNS, *tumour.SURROUNDINGS)
     }
     raw["outline"] = np.full((n, OUTLINE_RAYS), 6 * OUTLINE_PER_UM, np.int16)
     stained = x < x.max() * 0.4

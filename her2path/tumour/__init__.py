@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from her2path.tumour.selection import REACH_UM, classify
-from her2path.tumour.surroundings import RING_COLUMNS, surroundings
+from her2path.tumour.surroundings import RING_COLUMNS, SURROUNDINGS, surroundings
 from her2path.tumour.usual import sampled_nuclei, usual_nuclei
 
 __all__ = [
     "REACH_UM",
     "RING_COLUMNS",
+    "SURROUNDINGS",
     "classify",
     "sampled_nuclei",
     "surroundings",

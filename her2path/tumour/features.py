@@ -34,16 +34,20 @@ CONTEXT_UM = (16.0, 40.0)
 #: DAB in the ring counts above this OD, and not beyond the second
 DAB_FROM, DAB_TO = 0.08, 0.23
 
+#: the net's verdicts: what of its output for a tumour nucleus, and for no nucleus, is ahead
+LOOK = ("look_tumour", "look_false")
 OWN = (
     "log_area", "log_elongation", "contrast", "irregularity", "texture", "confidence",
     "ring_h_low", "ring_h", "ring_h_high", "outer_h", "inside_low", "inside_high",
-    "ring_dab", "dab_inside", "ring_spread", "ring_outward",
+    "ring_dab", "dab_inside", "ring_spread", "ring_outward", *LOOK,
 )  # fmt: skip
 #: what a cell is held against others by: log hematoxylin of nucleus and ring, DAB of the ring, log
 #: area, texture, log hematoxylin of the ring's palest fifth
 ALIKE = ("h", "ring_h", "dab", "area", "texture", "ring_low")
 #: of these, the share of the neighbours that lie below the cell
 RANKED = ("h", "ring_h", "area", "texture")
+#: the net's outputs count up to here
+CERTAIN = 6.0
 #: a cell against its slide's usual nuclei: log area against their middle and against the large
 #: ones, log hematoxylin against their middle
 SLIDE = ("slide_area_mid", "slide_area_high", "slide_h_mid")
@@ -55,14 +59,15 @@ FIRST: tuple[str, ...] = (
     *(f"near_{n}" for n in OWN),
     *(f"against_{n}" for n in ALIKE), "spread_h", "spread_area", *(f"rank_{n}" for n in RANKED),
     *NEAREST,
-    "near_nearest", "near_pressed", *SLIDE, "closeness", "crowding", "density",
+    "near_nearest", "near_pressed", *(f"against_{n}" for n in LOOK), *SLIDE,
+    "closeness", "crowding", "density",
 )  # fmt: skip
 #: names of the second stage's features, in order
 SECOND: tuple[str, ...] = (
     "first", "context_small", "context_large", "against_context", *OWN, *NEAREST, "density",
     *(f"beside_tumour_{n}" for n in ALIKE), *(f"beside_others_{n}" for n in ALIKE),
     "tumour_near", "others_near", "tumour_close", "others_close",
-    "spread_h", "spread_area", *(f"rank_{n}" for n in RANKED), *SLIDE,
+    "spread_h", "spread_area", *(f"rank_{n}" for n in RANKED), *SLIDE, *(f"near_{n}" for n in LOOK),
 )  # fmt: skip
 #: reaches over which tumour-like and other neighbours are counted, and compared (the second), µm
 ALIKE_UM = (20.0, 40.0)
@@ -90,7 +95,7 @@ def first_features(
     Parameters
     ----------
     columns : mapping of arrays (n,)
-        ``cell_id, x_um, y_um``, the ``nucleus_*`` measures and the `RING_COLUMNS`.
+        ``cell_id, x_um, y_um``, the ``nucleus_*`` measures and the columns of `surroundings`.
     usual : (float, float, float), optional
         `usual_nuclei` of the slide; `USUAL` without it.
 
@@ -109,6 +114,7 @@ def first_features(
     squares = compared[:, [ALIKE.index("h"), ALIKE.index("area")]] ** 2
     both = np.column_stack([own, spacing, compared, squares])
     k, last = len(OWN), len(OWN) + 2 + len(ALIKE)
+    looks = [OWN.index(n) for n in LOOK]
     means, weight = neighbour_means(
         near, both, (CROWD_UM, NEAR_UM, WIDE_UM), ((0, 0), (0, k + 2), (k + 2, last + 2))
     )
@@ -120,7 +126,8 @@ def first_features(
     spread = np.column_stack([_spread(means[2], k + 2, last), ranks])
     crowd, dense, far = np.log(weight + 0.5)
     values = np.column_stack(
-        [own, close[:, :k], against, spread, beside, close[:, k:], _slide(compared, usual),
+        [own, close[:, :k], against, spread, beside, close[:, k:],
+         own[:, looks] - close[:, looks], _slide(compared, usual),
          dense - far, crowd - dense, dense]
     )  # fmt: skip
     return Table(values, near, compared)
@@ -164,7 +171,8 @@ def second_features(table: Table, odds: F64) -> F64:
     return np.column_stack(
         [odds, around[0], around[1], odds - around[1], table.values[:, : len(OWN)], beside,
          table.values[:, -1], _against_likes(table, odds), table.values[:, first:last],
-         table.values[:, -3 - len(SLIDE) : -3]]
+         table.values[:, -3 - len(SLIDE) : -3],
+         table.values[:, [FIRST.index(f"near_{n}") for n in LOOK]]]
     )  # fmt: skip
 
 
@@ -219,6 +227,8 @@ def _own(columns: Columns) -> tuple[F64, F64]:
             np.clip(get["nucleus_dab_od"] / (h + 0.05), -0.5, 2.0),
             np.clip((get["ring_h80"] - get["ring_h20"]) / h, 0.0, 1.5),
             np.clip((get["ring_h50"] - get["outer_h50"]) / h, -1.0, 1.0),
+            np.clip(get["look_tumour"], -CERTAIN, CERTAIN),
+            np.clip(get["look_false"], -CERTAIN, CERTAIN),
         ]
     )
     ring, low = (np.log(np.maximum(get[n], 0.01)) for n in ("ring_h50", "ring_h20"))
@@ -230,5 +240,5 @@ _USED = (
     "nucleus_hematoxylin_od", "nucleus_dab_od", "nucleus_area_um2", "nucleus_elongation",
     "nucleus_contrast", "nucleus_irregularity", "nucleus_texture", "nucleus_confidence",
     "ring_h20", "ring_h50", "ring_h80", "ring_d30", "ring_d80", "outer_h50",
-    "inside_h10", "inside_h90",
+    "inside_h10", "inside_h90", "look_tumour", "look_false",
 )  # fmt: skip
