@@ -10,18 +10,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 
-from her2path import analysis, guidelines, stain, tumour
-from her2path.case import conclude
+from her2path import analysis, cells, membrane, nuclei, stain, tumour
 from her2path.geometry import Box
 from her2path.membrane.columns import RAW_COLUMNS, SCALES
 from her2path.schema import OUTLINE_PER_UM, OUTLINE_RAYS
 from her2path.settings import Settings
 
-__all__ = ["PARTS", "compile_pixels", "compile_tables", "drawn_optics", "raw_cells", "warming"]
+__all__ = [
+    "PARTS", "compile_borders", "compile_nuclei", "compile_tables", "drawn_optics", "raw_cells",
+    "warming",
+]  # fmt: skip
 
 SIDE_PX = 512
 WHITE = 240
@@ -41,9 +44,36 @@ FEW = {
 }
 
 
-def compile_pixels() -> int:
-    """Run pass 1 on a drawing of stained cells; return how many were found."""
+def compile_nuclei() -> int:
+    """Find nuclei on a drawing of stained cells, and what lies around them; return how many."""
     settings = Settings()
+    optics = drawn_optics(settings)
+    h, d = stain.reduce_unmix(_drawing(), optics.factor, optics.stain)
+    found = nuclei.find_nuclei(h, d, optics.mpp_a, settings.nuclei, (0, 0))
+    tumour.surroundings(found, h, d, optics.mpp_a)
+    return len(found)
+
+
+def compile_borders() -> int:
+    """Grow and measure cells around made-up nuclei on the same drawing; return how many."""
+    settings = Settings()
+    optics = drawn_optics(settings)
+    rgb, f = _drawing(), optics.factor
+    h, d = stain.reduce_unmix(rgb, f, optics.stain)
+    at = np.arange(SPACING_PX // 2, SIDE_PX, SPACING_PX, dtype=np.float32) / f
+    y, x = (v.ravel() for v in np.meshgrid(at, at, indexing="ij"))
+    radii = np.full((x.size, OUTLINE_RAYS), RADIUS_PX / f, np.float32)
+    made_up = SimpleNamespace(x=x, y=y, radii=radii)
+    wanted = np.ones(x.size, np.bool_)
+    borders = cells.grow_cells(made_up, d, h, optics.mpp_a, settings.cells, wanted)
+    luts = np.stack(optics.stain.tables())
+    scale = f, optics.mpp
+    membrane.measure_rays(rgb, luts, *scale, made_up, borders, settings.membrane, wanted)
+    return int(x.size)
+
+
+def _drawing() -> np.ndarray:
+    """Return a drawing of stained cells, uint8 (SIDE_PX, SIDE_PX, 3)."""
     yy, xx = np.mgrid[:SIDE_PX, :SIDE_PX]
     dy, dx = (v % SPACING_PX - SPACING_PX // 2 for v in (yy, xx))
     far = np.hypot(dy, dx)
@@ -52,10 +82,7 @@ def compile_pixels() -> int:
     od = nucleus[..., None] * np.array([0.65, 0.70, 0.29]) + line[..., None] * np.array(
         [0.27, 0.57, 0.78]
     )
-    rgb = np.clip(WHITE * 10.0**-od, 0, 255).astype(np.uint8)
-    core = Box(64, 64, SIDE_PX - 64, SIDE_PX - 64)
-    seen = Box(0, 0, SIDE_PX, SIDE_PX)
-    return int(analysis.measure(rgb, seen, core, drawn_optics(settings), settings).raw.num_rows)
+    return np.clip(WHITE * 10.0**-od, 0, 255).astype(np.uint8)
 
 
 def drawn_optics(settings: Settings) -> analysis.Optics:
@@ -101,22 +128,26 @@ def _made_up(name: str, kind: pa.DataType, stained: np.ndarray) -> np.ndarray:
 
 def compile_tables() -> int:
     """Run pass 2, the score and the heterogeneity on a made-up table; return its cells."""
+    # the other parts, processes of their own, need not load what judges the table
+    from her2path import guidelines
+    from her2path.case import conclude
+
     settings = Settings().replace(FEW)
     side = OPTICS[1] * 24 * CELLS_ALONG
     optics = drawn_optics(settings)
-    cells = analysis.resolve(raw_cells(), Box(0, 0, side, side), optics, settings)
+    resolved = analysis.resolve(raw_cells(), Box(0, 0, side, side), optics, settings)
     side_um = 20.0
     squares = int(side * optics.mpp / side_um) + 1
     tissue = np.ones((squares, squares), np.bool_), side_um
-    cells = conclude.with_cell_type(cells, np.ones(cells.num_rows, np.bool_))
-    table, region_id = conclude.make_regions(cells, tissue, None, optics.mpp, settings)
-    mine = cells.append_column("region_id", pa.array(region_id, pa.int32()))
+    found = conclude.with_cell_type(resolved, np.ones(resolved.num_rows, np.bool_))
+    table, region_id = conclude.make_regions(found, tissue, None, optics.mpp, settings)
+    mine = found.append_column("region_id", pa.array(region_id, pa.int32()))
     guidelines.score_cells(mine, guideline="gastric_biopsy")  # the one that looks for clusters
     verdict = conclude.conclude(mine, table, 0, settings)
     return verdict.counts["tumour"]
 
 
-PARTS = {"pixels": compile_pixels, "tables": compile_tables}
+PARTS = {"nuclei": compile_nuclei, "borders": compile_borders, "tables": compile_tables}
 """What can be compiled on its own; each part keeps one processor busy."""
 
 
