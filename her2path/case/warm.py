@@ -156,7 +156,8 @@ def warming() -> Iterator[None]:
     """Compile all parts meanwhile, each in a process of its own, and wait for them at the end."""
     with ExitStack() as stack:
         for part in PARTS:
-            command = [sys.executable, "-m", "her2path.case.warm", part]
+            # -P: in a clone's folder -m would compile the clone's kernels, not the installed ones
+            command = [sys.executable, "-P", "-m", "her2path.case.warm", part]
             stack.enter_context(
                 subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             )
