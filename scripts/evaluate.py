@@ -47,10 +47,19 @@ def cutoffs(spec: PhantomSpec, folder: Path, settings: Settings) -> tuple[float,
         place.mkdir()
         small = control.model_copy(update={"width_um": 350.0, "height_um": 350.0})
         _, cells, _ = run(small, place, settings)
-        value = tumour_of(cells).column(settings.membrane.measure).to_numpy()
-        medians[name] = float(np.median(value[value > 0]))
-    f, m, i = medians["faint"], medians["moderate"], medians["intense"]
-    return f / 2, float(np.sqrt(f * m)), float(np.sqrt(m * i))
+        medians[name] = stained_median(cells, settings)
+    return between(medians["faint"], medians["moderate"], medians["intense"])
+
+
+def stained_median(cells: pa.Table, settings: Settings) -> float:
+    """Return the median strength of a control's stained tumour cells."""
+    value = tumour_of(cells).column(settings.membrane.measure).to_numpy()
+    return float(np.median(value[value > 0]))
+
+
+def between(faint: float, moderate: float, intense: float) -> tuple[float, float, float]:
+    """Return cut-offs between the medians of neighbouring classes."""
+    return faint / 2, float(np.sqrt(faint * moderate)), float(np.sqrt(moderate * intense))
 
 
 def tumour_of(cells: pa.Table) -> pa.Table:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from evaluate import between
 from membrane_phantoms import Drawn, draw_other
 from membrane_slides import draw_own, find, look, match
 
@@ -112,8 +113,7 @@ def cutoffs(number: int, folder: Path, base: Settings) -> list[float]:
         cells = resolve(raw, scale, base)
         value = cells[base.membrane.measure][cells["cell_type"] == "tumour"]
         medians.append(float(np.median(value[value > 0])))
-    faint, moderate, intense = medians
-    return [faint / 2, float(np.sqrt(faint * moderate)), float(np.sqrt(moderate * intense))]
+    return list(between(*medians))
 
 
 def judge(cells: Any, truth: Any, exact: bool) -> dict[str, Any]:

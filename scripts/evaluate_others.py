@@ -27,7 +27,7 @@ import numpy as np
 import patchwork_phantoms
 import pyarrow as pa
 from drawn_phantoms import Drawn
-from evaluate import tumour_of
+from evaluate import between, stained_median, tumour_of
 from matching import f1, pair
 
 from her2path import guidelines
@@ -67,10 +67,8 @@ def cutoffs(paint: Painter, folder: Path, settings: Settings) -> tuple[float, ..
         _, cells = score(paint({name: 1.0}), place, settings)
         if cells is None:
             raise RuntimeError(f"the control {name} is not evaluable")
-        value = tumour_of(cells).column(settings.membrane.measure).to_numpy()
-        medians.append(float(np.median(value[value > 0])))
-    faint, moderate, intense = medians
-    return faint / 2, float(np.sqrt(faint * moderate)), float(np.sqrt(moderate * intense))
+        medians.append(stained_median(cells, settings))
+    return between(*medians)
 
 
 def judge(result: Any, cells: pa.Table, drawn: Drawn) -> dict[str, Any]:

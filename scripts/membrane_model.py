@@ -13,7 +13,7 @@ from membrane_nests import PROFILE_OD
 from membrane_slides import TRUTH
 from torch import nn
 
-from her2path.cells._kernels import COS, SIN
+from her2path.cells._limits import COS, SIN
 from her2path.membrane import _inputs, _joint, _looks, _network, attribution
 from her2path.membrane.columns import pack, unpack
 

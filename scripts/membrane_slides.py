@@ -28,7 +28,7 @@ from membrane_phantoms import Drawn, draw_mixture, draw_other
 from scipy.spatial import cKDTree
 
 from her2path import analysis, cells, membrane, nuclei, stain
-from her2path.cells._kernels import COS, SIN
+from her2path.cells._limits import COS, SIN
 from her2path.geometry import Box, analysis_factor
 from her2path.membrane.columns import unpack
 from her2path.membrane.rays import profiles

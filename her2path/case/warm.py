@@ -66,9 +66,8 @@ def compile_borders() -> int:
     made_up = SimpleNamespace(x=x, y=y, radii=radii)
     wanted = np.ones(x.size, np.bool_)
     borders = cells.grow_cells(made_up, d, h, optics.mpp_a, settings.cells, wanted)
-    luts = np.stack(optics.stain.tables())
-    scale = f, optics.mpp
-    membrane.measure_rays(rgb, luts, *scale, made_up, borders, settings.membrane, wanted)
+    luts, how = np.stack(optics.stain.tables()), settings.membrane
+    membrane.measure_rays(rgb, luts, f, optics.mpp, made_up, borders, how, wanted)
     return int(x.size)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells._limits import COS, RAYS, SIN, bin_points, neighbour_limits
+from her2path.cells._limits import RAYS, bin_points, neighbour_limits
 from her2path.cells._profiles import (
     BEHIND_UM,
     FARTHER,
@@ -23,7 +23,7 @@ from her2path.cells._profiles import (
 )
 from her2path.cells._rings import LANES, best_rings, ring_space
 
-__all__ = ["COS", "RAYS", "SIN", "bin_points", "grow"]
+__all__ = ["grow"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -19,6 +19,28 @@ FAR = 1e30
 
 
 @njit(cache=True, nogil=True)
+def sort_bins(where: I64, bins: int) -> tuple[I64, I64]:
+    """Sort things by the bin that each lies in.
+
+    Returns
+    -------
+    start : (bins + 1,) first place of each bin in `order`
+    order : (N,) numbers of the things, ascending inside a bin
+    """
+    start = np.zeros(bins + 1, np.int64)
+    for i in range(where.size):
+        start[where[i] + 1] += 1
+    for b in range(bins):
+        start[b + 1] += start[b]
+    fill = start[:-1].copy()
+    order = np.empty(where.size, np.int64)
+    for i in range(where.size):
+        order[fill[where[i]]] = i
+        fill[where[i]] += 1
+    return start, order
+
+
+@njit(cache=True, nogil=True)
 def bin_points(x: F64, y: F64, size: float) -> tuple[I64, I64, int, int]:
     """Sort points into square bins.
 
@@ -33,18 +55,10 @@ def bin_points(x: F64, y: F64, size: float) -> tuple[I64, I64, int, int]:
     for i in range(n):
         columns = max(columns, int(max(x[i], 0.0) / size) + 1)
         rows = max(rows, int(max(y[i], 0.0) / size) + 1)
-    start = np.zeros(columns * rows + 1, np.int64)
     where = np.empty(n, np.int64)
     for i in range(n):
         where[i] = int(max(y[i], 0.0) / size) * columns + int(max(x[i], 0.0) / size)
-        start[where[i] + 1] += 1
-    for b in range(columns * rows):
-        start[b + 1] += start[b]
-    fill = start[:-1].copy()
-    order = np.empty(n, np.int64)
-    for i in range(n):
-        order[fill[where[i]]] = i
-        fill[where[i]] += 1
+    start, order = sort_bins(where, columns * rows)
     return start, order, columns, rows
 
 

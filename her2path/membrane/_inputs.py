@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells._kernels import RAYS
+from her2path.cells._limits import RAYS
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from her2path.cells._limits import sort_bins
 from her2path.membrane._inputs import PLACES
 
 F64 = NDArray[np.float64]
@@ -28,21 +29,11 @@ SAME_UM = 0.6
 @njit(cache=True, nogil=True)
 def bin_cells(x: I64, y: I64, size: int) -> tuple[I64, I64, I64, int]:
     """Sort cells into absolute square bins; return bin keys, starts, order, columns."""
-    n = x.size
     bx, by = x // size, y // size
     x_low, y_low = bx.min(), by.min()
     columns, rows = bx.max() - x_low + 1, by.max() - y_low + 1
     where = (by - y_low) * columns + (bx - x_low)
-    start = np.zeros(columns * rows + 1, np.int64)
-    for i in range(n):
-        start[where[i] + 1] += 1
-    for b in range(columns * rows):
-        start[b + 1] += start[b]
-    fill = start[:-1].copy()
-    order = np.empty(n, np.int64)
-    for i in range(n):
-        order[fill[where[i]]] = i
-        fill[where[i]] += 1
+    start, order = sort_bins(where, columns * rows)
     return where, start, order, columns
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells._kernels import COS, RAYS, SIN, bin_points
+from her2path.cells._limits import COS, RAYS, SIN, bin_points
 from her2path.membrane._inputs import ranked
 
 F32 = NDArray[np.float32]

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells._kernels import COS, RAYS, SIN
+from her2path.cells._limits import COS, RAYS, SIN
 from her2path.membrane._inputs import PLACES
 from her2path.membrane._kernels import ring_normals
 from her2path.membrane._network import (
