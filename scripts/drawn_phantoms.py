@@ -80,8 +80,14 @@ def draw(seed: int, style: str, weights: dict[str, float], size_um: float = 240.
     return Drawn(painted.rgb, painted.mpp, _truth(painted, size_um))
 
 
-def paint(seed: int, style: str, weights: dict[str, float], size_um: float) -> Painted:
-    """Return a drawing with all that was put in; see `draw`."""
+def paint(
+    seed: int, style: str, weights: dict[str, float], size_um: float, rough: bool = False
+) -> Painted:
+    """Return a drawing with all that was put in; see `draw`.
+
+    With ``rough`` the cells' bodies hold granular brown that ends at their borders; the rest of the
+    drawing is the same.
+    """
     rng = np.random.default_rng([seed, *style.encode()])
     mpp = float(rng.choice([0.23, 0.25, 0.25, 0.46, 0.5]))
     n_px = round(size_um / mpp)
@@ -91,6 +97,8 @@ def paint(seed: int, style: str, weights: dict[str, float], size_um: float) -> P
     cells = _cells(rng, style, seeds, inside, weights)
     h, d = _ground(rng, nests)
     _paint_bodies(rng, h, d, cells, mpp)
+    if rough:
+        _paint_granules(np.random.default_rng([seed, 11]), d, cells, mpp)
     others, kinds = _others(rng, cells.at, size_um)
     nuclei = _paint_nuclei(rng, h, d, cells, (others, kinds), mpp)
     _paint_lines(rng, d, cells, mpp)
@@ -225,6 +233,22 @@ def _paint_bodies(
         body = np.hypot(x, y) < _around(reach, x, y)
         h[where][body] += pale * np.exp(rng.normal(0, 0.2))
         d[where][body] += blush * np.exp(rng.normal(0, 0.5))
+
+
+def _paint_granules(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: float) -> None:
+    """Granular brown in the cells' bodies, no more at their borders than elsewhere."""
+    grain = cv2.GaussianBlur(rng.normal(0, 1, d.shape), (0, 0), rng.uniform(0.2, 0.7) / mpp)
+    grain, base = grain / grain.std(), rng.uniform(0.05, 0.3)
+    granules = np.maximum(base * (1 + rng.uniform(0.1, 0.9) * grain), 0)
+    most = rng.choice([0.5, 1.0])
+    for at, reach in zip(cells.at, cells.reach, strict=True):
+        found = _window(d.shape, at, float(reach.max()) + mpp, mpp)
+        amount = most * rng.uniform(0, 2)
+        if found is None:
+            continue
+        where, x, y = found
+        body = np.hypot(x, y) < _around(reach, x, y)
+        d[where][body] += amount * granules[where][body]
 
 
 def _paint_lines(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: float) -> None:

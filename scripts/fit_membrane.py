@@ -34,6 +34,7 @@ CHOOSE = {
     "own": (100_000, 100_048),
     "other": (100_000, 100_020),
     "drawn": (100_000, 100_020),
+    "rough": (100_000, 100_012),
 }
 
 
@@ -46,15 +47,13 @@ class Go:
     own: int
     other: int
     drawn: int
+    rough: int
     nest: int
 
 
 GOES = (
-    Go(4000, 4e-3, 400, 80, 120, 160),
-    Go(8000, 3e-3, 400, 80, 120, 160),
-    Go(4500, 2.5e-3, 400, 80, 120, 160),
-    Go(8000, 2.5e-3, 400, 80, 120, 160),
-    Go(2400, 1.2e-3, 400, 80, 120, 640),
+    Go(16000, 2.2e-3, 400, 80, 120, 72, 160),
+    Go(4000, 1.2e-3, 400, 80, 120, 72, 640),
 )
 #: what the last go, rich in nests, weighs in the mean of its weights and those of the go before
 LAST = 0.3
@@ -175,7 +174,7 @@ def main() -> None:
     for seed, go in enumerate(GOES[args.go :], start=args.go):
         slides = [
             tables(kind, n, args.tables / kind)
-            for kind in ("own", "other", "drawn", "nest")
+            for kind in ("own", "other", "drawn", "rough", "nest")
             for n in range(getattr(go, kind))
         ]
         before = {n: v.clone() for n, v in model.state_dict().items()}

@@ -2,12 +2,14 @@
 
     python scripts/fit_nuclei.py --cache FOLDER [--real FOLDER] [--write]
 
-Candidates of the classic detector are judged by the truth of drawings of two generators and, with
+Candidates of the classic detector are judged by the truth of drawings of three generators and, with
 ``--real``, by the hand marks on eight fields of four real cores: a candidate is as good as its
 centre is near to a nucleus' (1 within 1 µm, 0 from 4 µm on), less where its size is wrong. Two
-forests learn to tell that, without and with the slide's typical contrast. Printed are the shares of
-nuclei missed and of finds that are false, on unseen drawings, and on every core by forests fitted
-without it. ``--write`` replaces her2path/nuclei/weights.npz. The same command gives the same trees.
+forests learn to tell that, without and with the slide's typical contrast. A third one learns which
+pairs of the finds that are left are halves of one nucleus. Printed are the shares of nuclei missed
+and of finds that are false, on unseen drawings, and on every core by forests fitted without it;
+halves that are joined count at their middle there. ``--write`` replaces
+her2path/nuclei/weights.npz. The same command gives the same trees.
 """
 
 from __future__ import annotations
@@ -20,13 +22,23 @@ from typing import Any
 
 import forest
 import numpy as np
+from drawn_phantoms import STYLES as OUTLINED
 from matching import away, pair
-from pictures import CORES, Picture, Truth, own_picture, plain_picture, real_core, stains
+from pictures import (
+    CORES,
+    Picture,
+    Truth,
+    outlined_picture,
+    own_picture,
+    plain_picture,
+    real_core,
+    stains,
+)
 from plain_phantoms import CHECKED, FITTED
 from scipy.spatial import cKDTree
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from her2path.nuclei import _score, classic, weights
+from her2path.nuclei import _hash, _score, _twins, classic, weights
 from her2path.settings import NucleiSettings
 
 WEIGHTS = Path(weights.__file__).parent / weights.FILE
@@ -36,7 +48,14 @@ NEAR_UM, FAR_UM = 1.0, 4.0
 SIZE_LOG = 0.6
 UNSURE_UM, EDGE_UM, AROUND_UM = 5.0, 8.0, 20.0
 #: weight of all candidates of a kind of picture
-KINDS = {"real": 2.0, "own": 1.0, "plain": 0.75}
+KINDS = {"real": 2.0, "own": 1.0, "plain": 0.75, "outlined": 0.5}
+#: weight of a pair of a kind of picture; how near to a nucleus both of its halves lie, in its radii
+PAIRS, HALF_RADII = {"real": 3.0}, 1.5
+#: features of a pair whose rise may only speak for one nucleus (1) or for two (-1)
+PAIR_DIRECTION = {
+    "apart": -1, "valley_of_paler": -1, "between_of_paler": -1, "valley_of_darker": -1,
+    "facing_edge_high": -1, "facing_edge_low": -1, "gap": -1, "brown_between": -1,
+}  # fmt: skip
 #: features whose rise may only speak for a nucleus (1) or against it (-1)
 DIRECTION = {
     "edge_mean": 1, "edge_low_quarter": 1, "inside_over_outside": 1, "gain": 1, "texture": -1,
@@ -54,6 +73,7 @@ class Candidates:
 
     kind: str
     name: str
+    planes: classic._Planes
     drafts: classic._Drafts
     mpp: float
     contrast: float | None
@@ -79,7 +99,10 @@ class Candidates:
 def candidates(kind: str, name: str, picture: Picture) -> Candidates:
     """Return the candidates of a picture; of a real core, those around the marked fields."""
     seen = stains(picture)
-    drafts = classic.ClassicDetector().draft(seen.h, seen.d, seen.mpp, NucleiSettings(), (0, 0))[1]
+    how = seen.h, seen.d, seen.mpp, NucleiSettings(), (0, 0)
+    planes, drafts = classic.ClassicDetector().draft(*how)
+    # the planes lie in scratch memory
+    planes = classic._Planes(planes.smooth.copy(), planes.brown.copy(), seen.d, planes.grid)
     if len(picture.truth.fields):
         at = (drafts.at[:, ::-1] + 0.5) * seen.mpp
         low, high = picture.truth.fields - AROUND_UM, picture.truth.fields + 75.0 + AROUND_UM
@@ -87,7 +110,7 @@ def candidates(kind: str, name: str, picture: Picture) -> Candidates:
         fields = drafts.__dataclass_fields__
         drafts = classic._Drafts(**{n: getattr(drafts, n)[near] for n in fields})
     size = min(picture.rgb.shape[:2]) * picture.mpp
-    return Candidates(kind, name, drafts, seen.mpp, seen.contrast, picture.truth, size)
+    return Candidates(kind, name, planes, drafts, seen.mpp, seen.contrast, picture.truth, size)
 
 
 def judged(found: Candidates) -> tuple[np.ndarray, np.ndarray]:
@@ -128,14 +151,60 @@ def fit(pictures: list[Candidates], known: bool) -> HistGradientBoostingClassifi
     return model.fit(x[w > 0], y[w > 0], sample_weight=w[w > 0])
 
 
-def found_and_false(found: Candidates, model: Any, known: bool) -> np.ndarray:
-    """Return how many nuclei are missed, of how many, and how many finds are false, of how many."""
+def kept_of(found: Candidates, model: Any, known: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of all candidates, and which win over their rivals."""
     features = found.features(known)
     score = np.zeros(len(features), np.float32)
     _score.probability(features, model.decision_function(features), score)
     kept = classic._best_of_rivals(found.drafts, score, found.mpp, NucleiSettings(), (0, 0))
-    kept = kept[found.radius[kept] > NucleiSettings().min_radius_um]
+    return score, kept
+
+
+def pairs_of(found: Candidates, model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of near pairs of finds, and 1 for halves of one nucleus, 0 for two."""
+    score, kept = kept_of(found, model, known=True)
+    pairs, table = classic._describe_pairs(found.planes, found.drafts, score, kept, found.mpp)
     t, at = found.truth, found.at[kept]
+    sure = t.seen & (t.kind != "unsure")
+    if not len(pairs) or not sure.any():
+        return table[:0], np.zeros(0)
+    mate = pair(at, t.at[sure])
+    gap, near = cKDTree(t.at[sure]).query(at)
+    true = np.where(np.isfinite(r := t.radius[sure][near]), r, found.radius[kept])
+    inner = t.marked(at) & ((at > EDGE_UM) & (at < found.size - EDGE_UM)).all(axis=1)
+    (i, j), half = pairs.T, gap < HALF_RADII * true + 1.0
+    one = (near[i] == near[j]) & half[i] & half[j] & ((mate[i] < 0) | (mate[j] < 0))
+    two = (mate[i] >= 0) & (mate[j] >= 0)
+    known = inner[i] & inner[j] & (one | two)
+    return table[known], one[known].astype(float)
+
+
+def fit_pairs(pictures: list[Candidates], model: Any) -> HistGradientBoostingClassifier:
+    """Fit the forest that tells halves of one nucleus from two nuclei."""
+    rows = [(*pairs_of(p, model), PAIRS.get(p.kind, 1.0)) for p in pictures]
+    x, y = np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
+    w = np.concatenate([np.full(len(r[1]), r[2]) for r in rows])
+    forest_ = HistGradientBoostingClassifier(
+        monotonic_cst=[PAIR_DIRECTION.get(n, 0) for n in _twins.FEATURES], max_iter=80,
+        learning_rate=0.12, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=5.0,
+        max_bins=64, random_state=0, early_stopping=False,
+    )  # fmt: skip
+    return forest_.fit(x, y, sample_weight=w)
+
+
+def found_and_false(found: Candidates, models: tuple[Any, Any], known: bool) -> np.ndarray:
+    """Return how many nuclei are missed, of how many, and how many finds are false, of how many."""
+    score, kept = kept_of(found, models[0], known)
+    t, at = found.truth, found.at[kept]
+    pairs, table = classic._describe_pairs(found.planes, found.drafts, score, kept, found.mpp)
+    mate = np.full(len(kept), -1, np.int32)
+    if len(pairs):
+        key = _hash.keys(found.drafts.at[kept], 0, 0)
+        _twins.mates(pairs, models[1].decision_function(table), key, mate)
+    joined = mate >= 0
+    at[joined] = (at[joined] + found.at[kept][mate[joined]]) / 2
+    large = found.radius[kept] > NucleiSettings().min_radius_um
+    at = at[large & (~joined | (mate > np.arange(len(kept))))]
     sure = t.seen & (t.kind != "unsure")
     mate = pair(at, t.at[sure])
     hit = np.zeros(int(sure.sum()), bool)
@@ -147,7 +216,9 @@ def found_and_false(found: Candidates, model: Any, known: bool) -> np.ndarray:
     return np.array([(wanted & ~hit).sum(), wanted.sum(), false.sum(), counted.sum()])
 
 
-def report(title: str, pictures: list[Candidates], models: list[Any], known: bool) -> None:
+def report(
+    title: str, pictures: list[Candidates], models: list[tuple[Any, Any]], known: bool
+) -> None:
     """Print missed and false shares by kind of picture."""
     groups: dict[str, np.ndarray] = {}
     for picture, model in zip(pictures, models, strict=True):
@@ -172,9 +243,13 @@ def pictures(folder: Path, real: Path | None) -> tuple[list[Candidates], ...]:
     fitted = [cached(folder, "own", f"own{s}", own_picture, s) for s in range(5000, 5040)]
     fitted += [cached(folder, "plain", f"{t}{s}", plain_picture, s, t)
                for t in FITTED for s in range(700, 706)]  # fmt: skip
+    fitted += [cached(folder, "outlined", f"outlined {t}{s}", outlined_picture, s, t)
+               for t in OUTLINED for s in range(700, 706)]  # fmt: skip
     unseen = [cached(folder, "own", f"usual{s}", own_picture, s, False) for s in range(6000, 6012)]
     unseen += [cached(folder, "plain", f"{t}{s}", plain_picture, s, t)
                for t in FITTED + CHECKED for s in range(950, 953)]  # fmt: skip
+    unseen += [cached(folder, "outlined", f"outlined {t}{s}", outlined_picture, s, t)
+               for t in OUTLINED for s in range(950, 954)]  # fmt: skip
     cores = [cached(folder, "real", f"real_{n}", real_core, real, n) for n in CORES] if real else []
     return fitted, unseen, cores
 
@@ -191,13 +266,19 @@ def main() -> None:
     args.cache.mkdir(parents=True, exist_ok=True)
     fitted, unseen, cores = pictures(args.cache, args.real)
     saved: dict[str, Any] = {}
+    twins: list[Any] = []
+    # the pairs first: they are described by the scores that know the slide's contrast
+    for k in range(len(cores) + 1):
+        learn = [*fitted, *cores[:k], *cores[k + 1 :]]
+        twins.append(fit_pairs(learn, fit(learn, known=True)))
+    saved |= forest.arrays("twins", _twins.FEATURES, twins[-1])
     for name, known in (("alone", False), ("with_contrast", True)):
         print("with" if known else "without", "the slide's contrast")
         others = [fit([*fitted, *cores[:k], *cores[k + 1 :]], known) for k in range(len(cores))]
-        report("held out", cores, others, known)
+        report("held out", cores, list(zip(others, twins, strict=False)), known)
         final = fit([*fitted, *cores], known)
-        report("fitted", cores, [final] * len(cores), known)
-        report("unseen", unseen, [final] * len(unseen), known)
+        report("fitted", cores, [(final, twins[-1])] * len(cores), known)
+        report("unseen", unseen, [(final, twins[-1])] * len(unseen), known)
         features = _score.FEATURES + (_score.SLIDE_FEATURES if known else ())
         saved |= forest.arrays(name, features, final)
     saved["alone_base"] -= ALONE

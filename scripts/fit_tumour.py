@@ -3,15 +3,16 @@
     python scripts/fit_tumour.py --cache FOLDER [--real FOLDER] [--write] [--styles] [--final]
 
 First, with ``--write``, the net that looks at pixels learns from drawings of its own
-(`look_fit.py`). Cells are found by the program's own detector on three kinds of picture: phantoms
-of this program with everything drawn at random, plain phantoms of a second generator, and, with
-``--real``, the hand-marked fields of real cores. A detection is tumour where it is paired, one to
-one and within 4 µm, with a tumour nucleus; lymphocytes, stroma, doubles and detections of nothing
-are the rest. Stages are boosted trees; the second sees the first one's verdicts on the neighbours,
-made by trees that had not seen the slide. Augmentation scales sizes, cytoplasm and confidence and
-drops neighbours. ``--styles`` leaves out either half of the plain generator's styles, in net and
-trees. ``--final`` also judges drawings that no choice rests on. ``--write`` replaces look.npz and
-weights.npz in her2path/tumour. The same command gives the same net and trees.
+(`look_fit.py`). Cells are found by the program's own detector on four kinds of picture: phantoms
+of this program with everything drawn at random, plain and outlined phantoms of two other
+generators, and, with ``--real``, the hand-marked fields of real cores. A detection is tumour where
+it is paired, one to one and within 4 µm, with a tumour nucleus; lymphocytes, stroma, doubles and
+detections of nothing are the rest. Stages are boosted trees; the second sees the first one's
+verdicts on the neighbours, made by trees that had not seen the slide. Augmentation scales sizes,
+cytoplasm and confidence and drops neighbours. ``--styles`` leaves out either half of the plain
+generator's styles (and outlined ones of these names), in net and trees. ``--final`` also judges
+drawings that no choice rests on. ``--write`` replaces look.npz and weights.npz in her2path/tumour.
+The same command gives the same net and trees.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from her2path.tumour.weights import FILE, NET_FILE, net
 PACKAGE = Path(__file__).parent.parent / "her2path" / "tumour"
 FOLDS, COPIES = 2, 1
 #: weight of a slide's cells by kind of picture
-KINDS = {"own": 1.5, "plain": 1.0, "real": 8.0}
+KINDS = {"own": 1.5, "plain": 1.0, "outlined": 0.7, "real": 8.0}
 FIRST_ROUNDS, SECOND_ROUNDS = 120, 90
 #: features whose rise may only speak for tumour (1) or against it (-1), here and as a mean of
 #: the neighbours: what holds on every slide keeps the trees from learning one generator's ways
@@ -187,7 +188,8 @@ def report_styles(cache: Path, shift: float) -> None:
         net = tuple(look_fit.fit(look_fit.samples(cache, out)).values())
         store = Store(cache, net)
         slides = store.fitted()
-        stages = Samples(slides).fit_both(lambda s, v=slides, out=out: v[s].group not in out)
+        style = [c.group.removeprefix("outlined-") for c in slides]
+        stages = Samples(slides).fit_both(lambda s, v=style, out=out: v[s] not in out)
         report([c for c in store.checked() if c.group in out], stages, shift)
 
 

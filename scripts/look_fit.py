@@ -1,6 +1,6 @@
 """The small net that looks at pixels (`her2path.tumour.look`): its drawings, and its fit.
 
-The net learns from drawings of its own, of both generators; the trees of `fit_tumour.py` are
+The net learns from drawings of its own, of three generators; the trees of `fit_tumour.py` are
 fitted on others, so that they see verdicts on slides that the net does not know. Real cores take
 no part here. Every drawing also goes in once as another slide might show it: blurred, noisy,
 stains mixed, paler or darker ground, larger or smaller.
@@ -16,7 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from pictures import Picture, Stains, own_picture, plain_picture, stains
+from drawn_phantoms import STYLES as OUTLINED
+from pictures import Picture, Stains, outlined_picture, own_picture, plain_picture, stains
 from plain_phantoms import FITTED
 from torch import nn
 from tumour_samples import IGNORED, Cells, find, label, raw_columns
@@ -25,10 +26,10 @@ from her2path.nuclei.table import Nuclei
 from her2path.tumour.look import SIDE, patches
 from her2path.tumour.weights import LAYERS
 
-#: drawings: seeds of this program's phantoms, and of each style of the plain ones
-OWN, PLAIN = range(20000, 20700), range(2000, 2060)
+#: drawings: seeds of this program's phantoms, and of each style of the others
+OWN, PLAIN, DRAWN = range(20000, 20700), range(2000, 2060), range(2000, 2060)
 #: weight of a drawing by its kind
-KINDS = {"own": 1.5, "plain": 1.0}
+KINDS = {"own": 1.5, "plain": 1.0, "outlined": 0.7}
 EPOCHS, BATCH, RATE = 8, 256, 3e-3
 #: channels of the two convolutions, values of the hidden layer
 WIDTHS = (24, 40, 48)
@@ -56,6 +57,10 @@ def _drawings(without: tuple[str, ...]) -> Iterable[tuple[str, str, Any]]:
     for style in (s for s in FITTED if s not in without):
         for seed in PLAIN:
             yield "plain", f"{style}{seed}", lambda s=seed, t=style: plain_picture(s, t)
+    for style in (s for s in OUTLINED if s not in without):
+        for seed in DRAWN:
+            name = f"outlined-{style}{seed}"
+            yield "outlined", name, lambda s=seed, t=style: outlined_picture(s, t)
 
 
 def _drawn(kind: str, name: str, picture: Picture) -> dict[str, Any]:

@@ -4,13 +4,14 @@
     python scripts/membrane_slides.py --kind other --numbers 0 200 -o tables/other
 
 `own` are phantoms of this program, `other` those of `membrane_phantoms.py`, `drawn` those of
-`drawn_phantoms.py`. A slide is painted, its
-nuclei found by the program itself, its rays measured, and cells matched to the truth within 4 µm;
-it is measured a second time with true nuclei. A table holds the raw columns, `mpp_a`, which cells
-count (`use`: tumour cells with a nucleus, away from the edge; `stroma`: the others that were
-matched), the truth of each cell (`t_*`), and for each ray the OD of the cell's own membrane at the
-nearest place of its true outline (`t_ray`; -1 where the ray ends farther than 2.5 µm from it);
-and both stains across the border as pass 1 samples them (`profiles`, counts of `PROFILE_OD`).
+`drawn_phantoms.py`, `rough` the same with granular brown in the cells, most of them without any
+membrane. A slide is painted, its nuclei found by the program itself, its rays measured, and cells
+matched to the truth within 4 µm; it is measured a second time with true nuclei. A table holds the
+raw columns, `mpp_a`, which cells count (`use`: tumour cells with a nucleus, away from the edge;
+`stroma`: the others that were matched), the truth of each cell (`t_*`), and for each ray the OD of
+the cell's own membrane at the nearest place of its true outline (`t_ray`; -1 where the ray ends
+farther than 2.5 µm from it); and both stains across the border as pass 1 samples them (`profiles`,
+counts of `PROFILE_OD`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ TRUTH = {
 }
 SIZE_UM = 240.0
 #: seeds of drawings that are fitted begin here
-DRAWN_FROM = 2_000_000
+DRAWN_FROM, ROUGH_FROM = 2_000_000, 3_000_000
 LAYOUTS = ("homogeneous", "mosaic", "clustered", "scattered")
 
 
@@ -112,12 +113,14 @@ def draw_own(spec: PhantomSpec) -> Drawn:
     return Drawn(rgb, spec.mpp, truth, own)
 
 
-def draw_outlined(number: int) -> Drawn:
+def draw_outlined(number: int, rough: bool = False) -> Drawn:
     """Return a drawing of `drawn_phantoms.py`: outlines, often with gaps between the cells."""
     rng = np.random.default_rng([number, 777])
     style = DRAWN_STYLES[number % len(DRAWN_STYLES)]
-    mixture = {"none": 1.0} if number % 8 == 7 else draw_mixture(rng)
-    painted = paint(DRAWN_FROM + number, style, mixture, SIZE_UM)
+    unstained = number % 8 != 0 and number % 3 != 0 if rough else number % 8 == 7
+    mixture = {"none": 1.0} if unstained else draw_mixture(rng)
+    begin = ROUGH_FROM if rough else DRAWN_FROM
+    painted = paint(begin + number, style, mixture, SIZE_UM, rough)
     cells, n = painted.cells, len(painted.others)
     on = cells.od > 0
     length = cells.reach * on
@@ -261,10 +264,12 @@ def _places(raw: Any, which: Any, um: float) -> tuple[Any, Any]:
 
 
 def draw(kind: str, number: int) -> Drawn:
-    """Return slide `number` of a generator: `own`, `other` or `drawn`."""
+    """Return slide `number` of a kind: `own`, `other`, `drawn` or `rough`."""
     if kind == "own":
         return draw_own(draw_spec(number))
-    return draw_outlined(number) if kind == "drawn" else draw_other(number, SIZE_UM)
+    if kind == "other":
+        return draw_other(number, SIZE_UM)
+    return draw_outlined(number, rough=kind == "rough")
 
 
 def tables(kind: str, number: int, folder: Path) -> list[dict[str, Any]]:
@@ -285,7 +290,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    ask.add_argument("--kind", choices=("own", "other", "drawn"), required=True)
+    ask.add_argument("--kind", choices=("own", "other", "drawn", "rough"), required=True)
     ask.add_argument("--numbers", type=int, nargs=2, required=True)
     ask.add_argument("-o", "--out", type=Path, required=True)
     args = ask.parse_args()

@@ -1,4 +1,4 @@
-"""Pictures that the fits learn from: drawings of two generators, marked fields of real cores."""
+"""Pictures that the fits learn from: drawings of three generators, marked fields of real cores."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import drawn_phantoms
 import numpy as np
 from PIL import Image
 from plain_phantoms import make_plain
@@ -14,7 +15,7 @@ from plain_phantoms import make_plain
 from her2path.analysis import Optics
 from her2path.case.plan import _nuclear_contrast
 from her2path.geometry import analysis_factor
-from her2path.phantom import PhantomSpec, encode_decode, make_phantom
+from her2path.phantom import TUMOURS, PhantomSpec, encode_decode, make_phantom
 from her2path.settings import Settings
 from her2path.stain import estimate, reduce_unmix
 
@@ -23,6 +24,8 @@ MARKS = Path(__file__).parent.parent / "tests" / "data" / "real_nuclei_marks.csv
 REAL_MPP, FIELD_UM = 0.25, 75.0
 CORES = ("0_a6d0", "1_154a", "2_a559", "2_aeb2")
 OWN_UM, PLAIN_UM = 300.0, 260.0
+#: seeds of outlined drawings that the fits learn from begin here
+DRAWN_FROM = 2_500_000
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,20 @@ def plain_picture(seed: int, style: str) -> Picture:
     seen = np.ones(len(drawn.at), bool)
     truth = Truth(drawn.at, drawn.kind, drawn.radius, seen, edge, np.zeros((0, 2)))
     return Picture(drawn.rgb, drawn.mpp, truth)
+
+
+def outlined_picture(number: int, style: str) -> Picture:
+    """Draw a picture of `drawn_phantoms.py`: often vesicular nuclei, any share of stained cells."""
+    mixture = list(TUMOURS.values())[number % len(TUMOURS)]
+    painted = drawn_phantoms.paint(DRAWN_FROM + number, style, mixture, PLAIN_UM)
+    cells, others = painted.nuclei, painted.others
+    seen = np.concatenate([cells[:, 2] > 0, np.ones(len(others), bool)])
+    at = np.concatenate([np.where(cells[:, 2:] > 0, cells[:, :2], painted.cells.at), others])
+    edge = ((at < 4.0) | (at > PLAIN_UM - 4.0)).any(axis=1)
+    kind = np.array(["tumour"] * len(cells) + painted.kinds)
+    radius = np.concatenate([cells[:, 2], np.full(len(others), np.nan)])
+    truth = Truth(at, kind, radius, seen, edge, np.zeros((0, 2)))
+    return Picture(painted.rgb, painted.mpp, truth)
 
 
 def real_core(folder: Path, image: str) -> Picture:

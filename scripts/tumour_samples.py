@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from drawn_phantoms import STYLES as OUTLINED
 from matching import MATCH_UM, away, pair
 from pictures import (
     CORES,
     Picture,
     Stains,
     Truth,
+    outlined_picture,
     own_picture,
     plain_picture,
     real_core,
@@ -41,7 +43,7 @@ Net = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells found on a picture: raw columns, truth; ``kind`` is own, plain or real."""
+    """The cells found on a picture: raw columns, truth; ``kind``: own, plain, outlined, real."""
 
     kind: str
     name: str
@@ -111,7 +113,7 @@ class Store:
     def fitted(self) -> list[Cells]:
         """Return the drawings that are fitted."""
         own = [self._cells("own", f"own{s}", own_picture, s) for s in range(5000, 5140)]
-        return own + self._plain(FITTED, range(700, 716))
+        return own + self._plain(FITTED, range(700, 716)) + self._outlined(range(700, 716))
 
     def checked(self) -> list[Cells]:
         """Return drawings for choices: never fitted, but looked at."""
@@ -122,6 +124,7 @@ class Store:
             + self._own("usual", range(6200, 6240))
             + self._own("own", range(6300, 6340))
             + self._plain(FITTED + CHECKED, range(960, 966))
+            + self._outlined(range(950, 960))
         )
 
     def unseen(self) -> list[Cells]:
@@ -130,6 +133,7 @@ class Store:
             self._own("usual", range(9100, 9116))
             + self._own("own", range(9200, 9216))
             + self._plain(FITTED + CHECKED + UNSEEN, range(980, 984))
+            + self._outlined(range(980, 988))
         )
 
     def cores(self, real: Path | None) -> list[Cells]:
@@ -146,6 +150,12 @@ class Store:
         return [
             self._cells("plain", f"{t}{s}", plain_picture, s, t) for t in styles for s in seeds
         ]
+
+    def _outlined(self, seeds: range) -> list[Cells]:
+        return [
+            self._cells("outlined", f"outlined-{t}{s}", outlined_picture, s, t)
+            for t in OUTLINED for s in seeds
+        ]  # fmt: skip
 
     def _cells(self, kind: str, name: str, make: Any, *args: Any) -> Cells:
         """Return the cells of a picture from the folder, or make them."""

@@ -18,6 +18,7 @@ from her2path.nuclei import (
     _rivals,
     _score,
     _seeds,
+    _twins,
     classic,
     find_nuclei,
     typical_contrast,
@@ -92,6 +93,55 @@ def test_touching_nuclei_are_split():
         h = np.maximum(h, 0.04 + 0.25 * np.clip((4.4 - r) / 0.6, 0, 1))
     found = find_nuclei(h.astype(np.float32), np.zeros((240, 240), np.float32), MPP)
     assert np.sort(found.x * MPP) == pytest.approx([55.0, 63.5], abs=1.2)
+
+
+def test_two_long_nuclei_in_a_row_stay_two():
+    y, x = np.mgrid[0:240, 0:240] * MPP
+    for apart, wanted in ((0.0, [60.0]), (17.0, [51.5, 68.5])):
+        h = np.full((240, 240), 0.04)
+        for cx in (60.0 - apart / 2, 60.0 + apart / 2):
+            inside = np.clip((3.4 - np.abs(y - 60.0)) / 0.6, 0, 1)
+            h = np.maximum(h, 0.04 + 0.2 * inside * np.clip((8.0 - np.abs(x - cx)) / 0.6, 0, 1))
+        found = find_nuclei(h.astype(np.float32), np.zeros((240, 240), np.float32), MPP)
+        assert np.sort(found.x * MPP) == pytest.approx(wanted, abs=3.0)
+
+
+def test_halves_of_long_nuclei_are_joined(monkeypatch):
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[0:400, 0:400] * MPP
+    h, centres = np.full((400, 400), 0.04), []
+    for cy in range(20, 190, 20):
+        for cx in range(25, 190, 30):
+            a = rng.uniform(0, np.pi)
+            u = (x - cx) * np.cos(a) + (y - cy) * np.sin(a)
+            v = (y - cy) * np.cos(a) - (x - cx) * np.sin(a)
+            rod = np.clip((2.8 - np.abs(v)) / 0.6, 0, 1) * np.clip((8.0 - np.abs(u)) / 0.6, 0, 1)
+            h = np.maximum(h, 0.04 + 0.25 * rod)
+            centres.append((cy, cx))
+    h = (h + 0.004 * rng.standard_normal(h.shape)).astype(np.float32)
+    joined = find_nuclei(h, np.zeros_like(h), MPP)
+    none = np.zeros((0, 2), np.int32), np.zeros(0)
+    monkeypatch.setattr(classic.ClassicDetector, "twins", lambda *_: none)
+    halves = find_nuclei(h, np.zeros_like(h), MPP)
+    assert len(halves) > 1.5 * len(centres)
+    assert len(joined) - len(centres) < 0.6 * (len(halves) - len(centres))
+    assert hits(joined, np.array(centres, float), 400)[0] <= 2
+
+
+def test_pale_vesicular_nuclei_are_found_by_their_rims():
+    y, x = np.mgrid[0:360, 0:360] * MPP
+    h, places = np.full((360, 360), 0.10), []
+    for cy in range(30, 160, 16):
+        for cx in range(30, 160, 16):
+            r = np.hypot(y - cy, x - cx)
+            rim = np.clip((r - 3.2) / 0.5, 0, 1)
+            h += np.clip((4.8 - r) / 0.5, 0, 1) * (0.015 + 0.045 * rim)
+            places.append((cy, cx))
+    h += 0.003 * np.random.default_rng(5).standard_normal(h.shape)
+    found = find_nuclei(h.astype(np.float32), np.zeros((360, 360), np.float32), MPP)
+    missed, drawn, false, _ = hits(found, np.array(places, float), 360)
+    assert drawn == 81
+    assert missed + false <= 4
 
 
 def test_area_centre_and_shape_of_an_ellipse():
@@ -432,7 +482,7 @@ def test_coarse_blobs_are_tried_where_no_scale_peaks():
     how = (stack, wide, share, base, 0, 0)
     n = _planes.scale_maxima(*how, out)
     before = {tuple(r) for r in out[:n].tolist()}
-    m = _seeds.add_coarse(*how, np.float32(1.8), 2, out, n)
+    m = _seeds.add_coarse(*how, np.float32(1.8), 2, np.float32(1), out, n)
     listed = [tuple(r) for r in out[:m].tolist()]
     kept = {r for r in before if r[2] or stack[0, r[0], r[1]] > 1.8 * 2.0 * 0.2}
     assert kept < before
@@ -451,7 +501,68 @@ def test_coarse_blobs_are_tried_where_no_scale_peaks():
     assert want
     assert listed[len(kept) :] == want
     full = out[:n].copy()
-    assert _seeds.add_coarse(*how, np.float32(0.0), 2, full, len(full)) == len(full)
+    assert _seeds.add_coarse(*how, np.float32(0.0), 2, np.float32(1), full, len(full)) == len(full)
+
+
+def test_pairs_are_all_those_nearer_than_the_reach():
+    rng = np.random.default_rng(3)
+    place = rng.integers(0, 4000, (300, 2))
+    place = place[np.lexsort((place[:, 1], place[:, 0]))]
+    pairs = np.empty((20_000, 2), np.int32)
+    n = _twins.list_pairs(place, 320, pairs)
+    apart = np.hypot(*(place[:, None] - place[None]).transpose(2, 0, 1))
+    assert [tuple(p) for p in pairs[:n]] == [
+        (i, j) for i in range(300) for j in range(i + 1, 300) if apart[i, j] < 320
+    ]
+    few = np.full((5, 2), -1, np.int32)
+    assert _twins.list_pairs(place, 320, few) == n
+    np.testing.assert_array_equal(few, pairs[:5])
+
+
+def test_pair_features_against_plain_sums():
+    rng = np.random.default_rng(4)
+    smooth, dab = (rng.uniform(0, 0.3, (80, 90)).astype(np.float32) for _ in range(2))
+    at = np.array([[30, 30], [33, 44]], np.int32)
+    place = at.astype(np.int64) * 16 + [[3, -5], [0, 7]]
+    radii = rng.uniform(4, 8, (2, 24)).astype(np.float32)
+    edges = rng.uniform(0.02, 0.2, (2, 24)).astype(np.float32)
+    area, score = np.array([90, 120], np.float32), np.array([0.5, 0.8], np.float32)
+    measures = rng.uniform(0.05, 0.3, (2, 9)).astype(np.float32)
+    measures[:, 1] += 0.2
+    out = np.empty((1, len(_twins.FEATURES)), np.float32)
+    finds = at, place, radii, edges, area, measures, score
+    _twins.describe_pairs((smooth, dab), finds, np.array([[0, 1]], np.int32), np.float32(0.5), out)
+    said = dict(zip(_twins.FEATURES, out[0], strict=True))
+
+    a, b = place / 16
+    way = b - a
+    steps = [np.floor(a + way * q / 16 + 0.5).astype(int) for q in range(4, 13)]
+    between = np.array([smooth[tuple(p)] for p in steps])
+    paler, darker = sorted(measures[:, 1])
+    contrast = (measures[:, 1] - measures[:, 4]).min()
+    assert said["apart"] == pytest.approx(np.hypot(*way) * 0.5)
+    assert said["valley_of_paler"] == pytest.approx((paler - between.min()) / contrast, rel=1e-5)
+    assert said["between_of_paler"] == pytest.approx((paler - between.mean()) / contrast, rel=1e-4)
+    assert said["valley_of_darker"] == pytest.approx((darker - between.min()) / contrast, rel=1e-5)
+    assert said["difference"] == pytest.approx((darker - paler) / contrast, rel=1e-4)
+    k = round(np.arctan2(*way) / (2 * np.pi) * 24)
+    facing = [edges[i][[(m - 1) % 24, m % 24, (m + 1) % 24]].mean() / edges[i].mean()
+              for i, m in ((0, k), (1, k + 12))]  # fmt: skip
+    assert said["facing_edge_high"] == pytest.approx(max(facing), rel=1e-4)
+    assert said["facing_edge_low"] == pytest.approx(min(facing), rel=1e-4)
+    assert (said["score_low"], said["score_high"]) == pytest.approx((0.5, 0.8))
+    ends = min(dab[tuple(np.floor(p + 0.5).astype(int))] for p in (a, b))
+    assert said["brown_between"] == pytest.approx(max(dab[tuple(p)] for p in steps) - ends)
+
+
+def test_halves_are_joined_only_with_each_other():
+    pairs = np.array([[0, 1], [1, 2], [2, 3], [4, 5], [6, 7], [7, 8]], np.int32)
+    odds = np.array([1.0, 2.0, 3.0, -0.1, 1.0, 1.0])
+    key = np.array([0, 0, 0, 0, 0, 0, 5, 0, 9])
+    out = np.empty(10, np.int32)
+    _twins.mates(pairs, odds, key, out)
+    # 1 would rather have 2, which has 3; 4 and 5 are two nuclei; 7 is torn, and the key decides
+    assert out.tolist() == [-1, -1, 3, 2, -1, -1, -1, 8, 7, -1]
 
 
 def test_hash_spreads_neighbours():

@@ -32,7 +32,7 @@ def _is_taken(taken, y, x):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def add_coarse(stack, wide, relative, base, oy, ox, fine, least, out, count):  # type: ignore[no-untyped-def]
+def add_coarse(stack, wide, relative, base, oy, ox, fine, least, coarse, out, count):  # type: ignore[no-untyped-def]
     """Drop the weak maxima of the finest scale, and add the maxima over position of coarse ones.
 
     A vesicular nucleus peaks over scale on pieces of its rim only; its whole shows as a maximum
@@ -46,6 +46,8 @@ def add_coarse(stack, wide, relative, base, oy, ox, fine, least, out, count):  #
         A maximum of the finest scale counts only above this many times the least response.
     least : int
         The finest of the coarse scales.
+    coarse : float32
+        A maximum of a coarse scale counts above this many times the least response.
     out : int32 (N, 3)
         Holds `count` maxima over scale (y, x, scale), and receives the rest behind them.
     count : int
@@ -70,7 +72,7 @@ def add_coarse(stack, wide, relative, base, oy, ox, fine, least, out, count):  #
     for s in range(scales - 1, least - 1, -1):
         for y in range(1, height - 1):
             row = stack[s, y]
-            mark_floor(wide[y], relative, base, floor)
+            mark_floor(wide[y], coarse * relative, base, floor)
             maybe[:] = 0
             up, down = stack[s, y - 1, 1:], stack[s, y + 1, 1:]
             mark_peaks(row[1:], row, row[2:], up, down, floor[1:], maybe[1 : width - 1])

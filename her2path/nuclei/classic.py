@@ -9,7 +9,8 @@
 3. Score: boosted trees on ratios, fitted on drawings and on hand-marked real tissue.
 4. Rivals: of contours that share much of their area, the best is kept (a fixed number of rounds,
    so that no outcome reaches farther than the halo).
-5. The kept ones are traced again around their centroid, on 48 rays.
+5. Twins: two that read as halves of one nucleus are traced once more from between them.
+6. The kept ones are traced again around their centroid, on 48 rays.
 
 Blob detection by scale-space maxima: Lindeberg, Int J Comput Vis 30:79 (1998). Star-convex
 outlines of nuclei: Schmidt et al., MICCAI 2018.
@@ -18,17 +19,26 @@ outlines of nuclei: Schmidt et al., MICCAI 2018.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from her2path._scratch import scratch
-from her2path.nuclei import _contours, _hash, _outlines, _planes, _rivals, _score, _seeds
+from her2path.nuclei import (
+    _contours,
+    _hash,
+    _outlines,
+    _planes,
+    _rivals,
+    _score,
+    _seeds,
+    _twins,
+)
 from her2path.nuclei._contours import DRAFT_RAYS
 from her2path.nuclei.table import RAYS, Nuclei
-from her2path.nuclei.weights import scoring
+from her2path.nuclei.weights import scoring, twins
 from her2path.settings import NucleiSettings
 
 __all__ = ["ClassicDetector"]
@@ -47,8 +57,9 @@ NEAR, WIDE = 2, 5
 #: a blob's response must exceed this share of (neighbourhood H + PALE), OD
 BLOB_SHARE, PALE = 0.05, 0.03
 #: a blob of the finest scale must exceed so many times that; from this scale on, maxima over
-#: position alone are candidates too
-FINE_SHARE, COARSE = 1.5, 2
+#: position alone are candidates too, above so many times that: a pale vesicular nucleus is little
+#: but a rim
+FINE_SHARE, COARSE, COARSE_SHARE = 1.5, 2, 0.4
 #: DAB: what counts as wide for a ridge (µm); share of a ridge's height taken off H; weight and
 #: greatest depth (OD) of a hollow
 RIDGE_UM, RIDGE_LEAK, RING, RING_CAP = 2.5, 0.3, 0.15, 0.1
@@ -70,6 +81,9 @@ EDGE_CAP, CAP_FLOOR = 1.0, 0.01
 MARGIN_UM = 1.5
 #: rivals: farthest centres (µm), common share of area, rounds
 RIVAL_UM, RIVAL_SHARE, ROUNDS = 8.0, 0.35, 2
+#: halves of one nucleus: centres nearer than this (µm); the whole is larger than the larger half by
+#: this factor
+TWIN_UM, TWIN_GROWTH = 9.0, 1.1
 #: a candidate counts above this score
 MIN_SCORE = 0.2
 #: a slide's contrast: this percentile of its candidates' (inside - outside), from this many at
@@ -155,6 +169,10 @@ class ClassicDetector:
         planes, drafts = self.draft(h, d, mpp, settings, origin)
         score = self.score(drafts, mpp, settings.contrast_od)
         kept = _best_of_rivals(drafts, score, mpp, settings, origin)
+        pairs, odds = self.twins(planes, drafts, score, kept, mpp)
+        mate = np.empty(len(kept), np.int32)
+        _twins.mates(pairs, odds, _hash.keys(drafts.at[kept], origin[0], origin[1]), mate)
+        drafts, score, kept = self._join(planes, drafts, score, (kept, mate), mpp, settings)
         return _finish(planes, drafts, score, kept, mpp, settings)
 
     def draft(
@@ -174,6 +192,45 @@ class ClassicDetector:
         odds = scoring(contrast_od is not None).odds(features)
         _score.probability(features, odds, out)
         return out
+
+    def twins(
+        self, planes: _Planes, drafts: _Drafts, score: F32, kept: npt.NDArray[np.intp], mpp: float
+    ) -> tuple[I32, npt.NDArray[np.float64]]:
+        """Return pairs of kept candidates, and the log odds that both are one nucleus."""
+        pairs, table = _describe_pairs(planes, drafts, score, kept, mpp)
+        return pairs, twins().odds(table)
+
+    def _join(
+        self, planes: _Planes, drafts: _Drafts, score: F32,
+        found: tuple[npt.NDArray[np.intp], I32], mpp: float, settings: NucleiSettings,
+    ) -> tuple[_Drafts, F32, npt.NDArray[np.intp]]:  # fmt: skip
+        """Put one contour in the place of two halves: the whole, or else the better half."""
+        kept, mate = found
+        first = np.flatnonzero(mate > np.arange(len(kept)))
+        if not len(first):
+            return drafts, score, kept
+        a, b = kept[first], kept[mate[first]]
+        middle = (_sixteenths(drafts, a) + _sixteenths(drafts, b)) // (2 * FIXED_POINT)
+        last = np.array(planes.smooth.shape) - 1
+        middle = np.clip(middle, 0, last).astype(np.int32)
+        half = np.float32(0.5)
+        near, wide = (half * (v[a] + v[b]) for v in (drafts.near, drafts.wide))
+        whole = _trace(planes, middle, near, wide, mpp, settings)
+        whole_score = self.score(whole, mpp, settings.contrast_od)
+        larger = np.maximum(drafts.centre[a, 2], drafts.centre[b, 2])
+        good = (whole.centre[:, 2] > np.float32(TWIN_GROWTH) * larger) & (
+            whole_score > MIN_SCORE / settings.sensitivity
+        )
+        better = np.where(score[a] >= score[b], a, b)
+        alone = kept[mate < 0]
+        drafts = _Drafts(
+            *(np.concatenate([getattr(drafts, f.name), getattr(whole, f.name)])
+              for f in fields(_Drafts))
+        )  # fmt: skip
+        joined = np.where(good, len(score) + np.arange(len(first)), better)
+        kept = np.concatenate([alone, joined])
+        order = np.lexsort((drafts.at[kept, 1], drafts.at[kept, 0]))
+        return drafts, np.concatenate([score, whole_score]), kept[order]
 
     def contrast(self, planes: Iterable[tuple[F32, F32]], mpp: float) -> float | None:
         """Return the strong contrast of candidates; see `her2path.nuclei.typical_contrast`."""
@@ -210,7 +267,7 @@ def _blobs(
     start = ((origin[0] + top) // q, (origin[1] + left) // q)
     how = (stack, scales[WIDE], share, np.float32(PALE), *start)
     n = _planes.scale_maxima(*how, found)
-    n = _seeds.add_coarse(*how, np.float32(FINE_SHARE), COARSE, found, n)
+    n = _seeds.add_coarse(*how, np.float32(FINE_SHARE), COARSE, np.float32(COARSE_SHARE), found, n)
     found = found[:n][np.lexsort((found[:n, 1], found[:n, 0]))]
     y, x = found[:, 0], found[:, 1]
     at = np.stack([y * q + top + q // 2, x * q + left + q // 2], axis=1).astype(np.int32)
@@ -294,6 +351,35 @@ def _best_of_rivals(
     key = _hash.keys(drafts.at[good], origin[0], origin[1])
     _rivals.suppress(pairs[: min(n, len(pairs))], score[good], key, ROUNDS, state)
     return good[state == 1]
+
+
+def _sixteenths(drafts: _Drafts, which: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    """Return the centroids (y, x), whole sixteenths of a pixel."""
+    moved = np.rint(drafts.centre[which, :2] * np.float32(FIXED_POINT)).astype(np.int64)
+    return drafts.at[which].astype(np.int64) * FIXED_POINT + moved
+
+
+def _describe_pairs(
+    planes: _Planes, drafts: _Drafts, score: F32, kept: npt.NDArray[np.intp], mpp: float
+) -> tuple[I32, F32]:
+    """Return near pairs of kept candidates, as places in `kept`, and their features."""
+    place = _sixteenths(drafts, kept)
+    order = np.lexsort((place[:, 1], place[:, 0]))
+    mine, place = kept[order], place[order]
+    reach = round(TWIN_UM / mpp * FIXED_POINT)
+    pairs = np.empty((6 * len(kept) + 16, 2), np.int32)
+    n = _twins.list_pairs(place, reach, pairs)
+    if n > len(pairs):
+        pairs = np.empty((n, 2), np.int32)
+        _twins.list_pairs(place, reach, pairs)
+    pairs = pairs[:n]
+    finds = (
+        drafts.at[mine], place, drafts.radii[mine], drafts.edges[mine], drafts.centre[mine, 2],
+        drafts.measures[mine], score[mine],
+    )  # fmt: skip
+    table = np.empty((n, len(_twins.FEATURES)), np.float32)
+    _twins.describe_pairs((planes.smooth, planes.dab), finds, pairs, np.float32(mpp), table)
+    return order.astype(np.int32)[pairs], table
 
 
 def _finish(
