@@ -23,7 +23,7 @@ I32 = NDArray[np.int32]
 BOOL = NDArray[np.bool_]
 
 #: rounds, numbers carried by a place, hidden units of a place's step and of a cell's verdict
-ROUNDS, STATES, HIDDEN, VERDICT = 5, 10, 64, 32
+ROUNDS, STATES, HIDDEN, VERDICT = 5, 10, 32, 32
 #: inputs of a place that change from round to round
 MOVING = 8
 #: samples across the border of which a place's look is made, and in how many ways they are seen;
