@@ -190,10 +190,12 @@ def measure(drawn: Drawn) -> list[dict[str, Any]]:
 
 
 def _profiles(rgb: Any, optics: analysis.Optics, raw: dict[str, Any], radius_um: Any) -> Any:
-    at = raw["x_fx"] / analysis.FIXED, raw["y_fx"] / analysis.FIXED
-    every = np.ones(len(raw["x_fx"]), np.bool_)
-    luts, radii = np.stack(optics.stain.tables()), radius_um / optics.mpp_a
-    seen = profiles(rgb, luts, optics.factor, optics.mpp, at, radii, every)
+    x, y = (raw[n] / analysis.FIXED for n in ("x_fx", "y_fx"))
+    radii = (radius_um / optics.mpp_a).astype(np.float32)
+    # where the nuclei end does not matter to the profiles
+    nuclei = SimpleNamespace(x=x, y=y, radii=radii)
+    luts = np.stack(optics.stain.tables())
+    seen = profiles(rgb, luts, optics.factor, optics.mpp, nuclei, radii)
     return np.clip(np.rint(seen / PROFILE_OD), -32768, 32767).astype(np.int16)
 
 

@@ -25,8 +25,7 @@ def picture(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(rgb: np.ndarray, luts: np.ndarray, cell: SimpleNamespace) -> np.ndarray:
-    every = np.ones(cell.x.size, bool)
-    return profiles(rgb, luts, FACTOR, MPP, (cell.x, cell.y), cell.radii, every)
+    return profiles(rgb, luts, FACTOR, MPP, cell, cell.radii)
 
 
 def circles(at: list[tuple[float, float]], radius: float = 12.0) -> SimpleNamespace:
@@ -38,7 +37,7 @@ def circles(at: list[tuple[float, float]], radius: float = 12.0) -> SimpleNamesp
 def test_profiles_are_the_means_of_three_straight_cuts(at: tuple[float, float]) -> None:
     rgb, luts = picture()
     cell = circles([at])
-    off = (np.arange(_network.LOOK_TAPS) - _looks.MIDDLE) * _looks.STEP_UM / MPP
+    off = (np.arange(_network.LOOK_TAPS) - _looks.MIDDLE) * 0.5 / MPP
     reach = cell.radii[0, 0] * FACTOR + off[None, :]
     centre = [(v + 0.5) * FACTOR - 0.5 for v in at]
     points = [centre[1] + np.sin(TURN)[:, None] * reach, centre[0] + np.cos(TURN)[:, None] * reach]

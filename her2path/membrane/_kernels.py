@@ -11,7 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from her2path.cells._limits import COS, RAYS, SIN, bin_points
-from her2path.membrane._inputs import ranked
+from her2path.membrane._inputs import PLACES, ranked
+from her2path.membrane._network import LOOK_TAPS
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -58,11 +59,14 @@ def sample_od(rgb: U8, luts: F32, iy: int, ix: int, gy: float, gx: float) -> flo
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def sample_lines(rgb: U8, luts: F32, at: tuple, ring: tuple, step: float, out: F64) -> None:
-    """Write the DAB OD across the border on every ray, (RAYS, TAPS), as `sample_od` reads it.
+def sample_lines(
+    rgb: U8, luts: F32, at: tuple, ring: tuple, step: float, out: F64, sparse: F64
+) -> None:
+    """Write the OD across the border on every ray, as `sample_od` reads it.
 
-    `at` = (ix, iy, fx, fy), `ring` = (radius, nx, ny). A cell that lies well inside the block
-    asks for no edge, sample by sample.
+    DAB (`luts[1]`) into `out` (RAYS, TAPS), hematoxylin (`luts[0]`) into `sparse` (RAYS, LOOK_TAPS)
+    at every second of the same places. `at` = (ix, iy, fx, fy), `ring` = (radius, nx, ny). A cell
+    that lies well inside the block asks for no edge, sample by sample.
     """
     ix, iy, fx, fy = at
     radius, nx, ny = ring
@@ -70,16 +74,24 @@ def sample_lines(rgb: U8, luts: F32, at: tuple, ring: tuple, step: float, out: F
     room = int(radius.max() + HALF * step) + 3
     inner = ix >= room and iy >= room and ix + room < width and iy + room < height
     flat, here = rgb.reshape(rgb.size), iy * width + ix
+    hematoxylin, dab = luts[0], luts[1]
     place, gx, gy = np.empty(TAPS, np.int32), np.empty(TAPS), np.empty(TAPS)
+    few = np.empty(LOOK_TAPS, np.int32), np.empty(LOOK_TAPS), np.empty(LOOK_TAPS)
     for k in range(RAYS):
         bx, by = fx + radius[k] * COS[k], fy + radius[k] * SIN[k]
         if not inner:
             for q in range(TAPS):
                 t = (q - HALF) * step
-                out[k, q] = sample_od(rgb, luts, iy, ix, by + t * ny[k], bx + t * nx[k])
+                y, x = by + t * ny[k], bx + t * nx[k]
+                out[k, q] = sample_od(rgb, dab, iy, ix, y, x)
+                if q % 2 == 1:
+                    sparse[k, q // 2] = sample_od(rgb, hematoxylin, iy, ix, y, x)
             continue
         _places(bx, by, (nx[k], ny[k]), step, width, (place, gx, gy))
-        _lerp(flat, luts, here, width, (place, gx, gy), out[k])
+        _lerp(flat, dab, here, width, (place, gx, gy), out[k])
+        for q in range(LOOK_TAPS):
+            few[0][q], few[1][q], few[2][q] = place[2 * q + 1], gx[2 * q + 1], gy[2 * q + 1]
+        _lerp(flat, hematoxylin, here, width, few, sparse[k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -102,7 +114,7 @@ def _lerp(flat: U8, luts: F32, here: int, width: int, places: tuple, out: F64) -
     # unsigned places: no check for counting from the end
     u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
     u4, u5 = np.uint64(4), np.uint64(5)
-    for q in range(TAPS):
+    for q in range(out.size):
         p = np.uint64(3 * (here + place[q]))
         r = p + np.uint64(3 * width)
         a = reds[flat[p]] + greens[flat[p + u1]] + blues[flat[p + u2]]
@@ -315,11 +327,11 @@ def measure(
 
     `scale` = (factor, mpp); `nuclei` = (x, y, radii) and `ring` in analysis pixels; `found` = the
     output arrays (line_r, mass, crest, fwhm, ridge, edge: (N, RAYS) each in float32; cytoplasm,
-    noise: (N,)).
+    noise: (N,); seen (N, 2, PLACES, LOOK_TAPS): hematoxylin and DAB across the border, thinned).
     """
     factor, mpp = scale
     x, y, nucleus = nuclei
-    line_r, mass, crest, fwhm, ridge, edge, cytoplasm, noise = found
+    line_r, mass, crest, fwhm, ridge, edge, cytoplasm, noise, seen = found
     n_cells = x.size
     um = mpp * factor
     largest = np.zeros(n_cells)
@@ -335,6 +347,7 @@ def measure(
     raw, smooth = np.empty((RAYS, TAPS)), np.empty(TAPS)
     line = np.empty(6)
     profile, texture = np.empty((RAYS, TAPS)), np.empty(RAYS)
+    sparse = np.empty((RAYS, LOOK_TAPS))
     inside, shoulder = np.empty(RAYS), np.empty(RAYS)
     red, blue = np.empty(RAYS), np.empty(RAYS)
     near = np.empty(512, np.int64)
@@ -351,7 +364,7 @@ def measure(
         ring_normals(radius, nx, ny)
         count = near_nuclei(i, x, y, largest, bins, widest + 2.5 / um, near)
         n_inside = 0
-        sample_lines(rgb, luts, (ix, iy, fx, fy), (radius, nx, ny), step, raw)
+        sample_lines(rgb, luts, (ix, iy, fx, fy), (radius, nx, ny), step, raw, sparse)
         for k in range(RAYS):
             # along the border a line goes on, noise and granules do not
             before, after = (k + RAYS - 1) % RAYS, (k + 1) % RAYS
@@ -386,9 +399,15 @@ def measure(
             if gap > 1.6:
                 mid = (0.5 * (radius[k] + nucleus[i, k] * factor)) - 0.25 / mpp
                 inside[n_inside] = sample_od(
-                    rgb, luts, iy, ix, fy + mid * SIN[k], fx + mid * COS[k]
+                    rgb, luts[1], iy, ix, fy + mid * SIN[k], fx + mid * COS[k]
                 )
                 n_inside += 1
+        for p in range(PLACES):
+            k = 2 * p
+            back, here, on = sparse[(k + RAYS - 1) % RAYS], sparse[k], sparse[k + 1]
+            for q in range(LOOK_TAPS):
+                seen[i, 0, p, q] = 0.25 * (back[q] + 2.0 * here[q] + on[q])
+                seen[i, 1, p, q] = profile[k, 2 * q + 1]
         if mpp < 0.4:  # subsampled chroma makes thin lines grey at coarser pixels
             drop_grey(red, blue, mass[i], crest[i])
         # where the nucleus fills its cell, the line's inner shoulders stand in

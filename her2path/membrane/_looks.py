@@ -1,9 +1,10 @@
 """What the border looks like, place by place, boiled down to a few fitted numbers.
 
 A reading sums the brown up; how it lies says more: a line or a slope, one or two, on the edge of a
-nucleus or off it. So both stains are sampled across the border, and a small fitted network sees
-each place with its neighbours along the ring. All of it happens in pass 1, where the pixels are;
-pass 2 finds `LOOKS` numbers a place. Sums run in a fixed order and over one cell only.
+nucleus or off it. So a small fitted network sees both stains across the border, as
+`_kernels.measure` samples them, each place with its neighbours along the ring. All of it happens in
+pass 1, where the pixels are; pass 2 finds `LOOKS` numbers a place. Sums run in a fixed order and
+over one cell only.
 `scripts/membrane_model.py` holds the same network for fitting.
 """
 
@@ -13,9 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells._limits import COS, RAYS, SIN
 from her2path.membrane._inputs import PLACES
-from her2path.membrane._kernels import ring_normals
 from her2path.membrane._network import (
     LOOK_HIDDEN,
     LOOK_INPUTS,
@@ -25,16 +24,11 @@ from her2path.membrane._network import (
 )
 
 F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
-U8 = NDArray[np.uint8]
 BOOL = NDArray[np.bool_]
 
-HALF, QUARTER = np.float32(0.5), np.float32(0.25)
-ONE, TWO, GREENS, BLUES = np.uint64(1), np.uint64(2), np.uint64(512), np.uint64(1024)
-#: between two samples across the border, µm; the middle one lies on it
-STEP_UM = 0.5
+#: the middle sample lies on the border
 MIDDLE = LOOK_TAPS // 2
 #: counts for 1 in a number of a look
 FULL = 127
@@ -44,97 +38,6 @@ TEXTURE_UM, CAMERA_OD = 1.3, 0.01
 HEMATOXYLIN_OD, BOTH_OD = 0.12, 0.08
 #: how dark one OD of DAB and one of hematoxylin look: JPEG keeps brightness sharper than colour
 DAB_DARK, HEMATOXYLIN_DARK = 0.5, 0.64
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def read_profiles(
-    rgb: U8, luts: F32, scale: tuple, cells: tuple, wanted: BOOL, ring: F32, out: F32
-) -> None:
-    """Write both stains' OD across the border, three rays a place.
-
-    `luts` (2, 3, 256) of hematoxylin and DAB; `scale` = (factor, mpp); `cells` = (x, y), and
-    `ring` (N, RAYS), in analysis pixels; `out` (N, 2, PLACES, LOOK_TAPS), inside first.
-    """
-    factor, mpp = scale
-    x, y = cells
-    nx, ny, radius = np.empty(RAYS), np.empty(RAYS), np.empty(RAYS)
-    raw = np.empty((2, RAYS, LOOK_TAPS), np.float32)
-    step = STEP_UM / mpp
-    flat, width = rgb.reshape(rgb.size), rgb.shape[1]
-    table = interleaved(luts)
-    for i in range(x.size):
-        if not wanted[i]:
-            continue
-        # relative to the cell's own whole pixel: no rounding depends on where the block begins
-        x0, y0 = (x[i] + 0.5) * factor - 0.5, (y[i] + 0.5) * factor - 0.5
-        ix, iy = int(np.floor(x0)), int(np.floor(y0))
-        for k in range(RAYS):
-            radius[k] = ring[i, k] * factor
-        ring_normals(radius, nx, ny)
-        room = int(radius.max() + MIDDLE * step) + 3
-        inner = ix >= room and iy >= room and ix + room < width and iy + room < rgb.shape[0]
-        for k in range(RAYS):
-            bx, by = x0 - ix + radius[k] * COS[k], y0 - iy + radius[k] * SIN[k]
-            for q in range(LOOK_TAPS):
-                t = (q - MIDDLE) * step
-                gy, gx = by + t * ny[k], bx + t * nx[k]
-                fy, fx = np.floor(gy), np.floor(gx)
-                v, u = np.float32(gy - fy), np.float32(gx - fx)
-                row, column = iy + int(fy), ix + int(fx)
-                if inner:
-                    first = 3 * (row * width + column)
-                    places = first, first + 3, first + 3 * width, first + 3 * width + 3
-                else:
-                    places = clamped(row, column, rgb.shape)
-                raw[0, k, q], raw[1, k, q] = both_stains(flat, table, places, v, u)
-        for p in range(PLACES):
-            k = 2 * p
-            before, after = (k + RAYS - 1) % RAYS, k + 1
-            for stain in range(2):
-                for q in range(LOOK_TAPS):
-                    beside = raw[stain, before, q] + raw[stain, after, q]
-                    out[i, stain, p, q] = HALF * raw[stain, k, q] + QUARTER * beside
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def interleaved(luts: F32) -> F32:
-    """Return the tables as one row: hematoxylin and DAB of a grey level beside each other."""
-    out = np.empty(luts.size, np.float32)
-    for channel in range(3):
-        for level in range(256):
-            for stain in range(2):
-                out[2 * (256 * channel + level) + stain] = luts[stain, channel, level]
-    return out
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def clamped(row: int, column: int, shape: tuple) -> tuple:
-    """Return where the four pixels begin whose first is (row, column); outside, the edge's."""
-    last_y, last_x = shape[0] - 1, shape[1] - 1
-    y0, y1 = min(max(row, 0), last_y) * shape[1], min(max(row + 1, 0), last_y) * shape[1]
-    x0, x1 = min(max(column, 0), last_x), min(max(column + 1, 0), last_x)
-    return 3 * (y0 + x0), 3 * (y0 + x1), 3 * (y1 + x0), 3 * (y1 + x1)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def both_stains(flat: U8, table: F32, places: tuple, v: float, u: float) -> tuple:
-    """Return the OD of hematoxylin and DAB between four pixels, v below and u right of the first.
-
-    `table` as `interleaved` makes it; `places` as of `clamped`.
-    """
-    one = np.float32(1.0)
-    h, d = np.float32(0.0), np.float32(0.0)
-    low_v, low_u = one - v, one - u
-    shares = low_v * low_u, low_v * u, v * low_u, v * u
-    for place, share in zip(places, shares):  # noqa: B905 (numba knows no strict)
-        # unsigned places: no check for counting from the end
-        p = np.uint64(place)
-        red = np.uint64(2) * np.uint64(flat[p])
-        green = np.uint64(2) * np.uint64(flat[p + ONE]) + GREENS
-        blue = np.uint64(2) * np.uint64(flat[p + TWO]) + BLUES
-        h += share * (table[red] + table[green] + table[blue])
-        d += share * (table[red + ONE] + table[green + ONE] + table[blue + ONE])
-    return h, d
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -16,6 +16,8 @@ from her2path.settings import MembraneSettings
 
 __all__ = ["looks_of", "measure_rays", "profiles"]
 
+F32 = NDArray[np.float32]
+
 
 def measure_rays(
     rgb: NDArray[np.uint8],
@@ -61,33 +63,16 @@ def measure_rays(
     del settings
     if rgb.ndim != 3 or rgb.shape[2] != 3 or luts.shape != (2, 3, 256):
         raise ValueError(f"rgb (H, W, 3) and luts (2, 3, 256), not {rgb.shape} and {luts.shape}")
-    n = nuclei.x.size
-    rays = [np.zeros((n, OUTLINE_RAYS), np.float32) for _ in range(6)]
-    cells = [np.zeros(n, np.float32) for _ in range(2)]
-    every = np.ones(n, np.bool_) if wanted is None else wanted
-    if n and rgb.size:
-        _kernels.measure(
-            np.ascontiguousarray(rgb),
-            np.ascontiguousarray(luts[1], np.float32),
-            (int(factor), float(mpp)),
-            (
-                nuclei.x.astype(np.float64),
-                nuclei.y.astype(np.float64),
-                np.ascontiguousarray(nuclei.radii, np.float32),
-            ),
-            every,
-            np.ascontiguousarray(borders.radii, np.float32),
-            (*rays, *cells),
-        )
+    every = np.ones(nuclei.x.size, np.bool_) if wanted is None else wanted
+    rays, cells, seen = _measure(rgb, luts, (factor, mpp), nuclei, borders.radii, every)
     names = ("line_r", "line_mass", "line_crest", "line_width", "line_ridge", "line_edge")
     found: dict[str, NDArray[np.generic]] = {
         name: pack(name, values) for name, values in zip(names, rays, strict=True)
     }
     found["line_kind"] = (borders.kind + 4 * borders.behind).astype(np.uint8)
-    seen = profiles(rgb, luts, factor, mpp, (nuclei.x, nuclei.y), borders.radii, every)
     found["line_look"] = looks_of(seen, cells[1], every)
     found["cytoplasm_od"], found["line_noise"] = cells
-    found["line_mpp"] = np.full(n, mpp, np.float32)
+    found["line_mpp"] = np.full(nuclei.x.size, mpp, np.float32)
     return found
 
 
@@ -96,28 +81,45 @@ def profiles(
     luts: NDArray[np.float32],
     factor: int,
     mpp: float,
-    at: tuple[NDArray[np.floating], NDArray[np.floating]],
-    radii: NDArray[np.floating],
-    wanted: NDArray[np.bool_],
-) -> NDArray[np.float32]:
-    """Sample both stains across the border: hematoxylin and DAB OD, (N, 2, 24, 13), inside first.
+    nuclei: Contours,
+    radii: NDArray[np.float32],
+) -> F32:
+    """Return what the looks are made of: both stains' OD across the border, (N, 2, 24, 13).
 
-    ``at`` (x, y) and the border's ``radii`` (N, 48) in analysis pixels, the rest as in
-    `measure_rays`; cells not ``wanted`` read 0.
+    Hematoxylin and DAB, inside first, 0.5 µm apart; the parameters are those of `measure_rays`, and
+    the border's ``radii`` (N, 48).
     """
-    n = at[0].size
-    out = np.zeros((n, 2, PLACES, LOOK_TAPS), np.float32)
+    return _measure(rgb, luts, (factor, mpp), nuclei, radii, np.ones(nuclei.x.size, np.bool_))[2]
+
+
+def _measure(
+    rgb: NDArray[np.uint8],
+    luts: NDArray[np.float32],
+    scale: tuple[int, float],
+    nuclei: Contours,
+    ring: NDArray[np.floating],
+    wanted: NDArray[np.bool_],
+) -> tuple[list[F32], list[F32], F32]:
+    """Return the columns a ray (N, 48), those a cell (N,), and the profiles (N, 2, 24, 13)."""
+    n = nuclei.x.size
+    rays = [np.zeros((n, OUTLINE_RAYS), np.float32) for _ in range(6)]
+    cells = [np.zeros(n, np.float32) for _ in range(2)]
+    seen = np.zeros((n, 2, PLACES, LOOK_TAPS), np.float32)
     if n and rgb.size:
-        _looks.read_profiles(
+        _kernels.measure(
             np.ascontiguousarray(rgb),
             np.ascontiguousarray(luts, np.float32),
-            (int(factor), float(mpp)),
-            (at[0].astype(np.float64), at[1].astype(np.float64)),
+            (int(scale[0]), float(scale[1])),
+            (
+                nuclei.x.astype(np.float64),
+                nuclei.y.astype(np.float64),
+                np.ascontiguousarray(nuclei.radii, np.float32),
+            ),
             wanted,
-            np.ascontiguousarray(radii, np.float32),
-            out,
+            np.ascontiguousarray(ring, np.float32),
+            (*rays, *cells, seen),
         )
-    return out
+    return rays, cells, seen
 
 
 def looks_of(
