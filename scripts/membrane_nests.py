@@ -14,7 +14,8 @@ from membrane_phantoms import draw_mixture
 from scipy.spatial import cKDTree
 
 from her2path.analysis import ID_STRIDE
-from her2path.membrane._looks import MIDDLE, STEP_UM
+from her2path.membrane._kernels import LOOK_STEP_UM
+from her2path.membrane._looks import MIDDLE
 from her2path.membrane._network import LOOK_TAPS
 from her2path.membrane.columns import pack
 
@@ -151,7 +152,7 @@ def _profiles(
         columns[name][:, ::2, None] for name in ("line_mass", "line_width", "line_edge")
     )
     n, places = mass.shape[:2]
-    t = (np.arange(LOOK_TAPS) - MIDDLE) * STEP_UM
+    t = (np.arange(LOOK_TAPS) - MIDDLE) * LOOK_STEP_UM
     sigma = width / 2.355
     shape = np.exp(-0.5 * ((t - rng.normal(0, 0.15, mass.shape)) / sigma) ** 2)
     dab = cytoplasm + mass * shape / (sigma * 2.5066)

@@ -37,7 +37,7 @@ def circles(at: list[tuple[float, float]], radius: float = 12.0) -> SimpleNamesp
 def test_profiles_are_the_means_of_three_straight_cuts(at: tuple[float, float]) -> None:
     rgb, luts = picture()
     cell = circles([at])
-    off = (np.arange(_network.LOOK_TAPS) - _looks.MIDDLE) * 2 * _kernels.STEP_UM / MPP
+    off = (np.arange(_network.LOOK_TAPS) - _looks.MIDDLE) * _kernels.LOOK_STEP_UM / MPP
     reach = cell.radii[0, 0] * FACTOR + off[None, :]
     centre = [(v + 0.5) * FACTOR - 0.5 for v in at]
     points = [centre[1] + np.sin(TURN)[:, None] * reach, centre[0] + np.cos(TURN)[:, None] * reach]

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from her2path import membrane
 from her2path.membrane import _inputs, _joint, _network, attribution
 from her2path.membrane._inputs import PLACES
-from her2path.membrane._kernels import STEP_UM
+from her2path.membrane._kernels import LOOK_STEP_UM
 from her2path.membrane._looks import MIDDLE
 from her2path.membrane._network import LOOK_TAPS
 from her2path.membrane.columns import RAW_COLUMNS, pack
@@ -73,7 +73,7 @@ def looks(mass: np.ndarray, noise: float) -> np.ndarray:
 
     Dark brown saturates, as it does in eight bits.
     """
-    off = (np.arange(LOOK_TAPS) - MIDDLE) * 2 * STEP_UM
+    off = (np.arange(LOOK_TAPS) - MIDDLE) * LOOK_STEP_UM
     line = np.exp(-4 * np.log(2) * (off / 1.2) ** 2) / (1.2 * 1.0645)
     read = 0.5 * mass + 0.25 * (np.roll(mass, 1, 1) + np.roll(mass, -1, 1))
     dab = 0.02 + 1.6 * np.tanh(read[:, ::2, None] * line / 1.6)

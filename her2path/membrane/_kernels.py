@@ -24,6 +24,8 @@ BOOL = NDArray[np.bool_]
 STEP_UM = 0.25
 HALF = 13
 TAPS = 2 * HALF + 1
+#: every second sample is kept for the looks: µm between these
+LOOK_STEP_UM = 2 * STEP_UM
 #: what a ray reads as mass for one unit of texture, µm
 TEXTURE_UM = 1.3
 #: share of a line's crest that its grains show beside it
