@@ -63,6 +63,8 @@ DIRECTION = {
 }  # fmt: skip
 #: where the slide's contrast is not known, more is asked for: log odds taken off
 ALONE = 0.4
+#: two finds are joined only where one nucleus is clearly likelier: log odds taken off
+JOINED = 0.4
 #: a slide without a known contrast is described by this one, OD
 USUAL_CONTRAST = 0.1
 
@@ -200,7 +202,7 @@ def found_and_false(found: Candidates, models: tuple[Any, Any], known: bool) -> 
     mate = np.full(len(kept), -1, np.int32)
     if len(pairs):
         key = _hash.keys(found.drafts.at[kept], 0, 0)
-        _twins.mates(pairs, models[1].decision_function(table), key, mate)
+        _twins.mates(pairs, models[1].decision_function(table) - JOINED, key, mate)
     joined = mate >= 0
     at[joined] = (at[joined] + found.at[kept][mate[joined]]) / 2
     large = found.radius[kept] > NucleiSettings().min_radius_um
@@ -282,6 +284,7 @@ def main() -> None:
         features = _score.FEATURES + (_score.SLIDE_FEATURES if known else ())
         saved |= forest.arrays(name, features, final)
     saved["alone_base"] -= ALONE
+    saved["twins_base"] -= JOINED
     if args.write:
         np.savez_compressed(WEIGHTS, **saved)
 

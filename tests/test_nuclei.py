@@ -23,7 +23,7 @@ from her2path.nuclei import (
     find_nuclei,
     typical_contrast,
 )
-from her2path.nuclei.weights import scoring
+from her2path.nuclei.weights import scoring, twins
 from her2path.settings import NucleiSettings
 
 MPP = 0.5
@@ -106,7 +106,7 @@ def test_two_long_nuclei_in_a_row_stay_two():
         assert np.sort(found.x * MPP) == pytest.approx(wanted, abs=3.0)
 
 
-def test_halves_of_long_nuclei_are_joined(monkeypatch):
+def test_joined_halves_become_one_nucleus_between_them(monkeypatch):
     rng = np.random.default_rng(1)
     y, x = np.mgrid[0:400, 0:400] * MPP
     h, centres = np.full((400, 400), 0.04), []
@@ -119,13 +119,36 @@ def test_halves_of_long_nuclei_are_joined(monkeypatch):
             h = np.maximum(h, 0.04 + 0.25 * rod)
             centres.append((cy, cx))
     h = (h + 0.004 * rng.standard_normal(h.shape)).astype(np.float32)
-    joined = find_nuclei(h, np.zeros_like(h), MPP)
-    none = np.zeros((0, 2), np.int32), np.zeros(0)
-    monkeypatch.setattr(classic.ClassicDetector, "twins", lambda *_: none)
-    halves = find_nuclei(h, np.zeros_like(h), MPP)
-    assert len(halves) > 1.5 * len(centres)
-    assert len(joined) - len(centres) < 0.6 * (len(halves) - len(centres))
-    assert hits(joined, np.array(centres, float), 400)[0] <= 2
+    describe = classic._describe_pairs
+    for odds, joined in ((-1.0, False), (1.0, True)):
+
+        def one(_, *args, odds=odds):
+            pairs, table = describe(*args)
+            return pairs, np.full(len(table), odds)
+
+        monkeypatch.setattr(classic.ClassicDetector, "twins", one)
+        found = find_nuclei(h, np.zeros_like(h), MPP)
+        missed, drawn, false, _ = hits(found, np.array(centres, float), 400)
+        assert drawn == 54
+        assert missed <= 1
+        assert (false <= 4) if joined else (false > 20)
+    area = np.median(found.area_px) * MPP**2
+    assert 0.6 * 16 * 5.6 < area < 1.1 * 16 * 5.6
+
+
+def test_valleys_edges_and_brown_between_speak_for_two_nuclei():
+    forest, rng = twins(), np.random.default_rng(2)
+    # where the trees look: between their limits
+    inner = forest.child[::2] != np.arange(len(forest.feature))
+    limits = [forest.limit[inner & (forest.feature == k)] for k in range(len(_twins.FEATURES))]
+    table = np.stack([rng.uniform(v.min() - 0.1, v.max() + 0.1, 500) for v in limits], axis=1)
+    before = forest.odds(table.astype(np.float32))
+    for name in ("valley_of_paler", "facing_edge_high", "facing_edge_low", "gap", "brown_between"):
+        deeper = table.copy()
+        deeper[:, _twins.FEATURES.index(name)] += 2.0
+        after = forest.odds(deeper.astype(np.float32))
+        assert (after <= before + 1e-6).all(), name
+        assert (after < before - 0.05).any(), name
 
 
 def test_pale_vesicular_nuclei_are_found_by_their_rims():
