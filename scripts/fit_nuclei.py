@@ -38,7 +38,7 @@ from plain_phantoms import CHECKED, FITTED
 from scipy.spatial import cKDTree
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from her2path.nuclei import _hash, _score, _twins, classic, weights
+from her2path.nuclei import _drafts, _hash, _joining, _score, _twins, classic, weights
 from her2path.settings import NucleiSettings
 
 WEIGHTS = Path(weights.__file__).parent / weights.FILE
@@ -75,8 +75,8 @@ class Candidates:
 
     kind: str
     name: str
-    planes: classic._Planes
-    drafts: classic._Drafts
+    planes: _drafts.Planes
+    drafts: _drafts.Drafts
     mpp: float
     contrast: float | None
     truth: Truth
@@ -104,13 +104,13 @@ def candidates(kind: str, name: str, picture: Picture) -> Candidates:
     how = seen.h, seen.d, seen.mpp, NucleiSettings(), (0, 0)
     planes, drafts = classic.ClassicDetector().draft(*how)
     # the planes lie in scratch memory
-    planes = classic._Planes(planes.smooth.copy(), planes.brown.copy(), seen.d, planes.grid)
+    planes = _drafts.Planes(planes.smooth.copy(), planes.brown.copy(), seen.d, planes.grid)
     if len(picture.truth.fields):
         at = (drafts.at[:, ::-1] + 0.5) * seen.mpp
         low, high = picture.truth.fields - AROUND_UM, picture.truth.fields + 75.0 + AROUND_UM
         near = np.any([((at >= a) & (at < b)).all(1) for a, b in zip(low, high, strict=True)], 0)
         fields = drafts.__dataclass_fields__
-        drafts = classic._Drafts(**{n: getattr(drafts, n)[near] for n in fields})
+        drafts = _drafts.Drafts(**{n: getattr(drafts, n)[near] for n in fields})
     size = min(picture.rgb.shape[:2]) * picture.mpp
     return Candidates(kind, name, planes, drafts, seen.mpp, seen.contrast, picture.truth, size)
 
@@ -165,7 +165,7 @@ def kept_of(found: Candidates, model: Any, known: bool) -> tuple[np.ndarray, np.
 def pairs_of(found: Candidates, model: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the features of near pairs of finds, and 1 for halves of one nucleus, 0 for two."""
     score, kept = kept_of(found, model, known=True)
-    pairs, table = classic._describe_pairs(found.planes, found.drafts, score, kept, found.mpp)
+    pairs, table = _joining.describe_pairs(found.planes, found.drafts, score, kept, found.mpp)
     t, at = found.truth, found.at[kept]
     sure = t.seen & (t.kind != "unsure")
     if not len(pairs) or not sure.any():
@@ -198,7 +198,7 @@ def found_and_false(found: Candidates, models: tuple[Any, Any], known: bool) -> 
     """Return how many nuclei are missed, of how many, and how many finds are false, of how many."""
     score, kept = kept_of(found, models[0], known)
     t, at = found.truth, found.at[kept]
-    pairs, table = classic._describe_pairs(found.planes, found.drafts, score, kept, found.mpp)
+    pairs, table = _joining.describe_pairs(found.planes, found.drafts, score, kept, found.mpp)
     mate = np.full(len(kept), -1, np.int32)
     if len(pairs):
         key = _hash.keys(found.drafts.at[kept], 0, 0)

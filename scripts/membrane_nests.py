@@ -14,7 +14,7 @@ from membrane_phantoms import draw_mixture
 from scipy.spatial import cKDTree
 
 from her2path.analysis import ID_STRIDE
-from her2path.membrane._kernels import LOOK_STEP_UM
+from her2path.membrane._lines import LOOK_STEP_UM
 from her2path.membrane._looks import MIDDLE
 from her2path.membrane._network import LOOK_TAPS
 from her2path.membrane.columns import pack

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from her2path.membrane import _kernels, _looks, _network
+from her2path.membrane import _lines, _looks, _network
 from her2path.membrane._inputs import PLACES
 from her2path.membrane.columns import RAW_COLUMNS
 from her2path.membrane.rays import looks_of, profiles
@@ -37,7 +37,7 @@ def circles(at: list[tuple[float, float]], radius: float = 12.0) -> SimpleNamesp
 def test_profiles_are_the_means_of_three_straight_cuts(at: tuple[float, float]) -> None:
     rgb, luts = picture()
     cell = circles([at])
-    off = (np.arange(_network.LOOK_TAPS) - _looks.MIDDLE) * _kernels.LOOK_STEP_UM / MPP
+    off = (np.arange(_network.LOOK_TAPS) - _looks.MIDDLE) * _lines.LOOK_STEP_UM / MPP
     reach = cell.radii[0, 0] * FACTOR + off[None, :]
     centre = [(v + 0.5) * FACTOR - 0.5 for v in at]
     points = [centre[1] + np.sin(TURN)[:, None] * reach, centre[0] + np.cos(TURN)[:, None] * reach]

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from her2path import cells, membrane
 from her2path.cells import _limits, _profiles, _rings
-from her2path.membrane import _kernels
+from her2path.membrane import _lines
 from her2path.membrane.columns import RAW_COLUMNS, unpack
 from her2path.settings import CellSettings, MembraneSettings
 
@@ -214,7 +214,7 @@ def test_sampling_equals_scipy() -> None:
     d = DAB[0][rgb[..., 0]] + DAB[1][rgb[..., 1]] + DAB[2][rgb[..., 2]]
     points = np.random.default_rng(5).uniform(-3, SIDE + 2, (200, 2))
     expected = map_coordinates(d.astype(float), points.T, order=1, mode="nearest")
-    read = [_kernels.sample_od(rgb, DAB, 0, 0, y, x) for y, x in points]
+    read = [_lines.sample_od(rgb, DAB, 0, 0, y, x) for y, x in points]
     assert read == pytest.approx(expected, abs=1e-5)
     small = analysis(rgb).astype(np.float32)
     expected = map_coordinates(small.astype(float), points.T / 2, order=1, mode="nearest")

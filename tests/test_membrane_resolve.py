@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from her2path import membrane
 from her2path.membrane import _inputs, _joint, _network, attribution
 from her2path.membrane._inputs import PLACES
-from her2path.membrane._kernels import LOOK_STEP_UM
+from her2path.membrane._lines import LOOK_STEP_UM
 from her2path.membrane._looks import MIDDLE
 from her2path.membrane._network import LOOK_TAPS
 from her2path.membrane.columns import RAW_COLUMNS, pack

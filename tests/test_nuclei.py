@@ -13,6 +13,7 @@ from her2path.nuclei import (
     Nuclei,
     _contours,
     _hash,
+    _joining,
     _outlines,
     _planes,
     _rivals,
@@ -119,7 +120,7 @@ def test_joined_halves_become_one_nucleus_between_them(monkeypatch):
             h = np.maximum(h, 0.04 + 0.25 * rod)
             centres.append((cy, cx))
     h = (h + 0.004 * rng.standard_normal(h.shape)).astype(np.float32)
-    describe = classic._describe_pairs
+    describe = _joining.describe_pairs
     for odds, joined in ((-1.0, False), (1.0, True)):
 
         def one(_, *args, odds=odds):

@@ -19,7 +19,7 @@ outlines of nuclei: Schmidt et al., MICCAI 2018.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 
 import numpy as np
@@ -29,6 +29,7 @@ from her2path._scratch import scratch
 from her2path.nuclei import (
     _contours,
     _hash,
+    _joining,
     _outlines,
     _planes,
     _rivals,
@@ -37,6 +38,7 @@ from her2path.nuclei import (
     _twins,
 )
 from her2path.nuclei._contours import DRAFT_RAYS
+from her2path.nuclei._drafts import FIXED_POINT, Drafts, Planes
 from her2path.nuclei.table import RAYS, Nuclei
 from her2path.nuclei.weights import scoring, twins
 from her2path.settings import NucleiSettings
@@ -81,41 +83,13 @@ EDGE_CAP, CAP_FLOOR = 1.0, 0.01
 MARGIN_UM = 1.5
 #: rivals: farthest centres (µm), common share of area, rounds
 RIVAL_UM, RIVAL_SHARE, ROUNDS = 8.0, 0.35, 2
-#: halves of one nucleus: centres nearer than this (µm); the whole is larger than the larger half by
-#: this factor
-TWIN_UM, TWIN_GROWTH = 9.0, 1.1
+#: halves of one nucleus: the whole is larger than the larger half by this factor
+TWIN_GROWTH = 1.1
 #: a candidate counts above this score
 MIN_SCORE = 0.2
 #: a slide's contrast: this percentile of its candidates' (inside - outside), from this many at
 #: least, within these limits, OD
 STRONG, FEWEST, CONTRAST_RANGE = 90.0, 50, (0.02, 1.0)
-#: centres are multiples of this, pixels
-FIXED_POINT = 16
-
-
-@dataclass(frozen=True)
-class _Planes:
-    """What candidates are traced on."""
-
-    smooth: F32  # (H, W) hematoxylin OD
-    brown: F32  # (H / q, W / q) height of DAB ridges, OD
-    dab: F32  # (H, W) DAB OD
-    grid: tuple[int, int, int]  # q, and the pixel (y, x) where the coarse plane begins
-
-
-@dataclass(frozen=True)
-class _Drafts:
-    """Candidates with their contours; arrays of the same length."""
-
-    at: I32  # (N, 2) whole pixel (y, x)
-    near: F32  # (N,) H OD at nuclear scale
-    wide: F32  # (N,) H OD of the neighbourhood
-    radii: F32  # (N, K) px
-    edges: F32  # (N, K) OD
-    walls: F32  # (N, K) OD
-    gain: F32  # (N,) OD
-    centre: F32  # (N, 3) centroid relative to the centre, area in px
-    measures: F32  # (N, MEASURES)
 
 
 @lru_cache(64)
@@ -177,7 +151,7 @@ class ClassicDetector:
 
     def draft(
         self, h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
-    ) -> tuple[_Planes, _Drafts]:
+    ) -> tuple[Planes, Drafts]:
         """Return every candidate with its contour, good or bad.
 
         The planes lie in scratch memory: they hold until the next draft of this thread.
@@ -185,7 +159,7 @@ class ClassicDetector:
         at, near, wide, planes = _blobs(h, d, mpp, settings, origin)
         return planes, _trace(planes, at, near, wide, mpp, settings)
 
-    def score(self, drafts: _Drafts, mpp: float, contrast_od: float | None) -> F32:
+    def score(self, drafts: Drafts, mpp: float, contrast_od: float | None) -> F32:
         """Return how nucleus-like each candidate reads, 0..1."""
         out = np.empty(len(drafts.at), np.float32)
         features = _features(drafts, mpp, contrast_od)
@@ -194,23 +168,24 @@ class ClassicDetector:
         return out
 
     def twins(
-        self, planes: _Planes, drafts: _Drafts, score: F32, kept: npt.NDArray[np.intp], mpp: float
+        self, planes: Planes, drafts: Drafts, score: F32, kept: npt.NDArray[np.intp], mpp: float
     ) -> tuple[I32, npt.NDArray[np.float64]]:
         """Return pairs of kept candidates, and the log odds that both are one nucleus."""
-        pairs, table = _describe_pairs(planes, drafts, score, kept, mpp)
+        pairs, table = _joining.describe_pairs(planes, drafts, score, kept, mpp)
         return pairs, twins().odds(table)
 
     def _join(
-        self, planes: _Planes, drafts: _Drafts, score: F32,
+        self, planes: Planes, drafts: Drafts, score: F32,
         found: tuple[npt.NDArray[np.intp], I32], mpp: float, settings: NucleiSettings,
-    ) -> tuple[_Drafts, F32, npt.NDArray[np.intp]]:  # fmt: skip
+    ) -> tuple[Drafts, F32, npt.NDArray[np.intp]]:  # fmt: skip
         """Put one contour in the place of two halves: the whole, or else the better half."""
         kept, mate = found
         first = np.flatnonzero(mate > np.arange(len(kept)))
         if not len(first):
             return drafts, score, kept
         a, b = kept[first], kept[mate[first]]
-        middle = (_sixteenths(drafts, a) + _sixteenths(drafts, b)) // (2 * FIXED_POINT)
+        twice = _joining.sixteenths(drafts, a) + _joining.sixteenths(drafts, b)
+        middle = twice // (2 * FIXED_POINT)
         last = np.array(planes.smooth.shape) - 1
         middle = np.clip(middle, 0, last).astype(np.int32)
         half = np.float32(0.5)
@@ -223,9 +198,9 @@ class ClassicDetector:
         )
         better = np.where(score[a] >= score[b], a, b)
         alone = kept[mate < 0]
-        drafts = _Drafts(
+        drafts = Drafts(
             *(np.concatenate([getattr(drafts, f.name), getattr(whole, f.name)])
-              for f in fields(_Drafts))
+              for f in fields(Drafts))
         )  # fmt: skip
         joined = np.where(good, len(score) + np.arange(len(first)), better)
         kept = np.concatenate([alone, joined])
@@ -247,7 +222,7 @@ class ClassicDetector:
 
 def _blobs(
     h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
-) -> tuple[I32, F32, F32, _Planes]:
+) -> tuple[I32, F32, F32, Planes]:
     """Return candidate pixels, H at two scales there, and the planes to trace them on."""
     q = max(round(COARSE_UM / mpp), 1)
     top, left = -origin[0] % q, -origin[1] % q
@@ -275,7 +250,7 @@ def _blobs(
     smooth = scratch("nuclei.d", h.shape)
     taps = _taps(FINE_UM / mpp)
     _planes.bridge(h, ridge, mean, np.float32(KNEE), q, top, left, taps, smooth)
-    planes = _Planes(smooth, ridge, d, (q, top, left))
+    planes = Planes(smooth, ridge, d, (q, top, left))
     return at, scales[NEAR][y, x], scales[WIDE][y, x], planes
 
 
@@ -293,8 +268,8 @@ def _ridges(h: F32, d: F32, mpp: float) -> tuple[F32, F32]:
 
 
 def _trace(
-    planes: _Planes, at: I32, near: F32, wide: F32, mpp: float, settings: NucleiSettings
-) -> _Drafts:
+    planes: Planes, at: I32, near: F32, wide: F32, mpp: float, settings: NucleiSettings
+) -> Drafts:
     """Return the candidates' contours and what is measured on them."""
     first, last = round(FIRST_UM / STEP_UM), round(settings.max_radius_um / STEP_UM)
     rings = round(MARGIN_UM / STEP_UM)
@@ -316,10 +291,10 @@ def _trace(
         level, cap, np.float32(STEP_UM / mpp), rings, shape, _rays(DRAFT_RAYS),
         radii, edges, walls, gain, centre, measures,
     )
-    return _Drafts(at, near, wide, radii, edges, walls, gain, centre, measures)
+    return Drafts(at, near, wide, radii, edges, walls, gain, centre, measures)
 
 
-def _features(drafts: _Drafts, mpp: float, contrast_od: float | None) -> F32:
+def _features(drafts: Drafts, mpp: float, contrast_od: float | None) -> F32:
     """Return every candidate's features; those relative to the slide only where it is known."""
     extra = 0 if contrast_od is None else len(_score.SLIDE_FEATURES)
     out = np.empty((len(drafts.at), len(_score.FEATURES) + extra), np.float32)
@@ -331,7 +306,7 @@ def _features(drafts: _Drafts, mpp: float, contrast_od: float | None) -> F32:
 
 
 def _best_of_rivals(
-    drafts: _Drafts, score: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
+    drafts: Drafts, score: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
 ) -> npt.NDArray[np.intp]:
     """Return the candidates that are good enough and beat all that claim the same place."""
     good = np.flatnonzero(score > MIN_SCORE / settings.sensitivity)
@@ -353,37 +328,8 @@ def _best_of_rivals(
     return good[state == 1]
 
 
-def _sixteenths(drafts: _Drafts, which: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    """Return the centroids (y, x), whole sixteenths of a pixel."""
-    moved = np.rint(drafts.centre[which, :2] * np.float32(FIXED_POINT)).astype(np.int64)
-    return drafts.at[which].astype(np.int64) * FIXED_POINT + moved
-
-
-def _describe_pairs(
-    planes: _Planes, drafts: _Drafts, score: F32, kept: npt.NDArray[np.intp], mpp: float
-) -> tuple[I32, F32]:
-    """Return near pairs of kept candidates, as places in `kept`, and their features."""
-    place = _sixteenths(drafts, kept)
-    order = np.lexsort((place[:, 1], place[:, 0]))
-    mine, place = kept[order], place[order]
-    reach = round(TWIN_UM / mpp * FIXED_POINT)
-    pairs = np.empty((6 * len(kept) + 16, 2), np.int32)
-    n = _twins.list_pairs(place, reach, pairs)
-    if n > len(pairs):
-        pairs = np.empty((n, 2), np.int32)
-        _twins.list_pairs(place, reach, pairs)
-    pairs = pairs[:n]
-    finds = (
-        drafts.at[mine], place, drafts.radii[mine], drafts.edges[mine], drafts.centre[mine, 2],
-        drafts.measures[mine], score[mine],
-    )  # fmt: skip
-    table = np.empty((n, len(_twins.FEATURES)), np.float32)
-    _twins.describe_pairs((planes.smooth, planes.dab), finds, pairs, np.float32(mpp), table)
-    return order.astype(np.int32)[pairs], table
-
-
 def _finish(
-    planes: _Planes, drafts: _Drafts, score: F32, kept: npt.NDArray[np.intp], mpp: float,
+    planes: Planes, drafts: Drafts, score: F32, kept: npt.NDArray[np.intp], mpp: float,
     settings: NucleiSettings,
 ) -> Nuclei:
     """Describe the kept ones by 48 rays around their centroid."""
@@ -415,7 +361,7 @@ def _finish(
     return nuclei.take(inside & (area >= small) & (area <= large))
 
 
-def _fixed_point(drafts: _Drafts, kept: npt.NDArray[np.intp]) -> tuple[I32, F32, F32]:
+def _fixed_point(drafts: Drafts, kept: npt.NDArray[np.intp]) -> tuple[I32, F32, F32]:
     """Return the centroids as whole pixel and offset (sixteenths), and the move from the seed."""
     sixteenths = np.rint(drafts.centre[kept, :2] * np.float32(FIXED_POINT)).astype(np.int32)
     whole = (sixteenths + FIXED_POINT // 2) // FIXED_POINT
