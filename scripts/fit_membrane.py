@@ -6,11 +6,11 @@ Slides of three generators are drawn and measured (`membrane_slides.py`; kept in
 of hand-made nests are added (`membrane_nests.py`), and the model of `membrane_model.py` is fitted
 on them, one slide a step: as the program sees it, with true nuclei, or with its lines broken up by
 grain, under more noise, at another strength, or without some of its cells. Steps and seeds are
-fixed, so that the command gives the same weights on the same machine. The fit goes five times
-from a high rate to a low one, the last time with many nests; `--start` and `--go` take up a later
-go from weights (also from those of before the looks). Other slides (numbers from 100000) choose
-among the running means of the weights; the slides of `evaluate_membrane.py` take part in nothing
-here.
+fixed, so that the command gives the same weights on the same machine. The fit goes twice from a
+high rate to a low one, the second time with many nests; `--start` goes on from weights (the shipped
+ones come of four such runs in a row, see docs/methods-membrane.md), `--go 1` takes up the second
+go. Other slides (numbers from 100000) choose among the running means of the weights; the slides of
+`evaluate_membrane.py` take part in nothing here.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def main() -> None:
     )
     ask.add_argument("--tables", type=Path, required=True, help="folder that keeps measured slides")
     ask.add_argument("--start", type=Path, help="weights to go on from")
-    ask.add_argument("--go", type=int, default=0, help="go to begin with, 0 to 4")
+    ask.add_argument("--go", type=int, default=0, help="go to begin with, 0 or 1")
     ask.add_argument("-o", "--out", type=Path, required=True)
     args = ask.parse_args()
     torch.set_num_threads(1)
