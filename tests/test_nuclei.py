@@ -533,13 +533,14 @@ def test_pairs_are_all_those_nearer_than_the_reach():
     place = rng.integers(0, 4000, (300, 2))
     place = place[np.lexsort((place[:, 1], place[:, 0]))]
     pairs = np.empty((20_000, 2), np.int32)
-    n = _twins.list_pairs(place, 320, pairs)
+    n = _rivals.list_near(place, 320**2 - 1, pairs)
     apart = np.hypot(*(place[:, None] - place[None]).transpose(2, 0, 1))
     assert [tuple(p) for p in pairs[:n]] == [
         (i, j) for i in range(300) for j in range(i + 1, 300) if apart[i, j] < 320
     ]
     few = np.full((5, 2), -1, np.int32)
-    assert _twins.list_pairs(place, 320, few) == n
+    assert _rivals.list_near(place, 320**2 - 1, few) == n
+    np.testing.assert_array_equal(_rivals.near_pairs(place, 320**2 - 1), pairs[:n])
     np.testing.assert_array_equal(few, pairs[:5])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from her2path.nuclei import _twins
+from her2path.nuclei import _rivals, _twins
 from her2path.nuclei._drafts import FIXED_POINT, Drafts, Planes
 
 __all__ = ["TWIN_UM", "describe_pairs", "sixteenths"]
@@ -31,16 +31,11 @@ def describe_pairs(
     order = np.lexsort((place[:, 1], place[:, 0]))
     mine, place = kept[order], place[order]
     reach = round(TWIN_UM / mpp * FIXED_POINT)
-    pairs = np.empty((6 * len(kept) + 16, 2), np.int32)
-    n = _twins.list_pairs(place, reach, pairs)
-    if n > len(pairs):
-        pairs = np.empty((n, 2), np.int32)
-        _twins.list_pairs(place, reach, pairs)
-    pairs = pairs[:n]
+    pairs = _rivals.near_pairs(place, reach * reach - 1)
     finds = (
         drafts.at[mine], place, drafts.radii[mine], drafts.edges[mine], drafts.centre[mine, 2],
         drafts.measures[mine], score[mine],
     )  # fmt: skip
-    table = np.empty((n, len(_twins.FEATURES)), np.float32)
+    table = np.empty((len(pairs), len(_twins.FEATURES)), np.float32)
     _twins.describe_pairs((planes.smooth, planes.dab), finds, pairs, np.float32(mpp), table)
     return order.astype(np.int32)[pairs], table

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
-__all__ = ["inside_share", "list_pairs", "suppress"]
+__all__ = ["claims", "inside_share", "list_near", "near_pairs", "suppress"]
 
 #: radii of the middles of three equal areas
 THIRDS = np.array([0.408, 0.707, 0.913], np.float32)
@@ -40,23 +41,15 @@ def inside_share(ry, rx, radii_a, radii_b, rays, angle):  # type: ignore[no-unty
 
 
 @_jit
-def list_pairs(at, where, radii, reach, limit, rays, angle, pairs):  # type: ignore[no-untyped-def]
-    """List the pairs of contours that claim the same place.
+def list_near(place, most, pairs):  # type: ignore[no-untyped-def]
+    """List the pairs of places whose squared distance is at most `most`.
 
     Parameters
     ----------
-    at : int32 (N, 2)
-        Origins of the rays (y, x), whole pixels.
-    where : int32 (N, 2)
-        Centroids, whole pixels, sorted by y.
-    radii : float32 (N, K)
-        Pixels.
-    reach : int
-        Centroids farther apart than this, pixels, never compete.
-    limit : float32
-        Share of either contour that must be common.
-    rays, angle
-        As for the contours.
+    place : int64 (N, 2)
+        Places (y, x), sorted by y.
+    most : int
+        In the square of the places' unit.
     pairs : int32 (M, 2)
         Receives the pairs.
 
@@ -66,23 +59,55 @@ def list_pairs(at, where, radii, reach, limit, rays, angle, pairs):  # type: ign
         How many there are; more than M means that the rest was not written.
     """
     count = 0
-    for i in range(at.shape[0]):
-        for j in range(i + 1, at.shape[0]):
-            dy = where[j, 0] - where[i, 0]
-            if dy > reach:
+    for i in range(place.shape[0]):
+        for j in range(i + 1, place.shape[0]):
+            dy = place[j, 0] - place[i, 0]
+            if dy * dy > most:
                 break
-            dx = where[j, 1] - where[i, 1]
-            if dy * dy + dx * dx > reach * reach:
-                continue
-            ry, rx = np.float32(at[j, 0] - at[i, 0]), np.float32(at[j, 1] - at[i, 1])
-            share = inside_share(ry, rx, radii[j], radii[i], rays, angle)
-            if share <= limit:
-                share = inside_share(-ry, -rx, radii[i], radii[j], rays, angle)
-            if share > limit:
+            dx = place[j, 1] - place[i, 1]
+            if dy * dy + dx * dx <= most:
                 if count < pairs.shape[0]:
-                    pairs[count, 0] = i
-                    pairs[count, 1] = j
+                    pairs[count, 0], pairs[count, 1] = i, j
                 count += 1
+    return count
+
+
+def near_pairs(place: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int32]:
+    """Return all pairs that `list_near` lists."""
+    pairs = np.empty((16 * len(place) + 16, 2), np.int32)
+    n = list_near(place, most, pairs)
+    if n > len(pairs):
+        pairs = np.empty((n, 2), np.int32)
+        list_near(place, most, pairs)
+    return pairs[:n]
+
+
+@_jit
+def claims(at, radii, limit, rays, angle, pairs):  # type: ignore[no-untyped-def]
+    """Move the pairs of contours that claim the same place to the front; return how many.
+
+    Parameters
+    ----------
+    at : int32 (N, 2)
+        Origins of the rays (y, x), whole pixels.
+    radii : float32 (N, K)
+        Pixels.
+    limit : float32
+        Share of either contour that must be common.
+    rays, angle
+        As for the contours.
+    pairs : int32 (M, 2)
+    """
+    count = 0
+    for p in range(pairs.shape[0]):
+        i, j = pairs[p, 0], pairs[p, 1]
+        ry, rx = np.float32(at[j, 0] - at[i, 0]), np.float32(at[j, 1] - at[i, 1])
+        share = inside_share(ry, rx, radii[j], radii[i], rays, angle)
+        if share <= limit:
+            share = inside_share(-ry, -rx, radii[i], radii[j], rays, angle)
+        if share > limit:
+            pairs[count, 0], pairs[count, 1] = i, j
+            count += 1
     return count
 
 

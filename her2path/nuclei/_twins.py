@@ -13,7 +13,9 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["FEATURES", "describe_pairs", "list_pairs", "mates"]
+from her2path.nuclei._drafts import FIXED_POINT
+
+__all__ = ["FEATURES", "describe_pairs", "mates"]
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 #: the names of the features, in the order of `describe_pairs` and of the trees
@@ -26,38 +28,6 @@ FEATURES = (
 FROM, TO, PARTS = 4, 13, 16
 #: least contrast and least mean edge that others are measured in, OD
 LEAST_CONTRAST, LEAST_EDGE = np.float32(0.01), np.float32(0.005)
-
-
-@_jit
-def list_pairs(place, reach, pairs):  # type: ignore[no-untyped-def]
-    """List the pairs of places nearer to one another than `reach`.
-
-    Parameters
-    ----------
-    place : int64 (N, 2)
-        Centroids (y, x), sorted by y; sixteenths of a pixel.
-    reach : int
-        Sixteenths of a pixel.
-    pairs : int32 (M, 2)
-        Receives the pairs.
-
-    Returns
-    -------
-    int
-        How many there are; more than M means that the rest was not written.
-    """
-    count = 0
-    for i in range(place.shape[0]):
-        for j in range(i + 1, place.shape[0]):
-            dy = place[j, 0] - place[i, 0]
-            if dy >= reach:
-                break
-            dx = place[j, 1] - place[i, 1]
-            if dy * dy + dx * dx < reach * reach:
-                if count < pairs.shape[0]:
-                    pairs[count, 0], pairs[count, 1] = i, j
-                count += 1
-    return count
 
 
 @_jit
@@ -95,8 +65,8 @@ def describe_pairs(planes, finds, pairs, mpp, out):  # type: ignore[no-untyped-d
     planes : tuple of float32 (H, W)
         Smoothed hematoxylin and DAB, OD.
     finds : tuple
-        Candidates' pixels int32 (N, 2), `place` as in `list_pairs`, radii and edges (N, K),
-        area (N,) px, measures (N, MEASURES), score (N,).
+        Candidates' pixels int32 (N, 2); centroids int64 (N, 2), y, x in parts of a pixel
+        (`FIXED_POINT`); radii and edges (N, K); area (N,) px; measures (N, MEASURES); score (N,).
     pairs : int32 (M, 2)
     mpp : float32
         µm per pixel.
@@ -105,9 +75,9 @@ def describe_pairs(planes, finds, pairs, mpp, out):  # type: ignore[no-untyped-d
     at, place, radii, edges, area, measures, score = finds
     for p in range(pairs.shape[0]):
         i, j = pairs[p, 0], pairs[p, 1]
-        sixteen = 16.0
-        dy, dx = (place[j, 0] - place[i, 0]) / sixteen, (place[j, 1] - place[i, 1]) / sixteen
-        cy, cx = place[i, 0] / sixteen - at[i, 0], place[i, 1] / sixteen - at[i, 1]
+        dy = (place[j, 0] - place[i, 0]) / FIXED_POINT
+        dx = (place[j, 1] - place[i, 1]) / FIXED_POINT
+        cy, cx = place[i, 0] / FIXED_POINT - at[i, 0], place[i, 1] / FIXED_POINT - at[i, 1]
         far = max(math.sqrt(dy * dy + dx * dx), 1e-3)
         low, total, brown = np.float32(1e9), np.float32(0), np.float32(-1e9)
         for q in range(FROM, TO):

@@ -316,15 +316,12 @@ def _best_of_rivals(
     radii = drafts.radii[good]
     rays = _rays(DRAFT_RAYS)
     angle = _angles((settings.max_radius_um + MARGIN_UM) / mpp + 2, DRAFT_RAYS)
-    reach, share = round(RIVAL_UM / mpp), np.float32(RIVAL_SHARE)
-    pairs = np.empty((16 * len(good) + 16, 2), np.int32)
-    n = _rivals.list_pairs(drafts.at[good], where, radii, reach, share, rays, angle, pairs)
-    if n > len(pairs):
-        pairs = np.empty((n, 2), np.int32)
-        _rivals.list_pairs(drafts.at[good], where, radii, reach, share, rays, angle, pairs)
+    reach = round(RIVAL_UM / mpp)
+    pairs = _rivals.near_pairs(where.astype(np.int64), reach * reach)
+    n = _rivals.claims(drafts.at[good], radii, np.float32(RIVAL_SHARE), rays, angle, pairs)
     state = np.zeros(len(good), np.int8)
     key = _hash.keys(drafts.at[good], origin[0], origin[1])
-    _rivals.suppress(pairs[: min(n, len(pairs))], score[good], key, ROUNDS, state)
+    _rivals.suppress(pairs[:n], score[good], key, ROUNDS, state)
     return good[state == 1]
 
 

@@ -7,6 +7,8 @@ around a nucleus at 1 µm: hematoxylin as a share of the nucleus' own, DAB clipp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -39,20 +41,23 @@ def _grid() -> tuple[F32, F32, npt.NDArray[np.int64]]:
 _OFFSET_UM, _AWAY_UM, _RAY = _grid()
 
 
-def _cut(found: Nuclei, planes: tuple[F32, F32], mpp: float, out: F32) -> None:
+def _cut(found: Nuclei, planes: tuple[F32, F32], mpp: float) -> Iterator[tuple[slice, F32]]:
+    """Cut the points around up to `LANES` nuclei at a time; the memory is used again."""
     scale = np.float32(1 / mpp)
-    cut(*planes, found.y, found.x, found.radii, _OFFSET_UM * scale, _RAY, _AWAY_UM * scale,
-        np.float32(mpp / SOFT_UM), out)  # fmt: skip
+    lanes = np.zeros((CHANNELS, SIDE * SIDE, LANES), np.float32)
+    for first in range(0, len(found), LANES):
+        which = slice(first, min(first + LANES, len(found)))
+        some = found.take(np.arange(which.start, which.stop))
+        cut(*planes, some.y, some.x, some.radii, _OFFSET_UM * scale, _RAY, _AWAY_UM * scale,
+            np.float32(mpp / SOFT_UM), lanes)  # fmt: skip
+        yield which, lanes
 
 
 def patches(found: Nuclei, h: F32, d: F32, mpp: float) -> F32:
     """Return what the net sees of every nucleus (n, CHANNELS, SIDE, SIDE), for fits."""
     out = np.zeros((len(found), CHANNELS, SIDE * SIDE), np.float32)
-    lanes = np.zeros((CHANNELS, SIDE * SIDE, LANES), np.float32)
-    for first in range(0, len(found), LANES):
-        some = found.take(np.arange(first, min(first + LANES, len(found))))
-        _cut(some, (h, d), mpp, lanes)
-        out[first : first + LANES] = lanes.transpose(2, 0, 1)[: len(some)]
+    for which, lanes in _cut(found, (h, d), mpp):
+        out[which] = lanes.transpose(2, 0, 1)[: which.stop - which.start]
     return out.reshape(-1, CHANNELS, SIDE, SIDE)
 
 
@@ -79,13 +84,10 @@ def look(
     """
     weights = weights or net()
     values = np.zeros((len(found), len(weights[-1])), np.float32)
-    lanes = np.zeros((CHANNELS, SIDE * SIDE, LANES), np.float32)
     seen = np.zeros((len(weights[-1]), LANES), np.float32)
-    for first in range(0, len(found), LANES):
-        some = found.take(np.arange(first, min(first + LANES, len(found))))
-        _cut(some, (h, d), mpp, lanes)
+    for which, lanes in _cut(found, (h, d), mpp):
         see(lanes.reshape(CHANNELS, SIDE, SIDE, LANES), *weights, seen)
-        values[first : first + LANES] = seen.T[: len(some)]
+        values[which] = seen.T[: which.stop - which.start]
     other, tumour, false = values.T
     ahead = tumour - np.maximum(other, false), false - np.maximum(other, tumour)
     return dict(zip(LOOK_COLUMNS, ahead, strict=True))
