@@ -111,7 +111,8 @@ def measure(
     planes = scratch("stains", (2, -(-rgb.shape[0] // f), -(-rgb.shape[1] // f)))
     h, d = stain.reduce_unmix(rgb, f, optics.stain, (planes[0], planes[1]))
     origin = (read.y0 // f, read.x0 // f)
-    found = nuclei.find_nuclei(h, d, optics.mpp_a, settings.nuclei, origin)
+    found = nuclei.find_nuclei(h, d, optics.mpp_a, settings.nuclei, origin, doubtful=True)
+    found = tumour.second_opinion(found, h, d, optics.mpp_a, settings.nuclei)
     x_fx, y_fx = _fixed(found.x, origin[1]), _fixed(found.y, origin[0])
     # the others only stand in the way of the core's own cells
     own = _inside(x_fx, y_fx, core, f)

@@ -98,10 +98,10 @@ def paint(
     h, d = _ground(rng, nests)
     _paint_bodies(rng, h, d, cells, mpp)
     if rough:
-        _paint_granules(np.random.default_rng([seed, 11]), d, cells, mpp)
+        paint_granules(np.random.default_rng([seed, 11]), d, cells, mpp)
     others, kinds = _others(rng, cells.at, size_um)
     nuclei = _paint_nuclei(rng, h, d, cells, (others, kinds), mpp)
-    _paint_lines(rng, d, cells, mpp)
+    paint_lines(rng, d, cells, mpp)
     return Painted(_light(rng, h, d, mpp), mpp, cells, nuclei, others, kinds)
 
 
@@ -160,11 +160,11 @@ def _cells(
     slim, broad = np.array([(0.6, 0.6), *WIDTH])[intensity].T
     crest = low + (high - low) * rng.random(len(at))
     width = slim + (broad - slim) * rng.random(len(at))
-    od = crest[:, None] * _stained(rng, code, reach)
+    od = crest[:, None] * stained_arcs(rng, code, reach)
     return Cells(at, reach, code, od * _unevenness(rng, od.shape), width)
 
 
-def _stained(rng: np.random.Generator, code: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def stained_arcs(rng: np.random.Generator, code: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Return 1 where an outline (n, ANGLES) is stained, in one to three arcs."""
     n = len(code)
     complete = (code > 0) & (code % 2 == 0)
@@ -235,7 +235,7 @@ def _paint_bodies(
         d[where][body] += blush * np.exp(rng.normal(0, 0.5))
 
 
-def _paint_granules(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: float) -> None:
+def paint_granules(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: float) -> None:
     """Granular brown in the cells' bodies, no more at their borders than elsewhere."""
     grain = cv2.GaussianBlur(rng.normal(0, 1, d.shape), (0, 0), rng.uniform(0.2, 0.7) / mpp)
     grain, base = grain / grain.std(), rng.uniform(0.05, 0.3)
@@ -251,7 +251,7 @@ def _paint_granules(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: 
         d[where][body] += amount * granules[where][body]
 
 
-def _paint_lines(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: float) -> None:
+def paint_lines(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: float) -> None:
     """Add every cell's own membrane along its own outline."""
     for k in np.flatnonzero(cells.od.any(axis=1)):
         reach, sigma = cells.reach[k], cells.width[k] / FWHM

@@ -8,12 +8,14 @@ Those of this program come with control slides of the same protocol, one class e
 cut-offs as in `evaluate.py`. Printed are, slide by slide: mean absolute error of completeness,
 share of unstained cells called stained, share of stained ones called unstained (cells matched
 within 4 µm), the largest error of a pattern fraction over the tumour cells that the program found,
-and the score. Phantom figures are not clinical accuracy.
+and the score. With the real images (`HER2PATH_REAL_DATA`) also membranes painted on real tissue
+(`tissue_phantoms.py`). Phantom figures are not clinical accuracy.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -26,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from evaluate import between
 from membrane_phantoms import Drawn, draw_other
-from membrane_slides import draw_own, find, look, match
+from membrane_slides import draw_own, draw_tissue, find, look, match
 
 from her2path import analysis, guidelines, membrane
 from her2path.geometry import Box
@@ -68,6 +70,7 @@ PLAN: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 #: seeds of the test slides; those that were fitted have 7000 and more
 SEED, OTHERS, OTHER_UM = 5000, range(300_000, 300_010), 240.0
+TISSUE = range(30)
 COLUMNS = ("x_um", "y_um", "cell_type", "completeness", "membrane_od", "membrane_mass", "pattern")
 
 
@@ -182,11 +185,31 @@ def main() -> None:
         truth, scale, raw = measured(draw, folder / f"other_{number}.parquet")
         rows.append((f"other {number}", judge(resolve(raw, scale, base), truth, False)))
         _say(*rows[-1])
-    for name in ("mae", "false", "missed", "fraction"):
-        values = np.array([r.get(name, np.nan) for _, r in rows])
-        print(f"{name}: median {np.nanmedian(values):.3f}, largest {np.nanmax(values):.3f}")
+    _sum_up(rows, ("mae", "false", "missed", "fraction"))
+    if os.environ.get("HER2PATH_REAL_DATA"):
+        rows_of_tissue = []
+        for number in TISSUE:
+            draw = partial(draw_tissue, number)
+            truth, scale, raw = measured(draw, folder / f"tissue_{number:02d}.parquet")
+            row = judge(resolve(raw, scale, base), truth, False)
+            rows_of_tissue.append((f"on real tissue {number}", row))
+            _say(*rows_of_tissue[-1])
+        _sum_up(rows_of_tissue, ("mae", "false", "missed"))
     scored = [r for _, r in rows if "score" in r]
     print("score right:", sum(r["score"] == r["truth"] for r in scored), "of", len(scored))
+
+
+def _sum_up(rows: list[tuple[str, dict[str, Any]]], names: tuple[str, ...]) -> None:
+    for name in names:
+        values = np.array([r.get(name, np.nan) for _, r in rows])
+        said = f"mean {np.nanmean(values):.3f}, median {np.nanmedian(values):.3f}"
+        print(f"{name}: {said}, largest {np.nanmax(values):.3f}")
+    cells = np.array([r["unstained"] for _, r in rows])
+    false = np.array([r["false"] if r["unstained"] else 0.0 for _, r in rows])
+    mixed = np.array([not np.isnan(r["missed"]) for _, r in rows])
+    for which, chosen in (("with stained cells", mixed), ("without", ~mixed)):
+        share = (cells * false)[chosen].sum() / max(cells[chosen].sum(), 1)
+        print(f"false over all unstained cells of slides {which}: {100 * share:.1f} %")
 
 
 def _say(name: str, row: dict[str, Any]) -> None:

@@ -17,18 +17,21 @@ counts of `PROFILE_OD`).
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from drawn_phantoms import ANGLES, paint
+import tissue_phantoms
+from drawn_phantoms import ANGLES, Cells, paint
 from drawn_phantoms import STYLES as DRAWN_STYLES
 from membrane_nests import PROFILE_OD, draw_nests
 from membrane_phantoms import Drawn, draw_mixture, draw_other
 from scipy.spatial import cKDTree
 
-from her2path import analysis, cells, membrane, nuclei, stain
+from her2path import analysis, cells, membrane, nuclei, stain, tumour
 from her2path.cells._limits import COS, SIN
 from her2path.geometry import Box, analysis_factor
 from her2path.membrane.columns import unpack
@@ -49,6 +52,10 @@ TRUTH = {
 SIZE_UM = 240.0
 #: seeds of drawings that are fitted begin here
 DRAWN_FROM, ROUGH_FROM = 2_000_000, 3_000_000
+KINDS = ("own", "other", "drawn", "rough", "tissue")
+Truth = dict[str, np.ndarray]
+#: real nuclei that get a membrane: likely tumour, or large (µm²) and not long
+LIKELY, LARGE_UM2, LONGEST = 0.3, 28.0, 2.2
 LAYOUTS = ("homogeneous", "mosaic", "clustered", "scattered")
 
 
@@ -121,37 +128,72 @@ def draw_outlined(number: int, rough: bool = False) -> Drawn:
     mixture = {"none": 1.0} if unstained else draw_mixture(rng)
     begin = ROUGH_FROM if rough else DRAWN_FROM
     painted = paint(begin + number, style, mixture, SIZE_UM, rough)
-    cells, n = painted.cells, len(painted.others)
-    on = cells.od > 0
-    length = cells.reach * on
+    cells = painted.cells
     out = (cells.at < EDGE_UM).any(1) | (cells.at > SIZE_UM - EDGE_UM).any(1)
     nucleus = np.where(painted.nuclei[:, 2:] > 0, painted.nuclei[:, :2], cells.at)
-    of_cells = {
+    truth = _truth_of(cells, painted.nuclei[:, 2], nucleus, out)
+    return Drawn(painted.rgb, painted.mpp, _with_others(truth, painted.others, painted.kinds),
+                 _own_of(cells))  # fmt: skip
+
+
+def _truth_of(cells: Cells, radius: np.ndarray, nucleus: np.ndarray, out: np.ndarray) -> Truth:
+    on = cells.od > 0
+    return {
         "x_um": nucleus[:, 0], "y_um": nucleus[:, 1],
         "cell_type": np.full(len(out), "tumour"),
-        "has_nucleus": painted.nuclei[:, 2] > 0, "nucleus_radius_um": painted.nuclei[:, 2],
+        "has_nucleus": radius > 0, "nucleus_radius_um": radius,
         "touches_edge": out, "intensity": (cells.code + 1) // 2,
-        "completeness": length.sum(1) / cells.reach.sum(1),
+        "completeness": (cells.reach * on).sum(1) / cells.reach.sum(1),
         "od_crest": cells.od.sum(1) / np.maximum(on.sum(1), 1),
         "width_um": np.where(cells.code > 0, cells.width, 0.0),
     }  # fmt: skip
-    of_others = {
-        "x_um": painted.others[:, 0], "y_um": painted.others[:, 1],
-        "cell_type": np.array(painted.kinds, dtype="U10"),
+
+
+def _with_others(truth: Truth, others: np.ndarray, kinds: list[str]) -> Truth:
+    """Return the truth with cells added that are no tumour cells."""
+    n = len(others)
+    more = {
+        "x_um": others[:, 0], "y_um": others[:, 1],
+        "cell_type": np.array(kinds, dtype="U10"),
         "has_nucleus": np.ones(n, bool), "nucleus_radius_um": np.full(n, 3.0),
     }  # fmt: skip
-    truth = {k: np.concatenate([v, of_others.get(k, np.zeros(n, v.dtype))])
-             for k, v in of_cells.items()}  # fmt: skip
+    return {k: np.concatenate([v, more.get(k, np.zeros(n, v.dtype))]) for k, v in truth.items()}
+
+
+def _own_of(cells: Cells) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """Return what tells the own OD at places; see `Drawn`."""
 
     def own(which: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        known = which < len(out)
+        known = which < len(cells.at)
         k = np.where(known, which, 0)
         dx, dy = x - cells.at[k, :1], y - cells.at[k, 1:]
         place = np.rint(np.arctan2(dy, dx) / (2 * np.pi) * ANGLES).astype(int) % ANGLES
         near = abs(np.hypot(dx, dy) - cells.reach[k[:, None], place]) <= ASTRAY_UM
         return np.where(known[:, None], np.where(near, cells.od[k[:, None], place], -1.0), 0.0)
 
-    return Drawn(painted.rgb, painted.mpp, truth, own)
+    return own
+
+
+def draw_tissue(number: int) -> Drawn:
+    """Return membranes on real tissue, see `tissue_phantoms.py`."""
+    folder = Path(os.environ["HER2PATH_REAL_DATA"])
+    tissue = tissue_phantoms.paint(folder, number, SIZE_UM, _bare_nuclei)
+    cells, n = tissue.cells, len(tissue.others)
+    out = (cells.at < EDGE_UM).any(1) | (cells.at > SIZE_UM - EDGE_UM).any(1)
+    truth = _truth_of(cells, tissue.radius, cells.at, out)
+    return Drawn(tissue.rgb, tissue.mpp, _with_others(truth, tissue.others, ["other"] * n),
+                 _own_of(cells))  # fmt: skip
+
+
+def _bare_nuclei(rgb: np.ndarray, mpp: float) -> tuple[np.ndarray, ...]:
+    whole = Drawn(rgb, mpp, {}, lambda *_: np.zeros(0))
+    raw = analysis.to_columns(find(*look(whole)))
+    um = mpp * analysis_factor(mpp)
+    x, y = ((raw[c] / analysis.FIXED + 0.5) * um for c in ("x_fx", "y_fx"))
+    likely = tumour.classify(raw | {"x_um": x, "y_um": y}, np.ones(x.size, bool), Settings().tumour)
+    area = raw["nucleus_area_um2"]
+    large = (area >= LARGE_UM2) & (raw["nucleus_elongation"] <= LONGEST)
+    return x, y, area, large | (likely >= LIKELY)
 
 
 def look(drawn: Drawn) -> tuple[np.ndarray, analysis.Optics]:
@@ -271,6 +313,8 @@ def draw(kind: str, number: int) -> Drawn:
         return draw_own(draw_spec(number))
     if kind == "other":
         return draw_other(number, SIZE_UM)
+    if kind == "tissue":
+        return draw_tissue(number)
     return draw_outlined(number, rough=kind == "rough")
 
 
@@ -292,7 +336,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    ask.add_argument("--kind", choices=("own", "other", "drawn", "rough"), required=True)
+    ask.add_argument("--kind", choices=KINDS, required=True)
     ask.add_argument("--numbers", type=int, nargs=2, required=True)
     ask.add_argument("-o", "--out", type=Path, required=True)
     args = ask.parse_args()

@@ -27,8 +27,8 @@ from plain_phantoms import CHECKED, FITTED, UNSEEN
 from her2path.analysis import FIXED, ID_STRIDE, _nucleus_columns
 from her2path.nuclei import find_nuclei
 from her2path.nuclei.table import Nuclei
-from her2path.settings import Settings
-from her2path.tumour import surroundings
+from her2path.settings import NucleiSettings, Settings
+from her2path.tumour import second_opinion, surroundings
 from her2path.tumour.look import look
 from her2path.tumour.weights import net as program_net
 
@@ -62,9 +62,12 @@ class Cells:
 
 
 def find(seen: Stains) -> Nuclei:
-    """Return the nuclei that the program finds on stain planes."""
-    settings = Settings().nuclei.model_copy(update={"contrast_od": seen.contrast})
-    return find_nuclei(seen.h, seen.d, seen.mpp, settings)
+    """Return the nuclei that the program finds on stain planes, the doubtful ones too."""
+    return find_nuclei(seen.h, seen.d, seen.mpp, _settings(seen), doubtful=True)
+
+
+def _settings(seen: Stains) -> NucleiSettings:
+    return Settings().nuclei.model_copy(update={"contrast_od": seen.contrast})
 
 
 def raw_columns(found: Nuclei, mpp: float) -> Columns:
@@ -78,7 +81,7 @@ def raw_columns(found: Nuclei, mpp: float) -> Columns:
 def detect(kind: str, name: str, picture: Picture, net: Net) -> Cells:
     """Return the raw columns of a picture's cells, as the program measures them with that net."""
     seen = stains(picture)
-    found = find(seen)
+    found = second_opinion(find(seen), seen.h, seen.d, seen.mpp, _settings(seen), net)
     columns = raw_columns(found, seen.mpp) | surroundings(found, seen.h, seen.d, seen.mpp)
     columns |= look(found, seen.h, seen.d, seen.mpp, net)
     return Cells(kind, name, columns, picture.truth)

@@ -20,6 +20,7 @@ from her2path.nuclei import (
     _score,
     _seeds,
     _twins,
+    are_sure,
     classic,
     find_nuclei,
     typical_contrast,
@@ -224,11 +225,11 @@ def table(found, oy, ox, keep):
     return columns[np.lexsort((x, y))]
 
 
-@pytest.mark.parametrize("contrast", [None, 0.15])
-def test_the_same_nuclei_bit_for_bit_from_any_block(contrast):
+@pytest.mark.parametrize(("contrast", "doubtful"), [(None, False), (0.15, False), (0.15, True)])
+def test_the_same_nuclei_bit_for_bit_from_any_block(contrast, doubtful):
     settings = NucleiSettings(contrast_od=contrast)
-    h, d, _ = draw(11, 900, 900, brown=0.4)
-    whole = find_nuclei(h, d, MPP, settings)
+    h, d, _ = draw(11, 900, 900, h_od=0.045 if doubtful else 0.25, brown=0.4)
+    whole = find_nuclei(h, d, MPP, settings, doubtful=doubtful)
     compared = 0
     halo = round(HALO_UM / MPP)
     rng = np.random.default_rng(1)
@@ -236,7 +237,7 @@ def test_the_same_nuclei_bit_for_bit_from_any_block(contrast):
         oy, ox = (int(v) for v in rng.integers(0, 350, 2))
         height, width = (int(v) for v in rng.integers(460, 550, 2))
         cut = (slice(oy, oy + height), slice(ox, ox + width))
-        part = find_nuclei(h[cut], d[cut], MPP, settings, (oy, ox))
+        part = find_nuclei(h[cut], d[cut], MPP, settings, (oy, ox), doubtful)
 
         def core(n, ay, ax, oy=oy, ox=ox, height=height, width=width):
             y, x = n.y + ay - oy, n.x + ax - ox
@@ -246,6 +247,21 @@ def test_the_same_nuclei_bit_for_bit_from_any_block(contrast):
         compared += len(expected)
         np.testing.assert_array_equal(table(part, oy, ox, core(part, oy, ox)), expected)
     assert compared > 50
+
+
+def test_doubtful_finds_change_nothing_about_the_sure_ones():
+    h, d, _ = draw(2, 900, 400, h_od=0.045, brown=0.2)
+    settings = NucleiSettings(contrast_od=0.15)
+    sure = find_nuclei(h, d, MPP, settings)
+    more = find_nuclei(h, d, MPP, settings, doubtful=True)
+    known = are_sure(more, settings)
+    assert (~known).sum() > 20
+    assert len(sure) > 20
+    assert (more.confidence[~known] > 0).all()
+    for name in sure.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(more, name)[known], getattr(sure, name))
+    keen = NucleiSettings(contrast_od=0.15, sensitivity=3.0)
+    assert are_sure(more, keen).sum() > known.sum()
 
 
 def test_two_runs_are_identical_and_sensitivity_finds_more():

@@ -10,17 +10,19 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from her2path.geometry import analysis_factor
-from her2path.nuclei import find_nuclei, typical_contrast
-from her2path.nuclei.table import Nuclei
+from her2path.nuclei import are_sure, find_nuclei, typical_contrast
+from her2path.nuclei.table import RAYS, Nuclei
 from her2path.phantom import PhantomSpec, make_phantom
-from her2path.settings import Settings, TumourSettings
+from her2path.settings import NucleiSettings, Settings, TumourSettings
 from her2path.stain import estimate, reduce_unmix
 from her2path.trees import read_arrays
 from her2path.tumour import (
     REACH_UM,
     SURROUNDINGS,
     classify,
+    opinion,
     sampled_nuclei,
+    second_opinion,
     surroundings,
     usual_nuclei,
 )
@@ -344,7 +346,8 @@ def cells_of(rgb: np.ndarray, mpp: float) -> tuple[dict[str, np.ndarray], Tumour
              for y in range(0, h.shape[0] - 128, 512) for x in range(0, h.shape[1] - 128, 512)]
     contrast = typical_contrast(parts, mpp * f)
     by = settings.nuclei.model_copy(update={"contrast_od": contrast})
-    found = find_nuclei(h, d, mpp * f, by)
+    found = find_nuclei(h, d, mpp * f, by, doubtful=True)
+    found = second_opinion(found, h, d, mpp * f, by)
     columns = {
         "cell_id": np.arange(len(found)),
         "x_um": (found.x.astype(np.float64) + 0.5) * mpp * f,
@@ -461,3 +464,57 @@ def test_ranks_against_a_plain_count() -> None:
             assert got[i, k] == pytest.approx((below + 0.5) / (w.sum() + 1))
     alone = neighbour_ranks(bucket(x[:1], y[:1], np.arange(1), 60.0), values[:1], 50.0)
     assert alone == pytest.approx(0.5)
+
+
+def test_doubtful_nuclei_stay_where_the_pixels_look_like_tumour(monkeypatch):
+    settings = NucleiSettings()
+    n = 6
+    zero = np.zeros(n, np.float32)
+    table = dict.fromkeys(Nuclei.__dataclass_fields__, zero)
+    table |= {
+        "radii": np.full((n, RAYS), 8, np.float32),
+        "x": np.arange(n, dtype=np.float32),
+        "confidence": np.array([0.9, 0.1, 0.2, 0.21, 0.06, 0.1], np.float32),
+    }
+    ahead = {1: 0.5, 2: -0.1, 4: 3.0, 5: 0.0}
+    asked = []
+
+    def look(found, h, d, mpp, weights):
+        asked.extend(found.x.tolist())
+        return {"look_tumour": np.array([ahead[int(x)] for x in found.x], np.float32)}
+
+    monkeypatch.setattr(opinion, "look", look)
+    plane = np.zeros((40, 40), np.float32)
+    kept = second_opinion(Nuclei(**table), plane, plane, 0.5, settings)
+    assert asked == [1, 2, 4, 5]
+    assert kept.x.tolist() == [0, 1, 3, 4]
+
+
+def test_a_second_opinion_tells_faint_nuclei_from_crumbs() -> None:
+    true, false = [], []
+    for seed in (101, 103, 106, 108):
+        phantom = make_phantom(PhantomSpec.random(seed, width_um=330.0, height_um=330.0))
+        f = analysis_factor(phantom.spec.mpp)
+        um = phantom.spec.mpp * f
+        rgb = phantom.rgb[: phantom.rgb.shape[0] // f * f, : phantom.rgb.shape[1] // f * f]
+        h, d = reduce_unmix(rgb, f, estimate([rgb], phantom.spec.mpp, Settings().stain))
+        by = NucleiSettings(contrast_od=typical_contrast([(h, d)], um))
+        found = find_nuclei(h, d, um, by, doubtful=True)
+        kept = second_opinion(found, h, d, um, by)
+        sure = are_sure(found, by)
+        at = np.column_stack([found.x, found.y])
+        stays = cKDTree(np.column_stack([kept.x, kept.y])).query(at)[0] == 0
+        assert stays[sure].all()
+        truth = phantom.truth.to_pydict()
+        nuclei = [i for i, seen in enumerate(truth["has_nucleus"]) if seen]
+        real = np.array([[truth["x_um"][i], truth["y_um"][i]] for i in nuclei])
+        far, which = cKDTree(real).query((at + 0.5) * um)
+        known = set(which[sure & (far < 4)].tolist())
+        tumour = np.array([truth["cell_type"][i] == "tumour" for i in nuclei])
+        alone = np.array([w not in known for w in which]) & ~sure
+        true += stays[alone & (far < 3) & tumour[which]].tolist()
+        false += stays[~sure & (far > 5)].tolist()
+    assert len(true) > 15
+    assert np.mean(true) > 0.6
+    assert len(false) > 15
+    assert np.mean(false) < 0.4

@@ -12,10 +12,21 @@ from her2path.errors import SettingsError
 from her2path.nuclei.table import RAYS, Nuclei
 from her2path.settings import NucleiSettings
 
-__all__ = ["DETECTORS", "HALO_UM", "RAYS", "Detector", "Nuclei", "find_nuclei", "typical_contrast"]
+__all__ = [
+    "DETECTORS",
+    "HALO_UM",
+    "RAYS",
+    "Detector",
+    "Nuclei",
+    "are_sure",
+    "find_nuclei",
+    "typical_contrast",
+]
 
 #: context that a nucleus needs on every side, µm: what the detector may look at or be swayed by
 HALO_UM: float = 72.0
+#: a find counts by itself above this confidence (over the settings' sensitivity)
+SURE = 0.2
 
 F32 = npt.NDArray[np.float32]
 
@@ -26,7 +37,10 @@ class Detector(Protocol):
     def find(
         self, h: F32, d: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
     ) -> Nuclei:
-        """Return the nuclei of a block; the same for every block that holds their halo."""
+        """Return the nuclei of a block; the same for every block that holds their halo.
+
+        Those of a confidence below `SURE` are doubtful: they are for somebody else to judge.
+        """
         ...
 
     def contrast(self, planes: Iterable[tuple[F32, F32]], mpp: float) -> float | None:
@@ -51,6 +65,7 @@ def find_nuclei(
     mpp: float,
     settings: NucleiSettings | None = None,
     origin: tuple[int, int] = (0, 0),
+    doubtful: bool = False,
 ) -> Nuclei:
     """Find the nuclei of a block.
 
@@ -63,6 +78,8 @@ def find_nuclei(
     settings : NucleiSettings, optional
     origin : (int, int)
         Absolute analysis pixel (y, x) of pixel (0, 0).
+    doubtful : bool
+        Also return what the detector doubts (see `are_sure`), for a second opinion.
 
     Returns
     -------
@@ -83,7 +100,13 @@ def find_nuclei(
     if not mpp > 0:
         raise ValueError(f"mpp is {mpp}, not above 0")
     h, d = (np.ascontiguousarray(p, dtype=np.float32) for p in (h, d))
-    return _detector(settings).find(h, d, mpp, settings, origin)
+    found = _detector(settings).find(h, d, mpp, settings, origin)
+    return found if doubtful else found.take(are_sure(found, settings))
+
+
+def are_sure(found: Nuclei, settings: NucleiSettings) -> npt.NDArray[np.bool_]:
+    """Tell which finds (N,) the detector itself is sure enough of."""
+    return np.asarray(found.confidence > np.float32(SURE / settings.sensitivity))
 
 
 def typical_contrast(

@@ -9,7 +9,7 @@
 3. Score: boosted trees on ratios, fitted on drawings and on hand-marked real tissue.
 4. Rivals: of contours that share much of their area, the best is kept (a fixed number of rounds,
    so that no outcome reaches farther than the halo).
-5. Twins: two that read as halves of one nucleus are traced once more from between them.
+5. Twins: two sure ones that read as halves of one nucleus are traced once more from between them.
 6. The kept ones are traced again around their centroid, on 48 rays.
 
 Blob detection by scale-space maxima: Lindeberg, Int J Comput Vis 30:79 (1998). Star-convex
@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from her2path._scratch import scratch
 from her2path.nuclei import (
+    SURE,
     _contours,
     _hash,
     _joining,
@@ -85,8 +86,8 @@ MARGIN_UM = 1.5
 RIVAL_UM, RIVAL_SHARE, ROUNDS = 8.0, 0.35, 2
 #: halves of one nucleus: the whole is larger than the larger half by this factor
 TWIN_GROWTH = 1.1
-#: a candidate counts above this score
-MIN_SCORE = 0.2
+#: a candidate counts above this score; up to `nuclei.SURE` it is doubtful
+MIN_SCORE = 0.05
 #: a slide's contrast: this percentile of its candidates' (inside - outside), from this many at
 #: least, within these limits, OD
 STRONG, FEWEST, CONTRAST_RANGE = 90.0, 50, (0.02, 1.0)
@@ -142,11 +143,15 @@ class ClassicDetector:
         """Return the nuclei of a block; see `her2path.nuclei.find_nuclei`."""
         planes, drafts = self.draft(h, d, mpp, settings, origin)
         score = self.score(drafts, mpp, settings.contrast_od)
-        kept = _best_of_rivals(drafts, score, mpp, settings, origin)
+        best = _best_of_rivals(drafts, score, mpp, settings, origin, MIN_SCORE)
+        sure = score[best] > SURE / settings.sensitivity
+        kept, doubtful = best[sure], best[~sure]
         pairs, odds = self.twins(planes, drafts, score, kept, mpp)
         mate = np.empty(len(kept), np.int32)
         _twins.mates(pairs, odds, _hash.keys(drafts.at[kept], origin[0], origin[1]), mate)
         drafts, score, kept = self._join(planes, drafts, score, (kept, mate), mpp, settings)
+        kept = np.concatenate([kept, doubtful])
+        kept = kept[np.lexsort((drafts.at[kept, 1], drafts.at[kept, 0]))]
         return _finish(planes, drafts, score, kept, mpp, settings)
 
     def draft(
@@ -194,7 +199,7 @@ class ClassicDetector:
         whole_score = self.score(whole, mpp, settings.contrast_od)
         larger = np.maximum(drafts.centre[a, 2], drafts.centre[b, 2])
         good = (whole.centre[:, 2] > np.float32(TWIN_GROWTH) * larger) & (
-            whole_score > MIN_SCORE / settings.sensitivity
+            whole_score > SURE / settings.sensitivity
         )
         better = np.where(score[a] >= score[b], a, b)
         alone = kept[mate < 0]
@@ -203,9 +208,7 @@ class ClassicDetector:
               for f in fields(Drafts))
         )  # fmt: skip
         joined = np.where(good, len(score) + np.arange(len(first)), better)
-        kept = np.concatenate([alone, joined])
-        order = np.lexsort((drafts.at[kept, 1], drafts.at[kept, 0]))
-        return drafts, np.concatenate([score, whole_score]), kept[order]
+        return drafts, np.concatenate([score, whole_score]), np.concatenate([alone, joined])
 
     def contrast(self, planes: Iterable[tuple[F32, F32]], mpp: float) -> float | None:
         """Return the strong contrast of candidates; see `her2path.nuclei.typical_contrast`."""
@@ -306,10 +309,11 @@ def _features(drafts: Drafts, mpp: float, contrast_od: float | None) -> F32:
 
 
 def _best_of_rivals(
-    drafts: Drafts, score: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int]
-) -> npt.NDArray[np.intp]:
+    drafts: Drafts, score: F32, mpp: float, settings: NucleiSettings, origin: tuple[int, int],
+    least: float = SURE,
+) -> npt.NDArray[np.intp]:  # fmt: skip
     """Return the candidates that are good enough and beat all that claim the same place."""
-    good = np.flatnonzero(score > MIN_SCORE / settings.sensitivity)
+    good = np.flatnonzero(score > least / settings.sensitivity)
     where = drafts.at[good] + np.rint(drafts.centre[good, :2]).astype(np.int32)
     order = np.lexsort((where[:, 1], where[:, 0]))
     good, where = good[order], where[order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from her2path.tumour.opinion import second_opinion
 from her2path.tumour.selection import REACH_UM, classify
 from her2path.tumour.surroundings import RING_COLUMNS, SURROUNDINGS, surroundings
 from her2path.tumour.usual import sampled_nuclei, usual_nuclei
@@ -12,6 +13,7 @@ __all__ = [
     "SURROUNDINGS",
     "classify",
     "sampled_nuclei",
+    "second_opinion",
     "surroundings",
     "usual_nuclei",
 ]
