@@ -9,12 +9,13 @@ used here; only the names of the patterns are shared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from scipy.spatial import cKDTree
+from scipy.stats import norm
 
 from her2path.schema import PATTERNS
 
@@ -81,12 +82,15 @@ def draw(seed: int, style: str, weights: dict[str, float], size_um: float = 240.
 
 
 def paint(
-    seed: int, style: str, weights: dict[str, float], size_um: float, rough: bool = False
-) -> Painted:
+    seed: int, style: str, weights: dict[str, float], size_um: float, rough: bool = False,
+    inner: bool = False,
+) -> Painted:  # fmt: skip
     """Return a drawing with all that was put in; see `draw`.
 
-    With ``rough`` the cells' bodies hold granular brown that ends at their borders; the rest of the
-    drawing is the same.
+    With ``rough`` the cells' bodies hold granular brown that ends at their borders. With ``inner``
+    the membranes lie wholly inside their own outlines and end there, so that those of neighbours
+    lie side by side; the width in the truth is then that of a whole line of the same mass. The rest
+    of the drawing is the same.
     """
     rng = np.random.default_rng([seed, *style.encode()])
     mpp = float(rng.choice([0.23, 0.25, 0.25, 0.46, 0.5]))
@@ -101,7 +105,11 @@ def paint(
         paint_granules(np.random.default_rng([seed, 11]), d, cells, mpp)
     others, kinds = _others(rng, cells.at, size_um)
     nuclei = _paint_nuclei(rng, h, d, cells, (others, kinds), mpp)
-    paint_lines(rng, d, cells, mpp)
+    depth = float(np.random.default_rng([seed, 13]).uniform(0.1, 0.5)) if inner else None
+    paint_lines(rng, d, cells, mpp, depth)
+    if depth is not None:
+        left = norm.cdf(depth * FWHM / np.maximum(cells.width, 1e-6))
+        cells = replace(cells, width=cells.width * left)
     return Painted(_light(rng, h, d, mpp), mpp, cells, nuclei, others, kinds)
 
 
@@ -251,8 +259,10 @@ def paint_granules(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: f
         d[where][body] += amount * granules[where][body]
 
 
-def paint_lines(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: float) -> None:
-    """Add every cell's own membrane along its own outline."""
+def paint_lines(
+    rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: float, depth: float | None = None
+) -> None:
+    """Add every cell's own membrane along its own outline, or wholly inside, so deep (um)."""
     for k in np.flatnonzero(cells.od.any(axis=1)):
         reach, sigma = cells.reach[k], cells.width[k] / FWHM
         found = _window(d.shape, cells.at[k], float(reach.max()) + 3 * sigma, mpp)
@@ -262,7 +272,10 @@ def paint_lines(rng: np.random.Generator, d: np.ndarray, cells: Cells, mpp: floa
         edge = _around(reach, x, y)
         slope = _around(np.gradient(np.concatenate([reach[-1:], reach, reach[:1]]))[1:-1], x, y)
         slant = np.cos(np.arctan2(slope * ANGLES / (2 * np.pi), edge))
-        line = np.exp(-0.5 * ((np.hypot(x, y) - edge) * slant / sigma) ** 2)
+        out = (np.hypot(x, y) - edge) * slant
+        line = np.exp(-0.5 * ((out + (depth or 0.0)) / sigma) ** 2)
+        if depth is not None:  # the border cuts it off, over a pixel
+            line *= np.clip(0.5 - out / mpp, 0, 1)
         d[where] += line * _around(cells.od[k], x, y)
     if rng.random() < 0.3:
         grain = cv2.GaussianBlur(rng.normal(0, 1, d.shape), (0, 0), 0.5 / mpp)

@@ -35,6 +35,7 @@ CHOOSE = {
     "other": (100_000, 100_020),
     "drawn": (100_000, 100_020),
     "rough": (100_000, 100_012),
+    "inner": (100_000, 100_016),
 }
 
 
@@ -48,12 +49,13 @@ class Go:
     other: int
     drawn: int
     rough: int
+    inner: int
     nest: int
 
 
 GOES = (
-    Go(16000, 2.2e-3, 400, 80, 120, 72, 160),
-    Go(4000, 1.2e-3, 400, 80, 120, 72, 640),
+    Go(16000, 2.2e-3, 400, 80, 120, 72, 80, 160),
+    Go(4000, 1.2e-3, 400, 80, 120, 72, 80, 640),
 )
 #: what the last go, rich in nests, weighs in the mean of its weights and those of the go before
 LAST = 0.3
@@ -174,7 +176,7 @@ def main() -> None:
     for seed, go in enumerate(GOES[args.go :], start=args.go):
         slides = [
             tables(kind, n, args.tables / kind)
-            for kind in ("own", "other", "drawn", "rough", "nest")
+            for kind in ("own", "other", "drawn", "rough", "inner", "nest")
             for n in range(getattr(go, kind))
         ]
         before = {n: v.clone() for n, v in model.state_dict().items()}

@@ -5,13 +5,14 @@
 
 `own` are phantoms of this program, `other` those of `membrane_phantoms.py`, `drawn` those of
 `drawn_phantoms.py`, `rough` the same with granular brown in the cells, most of them without any
-membrane. A slide is painted, its nuclei found by the program itself, its rays measured, and cells
-matched to the truth within 4 µm; it is measured a second time with true nuclei. A table holds the
-raw columns, `mpp_a`, which cells count (`use`: tumour cells with a nucleus, away from the edge;
-`stroma`: the others that were matched), the truth of each cell (`t_*`), and for each ray the OD of
-the cell's own membrane at the nearest place of its true outline (`t_ray`; -1 where the ray ends
-farther than 2.5 µm from it); and both stains across the border as pass 1 samples them (`profiles`,
-counts of `PROFILE_OD`).
+membrane, `inner` the same with membranes side by side; `tissue` are membranes painted on real
+tissue (`tissue_phantoms.py`), for tests alone. A slide is painted, its nuclei found by the program
+itself, its rays measured, and cells matched to the truth within 4 µm; it is measured a second time
+with true nuclei. A table holds the raw columns, `mpp_a`, which cells count (`use`: tumour cells
+with a nucleus, away from the edge; `stroma`: the others that were matched), the truth of each cell
+(`t_*`), and for each ray the OD of the cell's own membrane at the nearest place of its true outline
+(`t_ray`; -1 where the ray ends farther than 2.5 µm from it); and both stains across the border as
+pass 1 samples them (`profiles`, counts of `PROFILE_OD`).
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ TRUTH = {
 }
 SIZE_UM = 240.0
 #: seeds of drawings that are fitted begin here
-DRAWN_FROM, ROUGH_FROM = 2_000_000, 3_000_000
-KINDS = ("own", "other", "drawn", "rough", "tissue")
+FROM = {"drawn": 2_000_000, "rough": 3_000_000, "inner": 4_000_000}
+KINDS = ("own", "other", *FROM, "tissue")
 Truth = dict[str, np.ndarray]
 #: real nuclei that get a membrane: likely tumour, or large (µm²) and not long
 LIKELY, LARGE_UM2, LONGEST = 0.3, 28.0, 2.2
@@ -120,14 +121,13 @@ def draw_own(spec: PhantomSpec) -> Drawn:
     return Drawn(rgb, spec.mpp, truth, own)
 
 
-def draw_outlined(number: int, rough: bool = False) -> Drawn:
+def draw_outlined(number: int, kind: str) -> Drawn:
     """Return a drawing of `drawn_phantoms.py`: outlines, often with gaps between the cells."""
     rng = np.random.default_rng([number, 777])
     style = DRAWN_STYLES[number % len(DRAWN_STYLES)]
-    unstained = number % 8 != 0 and number % 3 != 0 if rough else number % 8 == 7
+    unstained = number % 8 != 0 and number % 3 != 0 if kind == "rough" else number % 8 == 7
     mixture = {"none": 1.0} if unstained else draw_mixture(rng)
-    begin = ROUGH_FROM if rough else DRAWN_FROM
-    painted = paint(begin + number, style, mixture, SIZE_UM, rough)
+    painted = paint(FROM[kind] + number, style, mixture, SIZE_UM, kind == "rough", kind == "inner")
     cells = painted.cells
     out = (cells.at < EDGE_UM).any(1) | (cells.at > SIZE_UM - EDGE_UM).any(1)
     nucleus = np.where(painted.nuclei[:, 2:] > 0, painted.nuclei[:, :2], cells.at)
@@ -308,14 +308,14 @@ def _places(raw: Any, which: Any, um: float) -> tuple[Any, Any]:
 
 
 def draw(kind: str, number: int) -> Drawn:
-    """Return slide `number` of a kind: `own`, `other`, `drawn` or `rough`."""
+    """Return slide `number` of one of the `KINDS`."""
     if kind == "own":
         return draw_own(draw_spec(number))
     if kind == "other":
         return draw_other(number, SIZE_UM)
     if kind == "tissue":
         return draw_tissue(number)
-    return draw_outlined(number, rough=kind == "rough")
+    return draw_outlined(number, kind)
 
 
 def tables(kind: str, number: int, folder: Path) -> list[dict[str, Any]]:
