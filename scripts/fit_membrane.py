@@ -8,7 +8,7 @@ on them, one slide a step: as the program sees it, with true nuclei, or with its
 grain, under more noise, at another strength, or without some of its cells. Steps and seeds are
 fixed, so that the command gives the same weights on the same machine. The fit goes twice from a
 high rate to a low one, the second time with many nests; `--start` goes on from weights (the shipped
-ones come of four such runs in a row, see docs/methods-membrane.md), `--go 1` takes up the second
+ones come of five such runs in a row, see docs/methods-membrane.md), `--go 1` takes up the second
 go. Other slides (numbers from 100000) choose among the running means of the weights; the slides of
 `evaluate_membrane.py` take part in nothing here.
 """
@@ -54,8 +54,8 @@ class Go:
 
 
 GOES = (
-    Go(16000, 2.2e-3, 400, 80, 120, 72, 80, 160),
-    Go(4000, 1.2e-3, 400, 80, 120, 72, 80, 640),
+    Go(10000, 2.0e-3, 400, 80, 120, 72, 80, 160),
+    Go(3500, 1.2e-3, 400, 80, 120, 72, 80, 640),
 )
 #: what the last go, rich in nests, weighs in the mean of its weights and those of the go before
 LAST = 0.3
@@ -159,11 +159,15 @@ def main() -> None:
     ask.add_argument("--tables", type=Path, required=True, help="folder that keeps measured slides")
     ask.add_argument("--start", type=Path, help="weights to go on from")
     ask.add_argument("--go", type=int, default=0, help="go to begin with, 0 or 1")
+    ask.add_argument("--mix", type=float, default=1.0, help="share of what is fitted in its mean"
+                     " with the weights of --start")  # fmt: skip
     ask.add_argument("-o", "--out", type=Path, required=True)
     args = ask.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = Model()
+    if args.mix < 1 and not args.start:
+        ask.error("--mix takes the mean with --start")
     if args.start:
         known = {n: torch.from_numpy(v) for n, v in np.load(args.start).items()}
         # weights from before the looks start without what these add
@@ -183,6 +187,8 @@ def main() -> None:
         model = fit(model, slides, choose, go, seed, args.out)
     for name, value in model.state_dict().items():
         value.lerp_(before[name], 1 - LAST)
+        if args.mix < 1:
+            value.lerp_(known[name], 1 - args.mix)
     write(model, args.out)
 
 
