@@ -182,21 +182,28 @@ def main() -> None:
         _say(*rows[-1])
     for number in OTHERS:
         draw = partial(draw_other, number, OTHER_UM)
-        truth, scale, raw = measured(draw, folder / f"other_{number}.parquet")
-        rows.append((f"other {number}", judge(resolve(raw, scale, base), truth, False)))
-        _say(*rows[-1])
+        file = folder / f"other_{number}.parquet"
+        rows.append(_uncalibrated(f"other {number}", draw, file, base))
     _sum_up(rows, ("mae", "false", "missed", "fraction"))
     if os.environ.get("HER2PATH_REAL_DATA"):
-        rows_of_tissue = []
+        on_tissue = []
         for number in TISSUE:
+            file = folder / f"tissue_{number:02d}.parquet"
             draw = partial(draw_tissue, number)
-            truth, scale, raw = measured(draw, folder / f"tissue_{number:02d}.parquet")
-            row = judge(resolve(raw, scale, base), truth, False)
-            rows_of_tissue.append((f"on real tissue {number}", row))
-            _say(*rows_of_tissue[-1])
-        _sum_up(rows_of_tissue, ("mae", "false", "missed"))
+            on_tissue.append(_uncalibrated(f"on real tissue {number}", draw, file, base))
+        _sum_up(on_tissue, ("mae", "false", "missed"))
     scored = [r for _, r in rows if "score" in r]
     print("score right:", sum(r["score"] == r["truth"] for r in scored), "of", len(scored))
+
+
+def _uncalibrated(
+    name: str, draw: Callable[[], Drawn], file: Path, base: Settings
+) -> tuple[str, dict[str, Any]]:
+    """Judge and print a slide that has no controls: completeness and stain, no fractions."""
+    truth, scale, raw = measured(draw, file)
+    row = name, judge(resolve(raw, scale, base), truth, False)
+    _say(*row)
+    return row
 
 
 def _sum_up(rows: list[tuple[str, dict[str, Any]]], names: tuple[str, ...]) -> None:

@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 import tissue_phantoms
-from drawn_phantoms import ANGLES, Cells, paint
+from drawn_phantoms import ANGLES, Cells, Painted, paint
 from drawn_phantoms import STYLES as DRAWN_STYLES
 from membrane_nests import PROFILE_OD, draw_nests
 from membrane_phantoms import Drawn, draw_mixture, draw_other
 from scipy.spatial import cKDTree
+from tissue_phantoms import Tissue
 
 from her2path import analysis, cells, membrane, nuclei, stain, tumour
 from her2path.cells._limits import COS, SIN
@@ -128,17 +129,19 @@ def draw_outlined(number: int, kind: str) -> Drawn:
     unstained = number % 8 != 0 and number % 3 != 0 if kind == "rough" else number % 8 == 7
     mixture = {"none": 1.0} if unstained else draw_mixture(rng)
     painted = paint(FROM[kind] + number, style, mixture, SIZE_UM, kind == "rough", kind == "inner")
+    nucleus = np.where(painted.nuclei[:, 2:] > 0, painted.nuclei[:, :2], painted.cells.at)
+    return _outlined(painted, nucleus, painted.nuclei[:, 2], painted.others, painted.kinds)
+
+
+def _outlined(
+    painted: Painted | Tissue, nucleus: np.ndarray, radius: np.ndarray, others: np.ndarray,
+    kinds: list[str],
+) -> Drawn:  # fmt: skip
+    """Return painted outlines with their truth; nuclei (n, 2) and (n,), radius 0 where missed."""
     cells = painted.cells
-    out = (cells.at < EDGE_UM).any(1) | (cells.at > SIZE_UM - EDGE_UM).any(1)
-    nucleus = np.where(painted.nuclei[:, 2:] > 0, painted.nuclei[:, :2], cells.at)
-    truth = _truth_of(cells, painted.nuclei[:, 2], nucleus, out)
-    return Drawn(painted.rgb, painted.mpp, _with_others(truth, painted.others, painted.kinds),
-                 _own_of(cells))  # fmt: skip
-
-
-def _truth_of(cells: Cells, radius: np.ndarray, nucleus: np.ndarray, out: np.ndarray) -> Truth:
     on = cells.od > 0
-    return {
+    out = (cells.at < EDGE_UM).any(1) | (cells.at > SIZE_UM - EDGE_UM).any(1)
+    truth = {
         "x_um": nucleus[:, 0], "y_um": nucleus[:, 1],
         "cell_type": np.full(len(out), "tumour"),
         "has_nucleus": radius > 0, "nucleus_radius_um": radius,
@@ -147,6 +150,7 @@ def _truth_of(cells: Cells, radius: np.ndarray, nucleus: np.ndarray, out: np.nda
         "od_crest": cells.od.sum(1) / np.maximum(on.sum(1), 1),
         "width_um": np.where(cells.code > 0, cells.width, 0.0),
     }  # fmt: skip
+    return Drawn(painted.rgb, painted.mpp, _with_others(truth, others, kinds), _own_of(cells))
 
 
 def _with_others(truth: Truth, others: np.ndarray, kinds: list[str]) -> Truth:
@@ -178,11 +182,8 @@ def draw_tissue(number: int) -> Drawn:
     """Return membranes on real tissue, see `tissue_phantoms.py`."""
     folder = Path(os.environ["HER2PATH_REAL_DATA"])
     tissue = tissue_phantoms.paint(folder, number, SIZE_UM, _bare_nuclei)
-    cells, n = tissue.cells, len(tissue.others)
-    out = (cells.at < EDGE_UM).any(1) | (cells.at > SIZE_UM - EDGE_UM).any(1)
-    truth = _truth_of(cells, tissue.radius, cells.at, out)
-    return Drawn(tissue.rgb, tissue.mpp, _with_others(truth, tissue.others, ["other"] * n),
-                 _own_of(cells))  # fmt: skip
+    kinds = ["other"] * len(tissue.others)
+    return _outlined(tissue, tissue.cells.at, tissue.radius, tissue.others, kinds)
 
 
 def _bare_nuclei(rgb: np.ndarray, mpp: float) -> tuple[np.ndarray, ...]:

@@ -20,14 +20,14 @@ import cv2
 import numpy as np
 from drawn_phantoms import ANGLES, Cells, paint_granules, paint_lines, stained_arcs
 from membrane_phantoms import draw_mixture
-from PIL import Image
+from pictures import REAL_MPP as MPP
+from pictures import real_core
 from scipy.spatial import cKDTree
 
 from her2path.schema import PATTERNS
 
-#: a core without brown, and its µm per pixel; the other negative cores show a little
+#: a core without brown; the other negative cores show a little
 CORE = "0_a6d0"
-MPP = 0.25
 #: a piece with so many cells is good enough
 ENOUGH, TRIES = 80, 6
 #: own crest OD and full width at half maximum (µm) of faint, moderate and intense lines
@@ -49,8 +49,7 @@ class Tissue:
 @lru_cache(1)
 def core(folder: Path) -> np.ndarray:
     """Return the core's pixels."""
-    path = next((folder / "her2_tma_cores").glob(f"{CORE}*.jpg"))
-    return np.asarray(Image.open(path).convert("RGB"))
+    return real_core(folder, CORE).rgb
 
 
 def paint(folder: Path, number: int, size_um: float, find: Any) -> Tissue:
