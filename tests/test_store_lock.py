@@ -14,6 +14,7 @@ import pytest
 from her2path.errors import OutputError
 from her2path.store import RunLock
 from her2path.store import lock as lock_module
+from her2path.store.files import STALE_S, atomic_file, clear_leftovers
 
 
 def write_lock(out: Path, **changes: object) -> Path:
@@ -71,7 +72,7 @@ def test_another_host_is_believed_for_five_minutes(tmp_path: Path) -> None:
     path = write_lock(tmp_path, host="elsewhere", pid=1)
     with pytest.raises(OutputError, match="process 1 on elsewhere"), RunLock(tmp_path):
         pass
-    old = time.time() - lock_module.STALE_S - 5
+    old = time.time() - STALE_S - 5
     os.utime(path, (old, old))
     with RunLock(tmp_path):
         pass
@@ -100,3 +101,43 @@ def _wait(condition, seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_lock(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys; from her2path.store import atomic_dir, atomic_file\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "with atomic_file(out / 'cases.csv') as a, atomic_dir(out / 'maps') as b:\n"
+        "    a.write_text('half'); (b / 'one').write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=env, check=False)
+    assert done.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / ".notes.tmp").write_text("somebody's own")
+    with RunLock(tmp_path):
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", ".notes.tmp"]
+
+
+def test_what_a_living_writer_has_begun_stays(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "a.csv") as half:
+        half.write_text("half")
+        clear_leftovers(tmp_path)
+        assert half.exists()
+        # one of the same number that ended before this process was born
+        os.utime(half, (1.0, 1.0))
+        clear_leftovers(tmp_path)
+        assert not half.exists()
+        half.write_text("whole")
+    assert (tmp_path / "a.csv").read_text() == "whole"
+
+
+def test_a_temporary_file_of_another_host_is_believed_for_five_minutes(tmp_path: Path) -> None:
+    half = tmp_path / ".a.csv.1@elsewhere.tmp"
+    half.write_text("half")
+    clear_leftovers(tmp_path)
+    assert half.exists()
+    old = time.time() - STALE_S - 5
+    os.utime(half, (old, old))
+    clear_leftovers(tmp_path)
+    assert not half.exists()

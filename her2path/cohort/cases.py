@@ -38,7 +38,7 @@ from her2path.results import (
 from her2path.schema import PATTERNS, SCORES
 from her2path.settings import Settings
 from her2path.store import RunStore, write_text
-from her2path.store.files import make_dir
+from her2path.store.files import clear_leftovers, make_dir
 
 __all__ = ["CASE_COLUMNS", "CaseTask"]
 
@@ -94,13 +94,15 @@ class CaseTask:
     def run(self, tick: Tick) -> dict[str, Any]:
         """Write ``case.json`` and the report where they are missing or stale."""
         tick("pooling", 0, 1, 0.0)
+        make_dir(self.folder)
+        # a case has no lock of its own: the batch holds one
+        clear_leftovers(self.folder)
         results = {p.member.place: RunStore(self.out / "slides" / p.member.folder).result()
                    for p in self.plan.parts if p.member.done}  # fmt: skip
         mark = _fingerprint(self.plan, results)
         known = self._known(mark)
         if known is not None:
             return _facts(known, fresh=False)
-        make_dir(self.folder)
         made = _Case(self.plan, results, self.out).result(self.folder, mark)
         write_text(self.folder / "case.json", made.json_text() + "\n")
         if self.faces is not None:

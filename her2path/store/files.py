@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +19,26 @@ from her2path.errors import DiskFull, OutputError
 __all__ = [
     "atomic_dir",
     "atomic_file",
+    "clear_leftovers",
     "disk_errors",
+    "ended",
     "make_dir",
     "read_json",
     "remove",
+    "temporary_name",
     "write_bytes",
     "write_json",
     "write_text",
 ]
 
+#: without a sign of life for so long, what another host left is stale, seconds
+STALE_S = 300.0
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+#: whose a temporary file is: process and host; see `temporary_name`
+_TEMPORARY = re.compile(r"\..+\.(\d+)@(.+)\.tmp")
+#: process start times are compared within this, seconds (clocks are read twice)
+_START_TOLERANCE_S = 2.0
 
 
 @contextmanager
@@ -82,8 +95,48 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-def _sibling(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def temporary_name(path: Path, token: str = "") -> Path:
+    """Return the hidden name beside ``path`` that this process writes to first.
+
+    It names process and host, so that `clear_leftovers` can tell what a killed one left.
+    """
+    parts = (path.name.removeprefix("."), token, f"{os.getpid()}@{socket.gethostname()}", "tmp")
+    return path.with_name("." + ".".join(p for p in parts if p))
+
+
+def ended(pid: int, since: float) -> bool:
+    """Tell whether the process of this host that had the number at the time ``since`` is gone.
+
+    Numbers are given anew: a process born after ``since`` is another one.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return bool(
+            process.status() == psutil.STATUS_ZOMBIE
+            or process.create_time() > since + _START_TOLERANCE_S
+        )
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed writers left half written in a folder; nothing of a living one.
+
+    What came from another host goes when it is older than `STALE_S`; what cannot be removed stays.
+    """
+    for path in sorted(folder.glob(".*.tmp")):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None:
+            continue
+        with suppress(OSError, OutputError):
+            written = path.lstat().st_mtime
+            here = match[2] == socket.gethostname()
+            if ended(int(match[1]), written) if here else time.time() - written > STALE_S:
+                remove(path)
 
 
 @contextmanager
@@ -95,7 +148,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     OutputError, DiskFull
         ``path`` is then as it was, and the temporary file is gone.
     """
-    temporary = _sibling(path)
+    temporary = temporary_name(path)
     try:
         with disk_errors(path):
             yield temporary
@@ -113,7 +166,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     A folder cannot be replaced in one step: for a moment there is none. A reader who needs more
     waits for ``result.json``.
     """
-    temporary = _sibling(path)
+    temporary = temporary_name(path)
     remove(temporary)
     try:
         with disk_errors(path):

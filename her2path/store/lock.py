@@ -15,7 +15,15 @@ from types import TracebackType
 import psutil
 
 from her2path.errors import OutputError
-from her2path.store.files import disk_errors, make_dir, write_bytes
+from her2path.store.files import (
+    STALE_S,
+    clear_leftovers,
+    disk_errors,
+    ended,
+    make_dir,
+    temporary_name,
+    write_bytes,
+)
 
 __all__ = ["HEARTBEAT_S", "STALE_S", "RunLock"]
 
@@ -23,10 +31,6 @@ log = logging.getLogger(__name__)
 
 #: seconds between two signs of life
 HEARTBEAT_S = 30.0
-#: without a sign of life for so long, a lock of another host is stale
-STALE_S = 300.0
-#: process start times are compared within this, seconds (clocks are read twice)
-_START_TOLERANCE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,22 +57,15 @@ class _Holder:
 
     def dead(self) -> bool:
         """Tell whether it is a process of this host that has ended."""
-        if self.host != socket.gethostname():
-            return False
-        try:
-            born = psutil.Process(self.pid).create_time()
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.AccessDenied:
-            return False
-        return abs(born - self.started) > _START_TOLERANCE_S
+        return self.host == socket.gethostname() and ended(self.pid, self.started)
 
 
 class RunLock:
     """Holds ``OUT/.lock`` as a context manager.
 
     A lock is stale at once when its process was on this host and is gone, and otherwise after
-    `STALE_S` seconds without a heartbeat, by the clock of the file system that holds it.
+    `STALE_S` seconds without a heartbeat, by the clock of the file system that holds it. Whoever
+    gets the lock removes what a killed writer left half written in the folder.
 
     Parameters
     ----------
@@ -94,6 +91,7 @@ class RunLock:
             if self._create():
                 self._beat = threading.Thread(target=self._keep_alive, daemon=True)
                 self._beat.start()
+                clear_leftovers(self.path.parent)
                 return self
             self._clear_stale()
         raise self._refusal(_Holder.read(self.path))
@@ -111,7 +109,7 @@ class RunLock:
     def _create(self) -> bool:
         # the whole text appears in one step (a link), so that nobody reads half a lock
         text = json.dumps(asdict(self._holder)).encode()
-        draft = self.path.with_name(f".lock.{self._holder.token}")
+        draft = temporary_name(self.path, self._holder.token)
         with disk_errors(self.path):
             with draft.open("wb") as file:
                 file.write(text)
@@ -140,7 +138,7 @@ class RunLock:
         held = _Holder.read(self.path)
         if not (held.dead() if held else False) and self._age_s() < STALE_S:
             raise self._refusal(held)
-        aside = self.path.with_name(f".lock.stale.{self._holder.token}")
+        aside = temporary_name(self.path, f"stale.{self._holder.token}")
         try:
             self.path.rename(aside)
         except FileNotFoundError:
@@ -161,7 +159,7 @@ class RunLock:
 
     def _age_s(self) -> float:
         """Return seconds since the last sign of life, by the file system's own clock."""
-        probe = self.path.with_name(f".lock.probe.{self._holder.token}")
+        probe = temporary_name(self.path, f"probe.{self._holder.token}")
         try:
             with disk_errors(self.path):
                 probe.write_bytes(b"")
