@@ -32,6 +32,7 @@ from her2path.membrane import _network
 #: numbers of the slides that choose
 CHOOSE = {
     "own": (100_000, 100_048),
+    "pure": (100_000, 100_032),
     "other": (100_000, 100_020),
     "drawn": (100_000, 100_020),
     "rough": (100_000, 100_012),
@@ -46,6 +47,7 @@ class Go:
     steps: int
     rate: float
     own: int
+    pure: int
     other: int
     drawn: int
     rough: int
@@ -54,8 +56,8 @@ class Go:
 
 
 GOES = (
-    Go(10000, 2.0e-3, 400, 80, 120, 72, 80, 160),
-    Go(3500, 1.2e-3, 400, 80, 120, 72, 80, 640),
+    Go(10000, 2.0e-3, 400, 100, 80, 120, 72, 80, 160),
+    Go(3500, 1.2e-3, 400, 100, 80, 120, 72, 80, 640),
 )
 #: what the last go, rich in nests, weighs in the mean of its weights and those of the go before
 LAST = 0.3
@@ -180,7 +182,7 @@ def main() -> None:
     for seed, go in enumerate(GOES[args.go :], start=args.go):
         slides = [
             tables(kind, n, args.tables / kind)
-            for kind in ("own", "other", "drawn", "rough", "inner", "nest")
+            for kind in ("own", "pure", "other", "drawn", "rough", "inner", "nest")
             for n in range(getattr(go, kind))
         ]
         before = {n: v.clone() for n, v in model.state_dict().items()}

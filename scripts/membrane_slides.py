@@ -3,10 +3,11 @@
     python scripts/membrane_slides.py --kind own --numbers 0 400 -o tables/own
     python scripts/membrane_slides.py --kind other --numbers 0 200 -o tables/other
 
-`own` are phantoms of this program, `other` those of `membrane_phantoms.py`, `drawn` those of
-`drawn_phantoms.py`, `rough` the same with granular brown in the cells, most of them without any
-membrane, `inner` the same with membranes side by side; `tissue` are membranes painted on real
-tissue (`tissue_phantoms.py`), for tests alone. A slide is painted, its nuclei found by the program
+`own` are phantoms of this program, `pure` the same with clones of intense, complete cells, `other`
+those of `membrane_phantoms.py`, `drawn` those of `drawn_phantoms.py`, `rough` the same with
+granular brown in the cells, most of them without any membrane, `inner` the same with membranes
+side by side; `tissue` are membranes painted on real tissue (`tissue_phantoms.py`), for tests alone.
+A slide is painted, its nuclei found by the program
 itself, its rays measured, and cells matched to the truth within 4 µm; it is measured a second time
 with true nuclei. A table holds the raw columns, `mpp_a`, which cells count (`use`: tumour cells
 with a nucleus, away from the edge; `stroma`: the others that were matched), the truth of each cell
@@ -54,7 +55,7 @@ TRUTH = {
 SIZE_UM = 240.0
 #: seeds of drawings that are fitted begin here
 FROM = {"drawn": 2_000_000, "rough": 3_000_000, "inner": 4_000_000}
-KINDS = ("own", "other", *FROM, "tissue")
+KINDS = ("own", "pure", "other", *FROM, "tissue")
 Truth = dict[str, np.ndarray]
 #: real nuclei that get a membrane: likely tumour, or large (µm²) and not long
 LIKELY, LARGE_UM2, LONGEST = 0.3, 28.0, 2.2
@@ -80,8 +81,33 @@ def draw_spec(number: int) -> PhantomSpec:
             fixed |= {"mpp": float(rng.choice([0.46, 0.5])), "subsampling": "4:2:0"}
     if layout == "homogeneous":
         fixed["second"] = {}
+    return _small(7000 + number, layout, fixed, rng)
+
+
+def draw_clones(number: int) -> PhantomSpec:
+    """Return one small slide whose intense cells are complete throughout: alone or in clones.
+
+    Where every line is shared by two such cells, none shows what a lone line looks like.
+    """
+    rng = np.random.default_rng([number, 171])
+    layout = str(rng.choice(LAYOUTS, p=(0.4, 0.25, 0.2, 0.15)))
+    dark = {"intense_complete": float(rng.choice([1.0, 0.97, 0.9]))}
+    if dark["intense_complete"] < 1:
+        dark[str(rng.choice(["none", "moderate_complete", "intense_incomplete"]))] = (
+            1 - dark["intense_complete"]
+        )
+    rest = draw_mixture(rng)
+    rest = {k: v for k, v in rest.items() if not k.startswith("intense")} or {"none": 1.0}
+    if layout == "homogeneous":
+        fixed: dict[str, Any] = {"mixture": dark, "second": {}}
+    else:
+        fixed = {"mixture": rest, "second": dark}
+    return _small(30_000 + number, layout, fixed, rng)
+
+
+def _small(seed: int, layout: str, fixed: dict[str, Any], rng: np.random.Generator) -> PhantomSpec:
     return PhantomSpec.random(
-        7000 + number,
+        seed,
         layout=layout,
         width_um=SIZE_UM,
         height_um=SIZE_UM,
@@ -312,6 +338,8 @@ def draw(kind: str, number: int) -> Drawn:
     """Return slide `number` of one of the `KINDS`."""
     if kind == "own":
         return draw_own(draw_spec(number))
+    if kind == "pure":
+        return draw_own(draw_clones(number))
     if kind == "other":
         return draw_other(number, SIZE_UM)
     if kind == "tissue":

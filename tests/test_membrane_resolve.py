@@ -333,8 +333,11 @@ def test_rare_staining_asks_for_stronger_evidence() -> None:
     assert not around(12.0, weak, -6.0)
     assert around(12.0, strong, -6.0)
     assert around(12.0, weak, 6.0)
-    # common staining asks for no weaker evidence
-    assert not around(12.0, -weak, 6.0)
+    # where three in four are stained no weaker evidence will do, where nearly all are it will
+    assert not around(12.0, -weak, 1.0)
+    assert around(12.0, -weak, 6.0)
+    # but what is plainly unstained stays so among any others
+    assert not around(12.0, -3.5, 20.0)
     # what lies beyond does not count, and too few cells tell nothing
     assert around(40.0, weak, -6.0)
 

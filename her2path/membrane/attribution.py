@@ -35,10 +35,12 @@ _USED = ("x_fx", "y_fx", *(column.name for column in RAW_COLUMNS))
 #: neighbours' centres farther apart than this share no line
 LINK_UM = 24.0
 #: how common staining is around a cell is told by the cells within this, by no fewer than so many,
-#: and never taken for rarer or more common than this: rarer staining asks for stronger evidence,
-#: common staining for no weaker one
+#: and never taken for rarer or more common than this
 CONTEXT_UM, CONTEXT_CELLS = 30.0, 4
-RARE, COMMON = 0.25, 0.5
+RARE, COMMON = 0.25, 0.98
+#: from this share on common staining asks for weaker evidence, as if a false membrane weighed as
+#: much as share / (1 - share) missed ones
+MOSTLY = 0.8
 #: parts in which probabilities are added up, whole numbers
 PARTS = 1 << 20
 #: a cell depends on cells within this: one link a round, one for what the partners' rings hold,
@@ -142,13 +144,19 @@ def _stained(evidence: F64, at: tuple[Any, ...], core: BOOL) -> BOOL:
     """Tell which core cells (N,) are stained: by their own evidence, and by how common it is.
 
     The evidence weighs stained and unstained alike, so the odds of a stained cell are its own
-    times those of staining around it (Bayes' rule).
+    times those of staining around it (Bayes' rule). Rare staining asks for stronger evidence,
+    common staining for weaker only above `MOSTLY`: between them a false membrane counts more.
     """
     likely = np.rint(PARTS / (1.0 + np.exp(-evidence))).astype(np.int64)
     count, total = _joint.company(*at, core, likely)
     share = total / (PARTS * np.maximum(count, 1).astype(np.float64))
-    share = np.where(count >= CONTEXT_CELLS, np.clip(share, RARE, COMMON), COMMON)
-    return core & (evidence + np.log(share / (1.0 - share)) >= 0.0)
+    share = np.where(count >= CONTEXT_CELLS, np.clip(share, RARE, COMMON), 0.5)
+    odds = np.minimum(_logit(share), 0.0) + np.maximum(_logit(share) - _logit(MOSTLY), 0.0)
+    return core & (evidence + odds >= 0.0)
+
+
+def _logit(share: Any) -> Any:
+    return np.log(share / (1.0 - share))
 
 
 def _with_partners(cells: BOOL, partner: I32) -> BOOL:

@@ -106,7 +106,14 @@ def find_nuclei(
 
 def are_sure(found: Nuclei, settings: NucleiSettings) -> npt.NDArray[np.bool_]:
     """Tell which finds (N,) the detector itself is sure enough of."""
-    return np.asarray(found.confidence > np.float32(SURE / settings.sensitivity))
+    return good_enough(found.confidence, settings)
+
+
+def good_enough(
+    score: npt.NDArray[np.float32], settings: NucleiSettings, least: float = SURE
+) -> npt.NDArray[np.bool_]:
+    """Tell which scores (N,) are above ``least`` over the settings' sensitivity."""
+    return np.asarray(score > np.float32(least / settings.sensitivity))
 
 
 def typical_contrast(

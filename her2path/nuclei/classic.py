@@ -37,6 +37,7 @@ from her2path.nuclei import (
     _score,
     _seeds,
     _twins,
+    good_enough,
 )
 from her2path.nuclei._contours import DRAFT_RAYS
 from her2path.nuclei._drafts import FIXED_POINT, Drafts, Planes
@@ -144,7 +145,7 @@ class ClassicDetector:
         planes, drafts = self.draft(h, d, mpp, settings, origin)
         score = self.score(drafts, mpp, settings.contrast_od)
         best = _best_of_rivals(drafts, score, mpp, settings, origin, MIN_SCORE)
-        sure = score[best] > SURE / settings.sensitivity
+        sure = good_enough(score[best], settings)
         kept, doubtful = best[sure], best[~sure]
         pairs, odds = self.twins(planes, drafts, score, kept, mpp)
         mate = np.empty(len(kept), np.int32)
@@ -198,9 +199,8 @@ class ClassicDetector:
         whole = _trace(planes, middle, near, wide, mpp, settings)
         whole_score = self.score(whole, mpp, settings.contrast_od)
         larger = np.maximum(drafts.centre[a, 2], drafts.centre[b, 2])
-        good = (whole.centre[:, 2] > np.float32(TWIN_GROWTH) * larger) & (
-            whole_score > SURE / settings.sensitivity
-        )
+        good = whole.centre[:, 2] > np.float32(TWIN_GROWTH) * larger
+        good &= good_enough(whole_score, settings)
         better = np.where(score[a] >= score[b], a, b)
         alone = kept[mate < 0]
         drafts = Drafts(
@@ -313,7 +313,7 @@ def _best_of_rivals(
     least: float = SURE,
 ) -> npt.NDArray[np.intp]:  # fmt: skip
     """Return the candidates that are good enough and beat all that claim the same place."""
-    good = np.flatnonzero(score > least / settings.sensitivity)
+    good = np.flatnonzero(good_enough(score, settings, least))
     where = drafts.at[good] + np.rint(drafts.centre[good, :2]).astype(np.int32)
     order = np.lexsort((where[:, 1], where[:, 0]))
     good, where = good[order], where[order]
