@@ -37,7 +37,7 @@ LINK_UM = 24.0
 #: how common staining is around a cell is told by the cells within this, by no fewer than so many,
 #: and never taken for rarer or more common than this
 CONTEXT_UM, CONTEXT_CELLS = 30.0, 4
-RARE, COMMON = 0.25, 0.98
+RARE, COMMON = 0.2, 0.98
 #: from this share on common staining asks for weaker evidence, as if a false membrane weighed as
 #: much as share / (1 - share) missed ones
 MOSTLY = 0.8
