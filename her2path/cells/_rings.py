@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from her2path._loops import put
 from her2path.cells._limits import RAYS
 
 F32 = NDArray[np.float32]
@@ -49,7 +50,7 @@ def best_rings(cost: F32, bend: float, space: tuple, path: I64) -> None:
     totals, reached, ways = space
     size, one = cost.shape[1], np.float32(bend)
     outward, inward = reached[0, :size], reached[1, :size]
-    totals[0, :size] = cost[0]
+    put(totals[0], 0, cost[0])
     for t in range(1, TURNS):
         old, new = totals[(t - 1) % 2, :size], totals[t % 2, :size]
         _rise(old, one, outward)
@@ -64,7 +65,7 @@ def _rise(old: F32, bend: float, out: F32) -> None:
     """Write the cheapest way to every step from those below it, or from itself."""
     # flat and unsigned: what lies `LANES` places back is the same cell's step before
     lanes = np.uint64(LANES)
-    out[:LANES] = old[:LANES]
+    put(out, 0, old[:LANES])
     for place in range(LANES, old.size):
         i = np.uint64(place)
         out[i] = min(old[i], out[i - lanes] + bend)
@@ -74,7 +75,7 @@ def _rise(old: F32, bend: float, out: F32) -> None:
 def _fall(old: F32, bend: float, out: F32) -> None:
     """Write the cheapest way to every step from those above it, or from itself."""
     lanes, last = np.uint64(LANES), old.size - 1
-    out[old.size - LANES :] = old[old.size - LANES :]
+    put(out, old.size - LANES, old[old.size - LANES :])
     for place in range(LANES, old.size):
         i = np.uint64(last - place)
         out[i] = min(old[i], out[i + lanes] + bend)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from her2path._loops import put
 from her2path.cells._limits import RAYS
 
 F32 = NDArray[np.float32]
@@ -245,7 +246,7 @@ def describe_places(
                 n_free += 1
         sort_first(own, n_free)
         free = rank_of(own, n_free, 0.6)
-        own[:] = m[i]
+        put(own, 0, m[i])
         sort_first(own, PLACES)
         half, most = rank_of(own, PLACES, 0.5), rank_of(own, PLACES, 0.8)
         last, n_open, low_far, mid_far, high_far, open_far = -1, 0, 0.0, 0.0, 0.0, 0.0

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from her2path._loops import put
 from her2path.membrane._inputs import CELL_INPUTS, PLACE_INPUTS, PLACES, beside
 
 F32 = NDArray[np.float32]
@@ -214,7 +215,7 @@ def take_round(
             continue
         for k in range(PLACES):
             _, _, other[k], part[k] = neighbours_part(i, k, (partner, overlap), (h, a))
-        common[:] = bias[number]
+        put(common, 0, bias[number])
         if number > 0:
             for c in range(STATES):
                 for u in range(HIDDEN):
@@ -320,7 +321,7 @@ def judge(x: F32, weights: tuple, says: F32) -> None:
     for a in range(FINAL):
         for u in range(VERDICT):
             z[u] += x[a] * first[a, u]
-    says[:] = second_bias
+    put(says, 0, second_bias)
     for u in range(VERDICT):
         if z[u] > 0:
             for q in range(SAYS):
@@ -367,7 +368,7 @@ def verdicts(
         x[:] = 0.0
         ring_sums(i, data, states, lines, x, sums)
         at = 2 * STATES + 2
-        x[at : at + CELL_INPUTS] = cell[i]
+        put(x, at, cell[i])
         x[at + CELL_INPUTS] = np.log1p(a[i] / 0.03)
         x[at + CELL_INPUTS + 1] = a[i] / (a[i] + 3.0 * sd[i])
         judge(x, weights, says)

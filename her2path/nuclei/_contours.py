@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from her2path._loops import put
 from her2path.nuclei._outlines import centroid, long_over_short
 
 __all__ = [
@@ -212,7 +213,7 @@ def _closed_paths(gain, count, cost, totals, moves, radii, out):  # type: ignore
     turn = DRAFT_RAYS + 2 * LEAD
     size, used, edge = gain.shape[1], count * LANES, 3 * LANES
     totals[:] = np.float32(-1e9)
-    totals[0, edge : edge + used] = gain[0, :used]
+    put(totals[0], edge, gain[0, :used])
     for t in range(1, turn):
         now, new = totals[(t - 1) % 2], totals[t % 2]
         _step(now, cost, gain[t % DRAFT_RAYS], size, new[edge:], moves[t])
