@@ -8,7 +8,7 @@ on them, one slide a step: as the program sees it, with true nuclei, or with its
 grain, under more noise, at another strength, or without some of its cells. Steps and seeds are
 fixed, so that the command gives the same weights on the same machine. The fit goes twice from a
 high rate to a low one, the second time with many nests; `--start` goes on from weights (the shipped
-ones come of five such runs in a row, see docs/methods-membrane.md), `--go 1` takes up the second
+ones come of six such runs in a row, see docs/methods-membrane.md), `--go 1` takes up the second
 go. Other slides (numbers from 100000) choose among the running means of the weights; the slides of
 `evaluate_membrane.py` take part in nothing here.
 """

@@ -7,13 +7,13 @@
 those of `membrane_phantoms.py`, `drawn` those of `drawn_phantoms.py`, `rough` the same with
 granular brown in the cells, most of them without any membrane, `inner` the same with membranes
 side by side; `tissue` are membranes painted on real tissue (`tissue_phantoms.py`), for tests alone.
-A slide is painted, its nuclei found by the program
-itself, its rays measured, and cells matched to the truth within 4 µm; it is measured a second time
-with true nuclei. A table holds the raw columns, `mpp_a`, which cells count (`use`: tumour cells
-with a nucleus, away from the edge; `stroma`: the others that were matched), the truth of each cell
-(`t_*`), and for each ray the OD of the cell's own membrane at the nearest place of its true outline
-(`t_ray`; -1 where the ray ends farther than 2.5 µm from it); and both stains across the border as
-pass 1 samples them (`profiles`, counts of `PROFILE_OD`).
+A slide is painted, its nuclei found by the program itself, its rays measured, and cells matched to
+the truth within 4 µm; it is measured a second time with true nuclei. A table holds the raw columns,
+`mpp_a`, which cells count (`use`: tumour cells with a nucleus, away from the edge; `stroma`: the
+others that were matched), the truth of each cell (`t_*`), and for each ray the OD of the cell's own
+membrane at the nearest place of its true outline (`t_ray`; -1 where the ray ends farther than
+2.5 µm from it); and both stains across the border as pass 1 samples them (`profiles`, counts of
+`PROFILE_OD`).
 """
 
 from __future__ import annotations

@@ -94,7 +94,6 @@ class CaseTask:
     def run(self, tick: Tick) -> dict[str, Any]:
         """Write ``case.json`` and the report where they are missing or stale."""
         tick("pooling", 0, 1, 0.0)
-        make_dir(self.folder)
         # a case has no lock of its own: the batch holds one
         clear_leftovers(self.folder)
         results = {p.member.place: RunStore(self.out / "slides" / p.member.folder).result()
@@ -103,6 +102,7 @@ class CaseTask:
         known = self._known(mark)
         if known is not None:
             return _facts(known, fresh=False)
+        make_dir(self.folder)
         made = _Case(self.plan, results, self.out).result(self.folder, mark)
         write_text(self.folder / "case.json", made.json_text() + "\n")
         if self.faces is not None:

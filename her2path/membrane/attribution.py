@@ -151,12 +151,9 @@ def _stained(evidence: F64, at: tuple[Any, ...], core: BOOL) -> BOOL:
     count, total = _joint.company(*at, core, likely)
     share = total / (PARTS * np.maximum(count, 1).astype(np.float64))
     share = np.where(count >= CONTEXT_CELLS, np.clip(share, RARE, COMMON), 0.5)
-    odds = np.minimum(_logit(share), 0.0) + np.maximum(_logit(share) - _logit(MOSTLY), 0.0)
-    return core & (evidence + odds >= 0.0)
-
-
-def _logit(share: Any) -> Any:
-    return np.log(share / (1.0 - share))
+    odds, enough = np.log(share / (1.0 - share)), np.log(MOSTLY / (1.0 - MOSTLY))
+    common = np.minimum(odds, 0.0) + np.maximum(odds - enough, 0.0)
+    return core & (evidence + common >= 0.0)
 
 
 def _with_partners(cells: BOOL, partner: I32) -> BOOL:
