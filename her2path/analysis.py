@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path import cells, membrane, nuclei, patterns, qc, stain, tumour
+from her2path import membrane, patterns, qc, reading, stain
 from her2path._scratch import scratch
 from her2path.geometry import Box
 from her2path.schema import CELLS, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS, arrow_schema
@@ -24,7 +24,6 @@ __all__ = [
     "FIXED",
     "HALO_UM",
     "MAP_PX",
-    "NUCLEUS_COLUMNS",
     "REACH_UM",
     "Measured",
     "Optics",
@@ -39,18 +38,11 @@ MAP_PX = 32
 #: map rows whose focus is measured at a time
 STRIP = 4
 #: what a block reads beyond its core, µm
-HALO_UM = max(nuclei.HALO_UM, membrane.HALO_UM)
+HALO_UM = reading.HALO_UM + membrane.HALO_UM
 #: how far a cell's final values may depend on other raw cells, µm
-REACH_UM = max(membrane.REACH_UM, tumour.REACH_UM)
+REACH_UM = membrane.REACH_UM
 #: row stride of the cell identity
 ID_STRIDE = 1 << 31
-
-#: what the detector says of a nucleus, in the raw columns' names
-_DESCRIBED = (
-    "hematoxylin_od", "dab_od", "elongation", "contrast", "irregularity", "texture", "confidence",
-)  # fmt: skip
-#: the raw columns of the nucleus itself, float32
-NUCLEUS_COLUMNS = ("nucleus_area_um2", *(f"nucleus_{name}" for name in _DESCRIBED))
 
 Columns = dict[str, np.ndarray]
 
@@ -105,35 +97,29 @@ def measure(
     optics : Optics
         Pixel size and stains.
     settings : Settings
-        ``nuclei``, ``cells`` and ``membrane`` are used.
+        ``nuclei`` is used.
     """
     f = optics.factor
-    planes = scratch("stains", (2, -(-rgb.shape[0] // f), -(-rgb.shape[1] // f)))
-    h, d = stain.reduce_unmix(rgb, f, optics.stain, (planes[0], planes[1]))
+    shape = (3, -(-rgb.shape[0] // f), -(-rgb.shape[1] // f))
+    planes = stain.reduce_planes(rgb, f, optics.stain, scratch("stains", shape))
     origin = (read.y0 // f, read.x0 // f)
-    found = nuclei.find_nuclei(h, d, optics.mpp_a, settings.nuclei, origin, doubtful=True)
-    found = tumour.second_opinion(found, h, d, optics.mpp_a, settings.nuclei)
+
+    def owned(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return _inside(_fixed(x, origin[1]), _fixed(y, origin[0]), core, f)
+
+    found = reading.read_cells(planes, optics.mpp_a, origin, settings.nuclei, owned)
     x_fx, y_fx = _fixed(found.x, origin[1]), _fixed(found.y, origin[0])
-    # the others only stand in the way of the core's own cells
-    own = _inside(x_fx, y_fx, core, f)
-    borders = cells.grow_cells(found, d, h, optics.mpp_a, settings.cells, own)
-    luts = np.stack(optics.stain.tables())
-    rays = membrane.measure_rays(rgb, luts, f, optics.mpp, found, borders, settings.membrane, own)
     cell_id = y_fx * ID_STRIDE + x_fx
-    keep = np.flatnonzero(own)
-    keep = keep[np.argsort(cell_id[keep], kind="stable")]
-    mine = found.take(keep)
-    raw: Columns = {"cell_id": cell_id[keep], "x_fx": x_fx[keep], "y_fx": y_fx[keep]}
-    raw |= _nucleus_columns(mine, optics.mpp_a)
-    raw |= tumour.surroundings(mine, h, d, optics.mpp_a)
-    raw["outline"] = _outline(borders.radii[keep], optics.mpp_a)
-    raw |= {name: values[keep] for name, values in rays.items()}
-    return Measured(to_table(raw), _maps(h, d, read, core, f))
+    order = np.argsort(cell_id, kind="stable")
+    mine = found.take(order)
+    rays = membrane.measure_rays(rgb, optics.stain.tables()[1], f, optics.mpp, mine)
+    raw: Columns = {"cell_id": cell_id[order], "x_fx": x_fx[order], "y_fx": y_fx[order]}
+    raw |= _read_columns(mine, optics.mpp_a) | rays
+    return Measured(to_table(raw), _maps(planes[0], planes[1], read, core, f))
 
 
-def _fixed(local: NDArray[np.float32], origin: int) -> NDArray[np.int64]:
-    exact = np.rint(local.astype(np.float64) * FIXED).astype(np.int64)
-    return exact + origin * FIXED
+def _fixed(local: NDArray[np.float64], origin: int) -> NDArray[np.int64]:
+    return np.rint(local * FIXED).astype(np.int64) + origin * FIXED
 
 
 def level0(fixed: NDArray[np.int64], factor: int) -> NDArray[np.float64]:
@@ -148,10 +134,17 @@ def _inside(
     return (x >= core.x0) & (x < core.x1) & (y >= core.y0) & (y < core.y1)
 
 
-def _nucleus_columns(found: nuclei.Nuclei, mpp_a: float) -> Columns:
-    area = (found.area_px * np.float32(mpp_a * mpp_a)).astype(np.float32)
-    return {"nucleus_area_um2": area} | {
-        f"nucleus_{name}": getattr(found, name.removesuffix("_od")) for name in _DESCRIBED
+def _read_columns(found: reading.Cells, mpp_a: float) -> Columns:
+    """Return the raw columns that the reader gives."""
+    return {
+        "nucleus_area_um2": found.nucleus_area_um2,
+        "nucleus_hematoxylin_od": found.hematoxylin,
+        "nucleus_dab_od": found.dab,
+        "nucleus_elongation": found.elongation,
+        "nucleus_outline": _outline(found.nucleus, mpp_a),
+        "outline": _outline(found.border, mpp_a),
+        "kind": found.kind,
+        "evidence": found.evidence,
     }
 
 
@@ -233,11 +226,8 @@ def resolve(
     own = _inside(columns["x_fx"], columns["y_fx"], core, optics.factor)
     if not own.any():
         return arrow_schema(_FINAL).empty_table()
-    lines: Columns = dict(membrane.resolve(columns, optics.mpp_a, own, settings.membrane))
-    probability = _tumour_probability(columns, own, optics, settings)
-    out = _positions(columns, own, optics) | lines
-    out["tumour_probability"] = probability
-    out["cell_type"] = (probability < 0.5).astype(np.int8)
+    lines: Columns = dict(membrane.resolve(columns, optics.mpp_a, own))
+    out = _positions(columns, own, optics) | lines | _kinds(columns["kind"][own], settings)
     pattern, intensity, score = patterns.classify(
         lines["completeness"], lines[settings.membrane.measure], settings.membrane, incomplete_score
     )
@@ -245,16 +235,23 @@ def resolve(
     return _final_table(out)
 
 
-def _tumour_probability(
-    columns: Columns, own: NDArray[np.bool_], optics: Optics, settings: Settings
-) -> NDArray[np.float32]:
-    # annotations say where invasive tumour is; inside them morphology still leaves out
-    # lymphocytes and stroma
+def _kinds(kind: NDArray[np.float32], settings: Settings) -> Columns:
+    """Return type, probability of tumour and certainty of the kind of cells (N, 3).
+
+    Annotations say where invasive tumour is; inside them morphology still leaves out lymphocytes
+    and stroma, unless every cell is asked for.
+    """
     if settings.tumour.method == "all":
-        return np.ones(int(own.sum()), np.float32)
-    um = optics.mpp_a / FIXED
-    placed = {**columns, "x_um": columns["x_fx"] * um, "y_um": columns["y_fx"] * um}
-    return tumour.classify(placed, own, settings.tumour)
+        everyone = np.ones(len(kind), np.float32)
+        return {
+            "cell_type": np.zeros(len(kind), np.int8), "tumour_probability": everyone,
+            "kind_certainty": everyone,
+        }  # fmt: skip
+    tumour = kind[:, 0] / np.maximum(kind[:, 0] + kind[:, 1], np.float32(1e-6))
+    return {
+        "cell_type": (tumour < 0.5).astype(np.int8), "tumour_probability": tumour,
+        "kind_certainty": np.maximum(kind[:, 0], kind[:, 1]),
+    }  # fmt: skip
 
 
 def _positions(columns: Columns, own: NDArray[np.bool_], optics: Optics) -> Columns:
@@ -272,6 +269,7 @@ def _positions(columns: Columns, own: NDArray[np.bool_], optics: Optics) -> Colu
         "y_px": y_px,
         "cell_area_um2": wedge * (radius * np.roll(radius, -1, axis=1)).sum(axis=1),
         "outline": outline,
+        "nucleus_outline": columns["nucleus_outline"][own],
         **{name: columns[name][own] for name in kept},
     }
 

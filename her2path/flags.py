@@ -47,6 +47,10 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "in-situ carcinoma or normal ducts.",
     ),
     "ALL_CELLS_COUNTED": ("warning", "Every cell was counted as tumour."),
+    "TUMOUR_NOT_RECOGNISED": (
+        "warning",
+        "Much of what was counted as tumour may be something else.",
+    ),
     "FEW_TUMOUR_CELLS": ("fail", "There are too few tumour cells for a score."),
     "UNCALIBRATED_CUTOFFS": (
         "warning",

@@ -70,6 +70,7 @@ CELLS: tuple[Column, ...] = (
     Column("y_px", _f, "level-0 px", "nucleus centre"),
     Column("cell_type", _dict, "", "tumour or other"),
     Column("tumour_probability", _f, "0..1", "how tumour-like the cell reads"),
+    Column("kind_certainty", _f, "0..1", "how certain the kind of cell is"),
     Column("nucleus_area_um2", _f, "µm²", "area of the nucleus"),
     Column("nucleus_hematoxylin_od", _f, "OD", "mean hematoxylin OD in the nucleus"),
     Column("nucleus_dab_od", _f, "OD", "mean DAB OD in the nucleus"),
@@ -97,6 +98,12 @@ CELLS: tuple[Column, ...] = (
         pa.list_(pa.int16(), OUTLINE_RAYS),
         "1/100 µm",
         "border radius on 48 rays around the nucleus centre, clockwise on screen from +x",
+    ),
+    Column(
+        "nucleus_outline",
+        pa.list_(pa.int16(), OUTLINE_RAYS),
+        "1/100 µm",
+        "nuclear radius on the same rays",
     ),
 )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import pyarrow as pa
+from levels import CREST, laboratory
 from scipy.spatial import cKDTree
 from scipy.stats import norm
 
@@ -21,7 +22,6 @@ from her2path.schema import PATTERNS
 
 STYLES = ("voronoi", "hexagons", "discs")
 #: own crest OD of faint, moderate and intense lines, and their full width at half maximum (um)
-CREST = ((0.10, 0.23), (0.27, 0.58), (0.70, 1.40))
 WIDTH = ((0.45, 0.85), (0.7, 1.4), (1.2, 2.6))
 COMPLETE = 0.80
 ANGLES = 96
@@ -164,9 +164,9 @@ def _cells(
     share = np.array([weights.get(p, 0.0) for p in PATTERNS])
     code = rng.choice(len(PATTERNS), len(at), p=share / share.sum())
     intensity = (code + 1) // 2
-    low, high = np.array([(0.0, 0.0), *CREST])[intensity].T
+    low, high = np.array(CREST)[intensity].T
     slim, broad = np.array([(0.6, 0.6), *WIDTH])[intensity].T
-    crest = low + (high - low) * rng.random(len(at))
+    crest = laboratory(rng) * (low + (high - low) * rng.random(len(at)))
     width = slim + (broad - slim) * rng.random(len(at))
     od = crest[:, None] * stained_arcs(rng, code, reach)
     return Cells(at, reach, code, od * _unevenness(rng, od.shape), width)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from levels import CREST, laboratory
 from scipy.spatial import cKDTree
 
 from her2path.phantom import encode_decode
@@ -194,10 +195,10 @@ def _rings(rng: np.random.Generator, plane: Plane, is_cell: np.ndarray, seeds: n
     whole = np.array([p.endswith("_complete") for p in pattern])
     wanted = np.where(whole, rng.uniform(0.8, 1.0, n), rng.uniform(0.15, 0.79, n))
     wanted = np.where(whole & (rng.random(n) < 0.35), 1.0, wanted) * (intensity > 0)
-    low, high = np.array([[0, 0], [0.08, 0.24], [0.26, 0.55], [0.65, 1.5]])[intensity].T
+    low, high = np.array(CREST)[intensity].T
     squeeze = rng.uniform(0.2, 1.0)
     level = low + (high - low) * (0.5 + squeeze * (rng.random(n) - 0.5))
-    level *= np.exp(rng.normal(0, 0.15))
+    level *= laboratory(rng)
     wide = rng.uniform(0.6, 1.2) * rng.uniform(1.0, 1.35) ** intensity
     fwhm = wide * np.exp(rng.normal(0, 0.12, n))
     style = rng.choice(["one line", "side by side", "parted"], p=(0.5, 0.3, 0.2))

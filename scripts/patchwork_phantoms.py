@@ -20,7 +20,7 @@ STYLES = ("bricks", "strewn")
 #: pixels are painted this fine (um), then averaged
 FINE = 0.25
 #: own crest OD and spread (sigma, um) of none, faint, moderate and intense lines
-LINES = ((0.0, 0.0, 0.3), (0.11, 0.21, 0.27), (0.30, 0.52, 0.42), (0.78, 1.30, 0.8))
+LINES = ((0.0, 0.0, 0.3), (0.035, 0.075, 0.27), (0.10, 0.22, 0.42), (0.30, 0.60, 0.8))
 SECTORS = 24
 
 

@@ -157,7 +157,7 @@ def _membranes(rng: Rng, layout: Layout, x: np.ndarray, y: np.ndarray) -> np.nda
     """Lines on the borders between cells, or own rings, each cell with its own optical density."""
     seeds = layout.at
     recipe = rng.choice(["none", "faint", "intense", "mixed"])
-    level = {"none": 0.0, "faint": 0.15, "intense": 0.9, "mixed": 0.5}[recipe]
+    level = {"none": 0.0, "faint": 0.10, "intense": 0.8, "mixed": 0.3}[recipe]
     od = level * np.exp(rng.normal(0, 0.2, len(seeds)))
     if recipe == "mixed":
         od *= rng.random(len(seeds)) < 0.5

@@ -19,19 +19,18 @@ from typing import Any
 import cv2
 import numpy as np
 from drawn_phantoms import ANGLES, Cells, paint_granules, paint_lines, stained_arcs
+from levels import CREST, laboratory
 from membrane_phantoms import draw_mixture
-from pictures import REAL_MPP as MPP
-from pictures import real_core
+from real_images import real_image
 from scipy.spatial import cKDTree
 
 from her2path.schema import PATTERNS
 
 #: a core without brown; the other negative cores show a little
-CORE = "0_a6d0"
+CORE, MPP = "0_a6d0", 0.25
 #: a piece with so many cells is good enough
 ENOUGH, TRIES = 80, 6
-#: own crest OD and full width at half maximum (µm) of faint, moderate and intense lines
-CREST = ((0.0, 0.0), (0.10, 0.24), (0.26, 0.58), (0.65, 1.40))
+#: full width at half maximum (µm) of none, faint, moderate and intense lines
 WIDTH = ((0.6, 0.6), (0.5, 0.95), (0.7, 1.4), (1.1, 2.4))
 
 
@@ -49,7 +48,7 @@ class Tissue:
 @lru_cache(1)
 def core(folder: Path) -> np.ndarray:
     """Return the core's pixels."""
-    return real_core(folder, CORE).rgb
+    return real_image(folder, CORE)[0]
 
 
 def paint(folder: Path, number: int, size_um: float, find: Any) -> Tissue:
@@ -134,7 +133,7 @@ def _cells(rng: np.random.Generator, at: np.ndarray, reach: np.ndarray, size: fl
     intensity = (code + 1) // 2
     low, high = np.array(CREST)[intensity].T
     slim, broad = np.array(WIDTH)[intensity].T
-    crest = low + (high - low) * rng.random(len(at))
+    crest = laboratory(rng) * (low + (high - low) * rng.random(len(at)))
     width = slim + (broad - slim) * rng.random(len(at))
     od = crest[:, None] * stained_arcs(rng, code, reach)
     return Cells(at, reach, code, od * _along(rng, od.shape), width)

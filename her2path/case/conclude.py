@@ -27,6 +27,7 @@ __all__ = [
     "Verdict",
     "assign",
     "beside",
+    "certain_share",
     "conclude",
     "focus_grid",
     "is_tumour",
@@ -56,6 +57,7 @@ LIGHT = (
     "cell_area_um2",
     "nucleus_hematoxylin_od",
     "cytoplasm_od",
+    "kind_certainty",
 )
 
 
@@ -104,6 +106,12 @@ def is_tumour(cells: pa.Table) -> NDArray[np.bool_]:
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
     return np.asarray(column.indices.to_numpy(zero_copy_only=False) == 0)
+
+
+def certain_share(cells: pa.Table, certain_from: float) -> float:
+    """Return the share of the tumour cells whose kind is certain; 1 without any."""
+    certainty = cells.column("kind_certainty").to_numpy()[is_tumour(cells)]
+    return float((certainty >= certain_from).mean()) if len(certainty) else 1.0
 
 
 def with_cell_type(cells: pa.Table, tumour: NDArray[np.bool_]) -> pa.Table:

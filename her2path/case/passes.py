@@ -22,6 +22,7 @@ from her2path import analysis
 from her2path._scratch import scratch
 from her2path.case.plan import Plan, reach_blocks
 from her2path.geometry import Block, Box
+from her2path.reading.inputs import RADIUS_UM
 from her2path.slide import get_slide
 
 __all__ = ["BlockDone", "measure_block", "resolve_block"]
@@ -99,7 +100,7 @@ def _kept(plan: Plan, raw: pa.Table, bad: list[Box]) -> pa.Table:
     x = analysis.level0(raw.column("x_fx").to_numpy(), f)
     y = analysis.level0(raw.column("y_fx").to_numpy(), f)
     keep = plan.in_tissue(x, y)
-    margin = plan.settings.cells.max_radius_um / plan.optics.mpp
+    margin = RADIUS_UM / plan.optics.mpp
     for box in bad:
         near = box.grow(int(np.ceil(margin)))
         keep &= ~((x >= near.x0) & (x < near.x1) & (y >= near.y0) & (y < near.y1))

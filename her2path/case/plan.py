@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path import __version__, guidelines, nuclei, stain, tissue, tumour
+from her2path import __version__, guidelines, reading, stain, tissue
 from her2path.analysis import HALO_UM, MAP_PX, REACH_UM, Optics
 from her2path.errors import NotEvaluable
 from her2path.geometry import Box, Grid, analysis_factor
@@ -26,10 +26,6 @@ __all__ = ["Plan", "Prepared", "area_mm2", "fingerprint", "look", "make_plan", "
 
 #: the overview is read at no more than this, and kept for the thumbnail
 OVERVIEW_PX = 2400
-#: every so many of the stain samples measure the nuclear contrast
-CONTRAST_EVERY = 2
-#: the usual size and stain of nuclei are measured on about this many of the stain samples
-USUAL_SAMPLES = 24
 
 
 @dataclass(frozen=True)
@@ -41,9 +37,7 @@ class Prepared:
     tissue: tissue.Tissue
     mask_downsample: float
     optics: Optics
-    nuclear_contrast_od: float | None
     flags: tuple[QcFlag, ...]
-    usual_nuclei: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
@@ -114,13 +108,10 @@ def look(slide: Slide, settings: Settings, threads: int = 1) -> Prepared:
         samples = list(pool.map(slide.read, _sample_boxes(slide, found, downsample, settings)))
         model = stain.estimate(samples, info.mpp, settings.stain)
         optics = Optics(info.mpp, analysis_factor(info.mpp), model)
-        measured = pool.submit(_nuclear_contrast, samples, optics, settings)
         _refuse(samples, model, found)
-        contrast = measured.result()
-        usual = _usual_nuclei(samples, optics, settings, contrast, pool)
         flags = (*found.flags, *model.flags)
         overview = shown.result()[0]
-    return Prepared(info, overview, found, downsample, optics, contrast, flags, usual)
+    return Prepared(info, overview, found, downsample, optics, flags)
 
 
 def _refuse(
@@ -136,43 +127,6 @@ def _refuse(
         )
     if not found.mask.any():
         raise NotEvaluable("no tissue was found", "Check the slide", code="NO_TISSUE")
-
-
-def _nuclear_contrast(
-    samples: list[NDArray[np.uint8]], optics: Optics, settings: Settings
-) -> float | None:
-    """Return how strongly this slide's nuclei stand out: measured once, used by every block."""
-    if settings.nuclei.contrast_od is not None:
-        return settings.nuclei.contrast_od
-    planes = (_planes(sample, optics) for sample in samples[::CONTRAST_EVERY])
-    return nuclei.typical_contrast(planes, optics.mpp_a, settings.nuclei)
-
-
-def _usual_nuclei(
-    samples: list[NDArray[np.uint8]],
-    optics: Optics,
-    settings: Settings,
-    contrast: float | None,
-    pool: Executor,
-) -> tuple[float, float, float] | None:
-    """Return how large and dark this slide's nuclei usually are."""
-    if settings.tumour.usual_nuclei is not None:
-        return settings.tumour.usual_nuclei
-    by = settings.nuclei.model_copy(update={"contrast_od": contrast})
-
-    def measure(sample: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return tumour.sampled_nuclei(_planes(sample, optics), optics.mpp_a, by)
-
-    some = samples[:: max(1, len(samples) // USUAL_SAMPLES)]
-    return tumour.usual_nuclei(pool.map(measure, some))
-
-
-def _planes(
-    sample: NDArray[np.uint8], optics: Optics
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    f = optics.factor
-    whole = sample[: sample.shape[0] // f * f, : sample.shape[1] // f * f]
-    return stain.reduce_unmix(whole, f, optics.stain)
 
 
 def _for_mask(slide: Slide, settings: Settings) -> tuple[NDArray[np.uint8], float]:
@@ -205,9 +159,6 @@ def make_plan(
     """Lay the blocks over the tissue; blocks without tissue are never read."""
     optics = seen.optics
     info = seen.info
-    found = settings.nuclei.model_copy(update={"contrast_od": seen.nuclear_contrast_od})
-    selected = settings.tumour.model_copy(update={"usual_nuclei": seen.usual_nuclei})
-    settings = settings.model_copy(update={"nuclei": found, "tumour": selected})
     grid = Grid(
         info.width_px,
         info.height_px,
@@ -233,12 +184,13 @@ def make_plan(
 def measured_sha256(
     info: SlideInfo, annotations_sha256: str | None, model_sha256: str | None = None
 ) -> str:
-    """Return what cells are measured from: slide, pixel size, annotations, CNN, version."""
+    """Return what cells are measured from: slide, pixel size, annotations, nets, version."""
     return _sha256({
         "slide": info.sha256_quick,
         "mpp": [info.mpp_x, info.mpp_y],
         "annotations": annotations_sha256,
-        # a model is a file too
+        # weights are files too: a resumed run never mixes two fits
+        "reading": reading.weights_sha256(),
         "model": model_sha256,
         "version": __version__,
     })  # fmt: skip

@@ -27,6 +27,7 @@ from her2path.case.plan import (
 )
 from her2path.case.run import RunOptions, SlideResult
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
+from her2path.flags import flag
 from her2path.results import (
     QcFlag,
     Result,
@@ -257,7 +258,7 @@ class _Run:
         self._resolve(plan, stream)
         cells = conclude.assign(conclude.light_cells(plan), self.annotations, self.settings)
         self._enough(cells)
-        flags = [*seen.flags, *self._qc(plan, seen, bad, cells)]
+        flags = [*seen.flags, *self._recognised(cells), *self._qc(plan, seen, bad, cells)]
         region_table, region_id = conclude.make_regions(
             cells, conclude.tissue_grid(plan), self.annotations, plan.optics.mpp, self.settings
         )
@@ -392,6 +393,30 @@ class _Run:
                 "Look at the overlay, annotate the tumour, or lower score.min_cells",
                 code="FEW_TUMOUR_CELLS",
             )
+
+    def _recognised(self, cells: pa.Table) -> list[QcFlag]:
+        """Say where too much of what is counted is doubtful; nothing where a person drew it.
+
+        Raises
+        ------
+        NotEvaluable
+            Where hardly anything is certain.
+        """
+        limits, method = self.settings.qc, self.settings.tumour.method
+        drawn = self.annotations is not None and self.annotations.tumour is not None
+        if method == "all" or (drawn and method != "morphology"):
+            return []
+        share = conclude.certain_share(cells, limits.certain_from)
+        if share < limits.least_certain_share:
+            raise NotEvaluable(
+                f"tumour was not recognised: only {share:.0%} of the cells counted are surely "
+                "tumour cells",
+                "Look at the overlay, annotate the tumour, or lower qc.least_certain_share",
+                code="TUMOUR_NOT_RECOGNISED",
+            )
+        if share < limits.certain_share:
+            return [flag("TUMOUR_NOT_RECOGNISED", f"Surely tumour cells: {share:.0%}.")]
+        return []
 
     def _pictures(self, slide: Slide, tumour: pa.Table, staged: RunStore) -> None:
         m = self.settings.membrane

@@ -15,14 +15,15 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 
-from her2path import analysis, cells, membrane, nuclei, stain, tumour
+from her2path import analysis, membrane, reading, stain
 from her2path.geometry import Box
 from her2path.membrane.columns import RAW_COLUMNS, SCALES
+from her2path.reading.inputs import PLACES
 from her2path.schema import OUTLINE_PER_UM, OUTLINE_RAYS
 from her2path.settings import Settings
 
 __all__ = [
-    "PARTS", "compile_borders", "compile_nuclei", "compile_tables", "drawn_optics", "raw_cells",
+    "PARTS", "compile_borders", "compile_cells", "compile_tables", "drawn_optics", "raw_cells",
     "warming",
 ]  # fmt: skip
 
@@ -44,30 +45,24 @@ FEW = {
 }
 
 
-def compile_nuclei() -> int:
-    """Find nuclei on a drawing of stained cells, and what lies around them; return how many."""
+def compile_cells() -> int:
+    """Read the cells of a drawing of stained cells; return how many."""
     settings = Settings()
     optics = drawn_optics(settings)
-    h, d = stain.reduce_unmix(_drawing(), optics.factor, optics.stain)
-    found = nuclei.find_nuclei(h, d, optics.mpp_a, settings.nuclei, (0, 0))
-    tumour.surroundings(found, h, d, optics.mpp_a)
-    return len(found)
+    planes = stain.reduce_planes(_drawing(), optics.factor, optics.stain)
+    return len(reading.read_cells(planes, optics.mpp_a, (0, 0), settings.nuclei))
 
 
 def compile_borders() -> int:
-    """Grow and measure cells around made-up nuclei on the same drawing; return how many."""
-    settings = Settings()
-    optics = drawn_optics(settings)
+    """Measure made-up cells on the same drawing; return how many."""
+    optics = drawn_optics(Settings())
     rgb, f = _drawing(), optics.factor
-    h, d = stain.reduce_unmix(rgb, f, optics.stain)
-    at = np.arange(SPACING_PX // 2, SIDE_PX, SPACING_PX, dtype=np.float32) / f
+    at = np.arange(SPACING_PX // 2, SIDE_PX, SPACING_PX, dtype=np.float64) / f
     y, x = (v.ravel() for v in np.meshgrid(at, at, indexing="ij"))
-    radii = np.full((x.size, OUTLINE_RAYS), RADIUS_PX / f, np.float32)
-    made_up = SimpleNamespace(x=x, y=y, radii=radii)
-    wanted = np.ones(x.size, np.bool_)
-    borders = cells.grow_cells(made_up, d, h, optics.mpp_a, settings.cells, wanted)
-    luts, how = np.stack(optics.stain.tables()), settings.membrane
-    membrane.measure_rays(rgb, luts, f, optics.mpp, made_up, borders, how, wanted)
+    nucleus = np.full((x.size, OUTLINE_RAYS), RADIUS_PX / f, np.float32)
+    own = np.full((x.size, PLACES), 0.9, np.float32)
+    made_up = SimpleNamespace(x=x, y=y, nucleus=nucleus, border=1.7 * nucleus, own=own)
+    membrane.measure_rays(rgb, optics.stain.tables()[1], f, optics.mpp, made_up)
     return int(x.size)
 
 
@@ -102,18 +97,23 @@ def raw_cells() -> pa.Table:
     raw: analysis.Columns = {"cell_id": y * analysis.ID_STRIDE + x, "x_fx": x, "y_fx": y}
     raw |= {
         name: rng.uniform(0.1, 0.9, n).astype(np.float32)
-        for name in (*analysis.NUCLEUS_COLUMNS, *tumour.SURROUNDINGS)
-    }
+        for name in (
+            "nucleus_area_um2", "nucleus_hematoxylin_od", "nucleus_dab_od", "nucleus_elongation",
+        )
+    }  # fmt: skip
+    raw["nucleus_outline"] = np.full((n, OUTLINE_RAYS), 3 * OUTLINE_PER_UM, np.int16)
     raw["outline"] = np.full((n, OUTLINE_RAYS), 6 * OUTLINE_PER_UM, np.int16)
     stained = x < x.max() * 0.4
+    raw["kind"] = np.tile(np.float32([0.9, 0.08, 0.02]), (n, 1))
+    raw["evidence"] = np.where(stained, 3.0, -3.0).astype(np.float32)
     for column in RAW_COLUMNS:
         raw[column.name] = _made_up(column.name, column.type, stained)
     return analysis.to_table(raw)
 
 
 #: what a stained ring reads, in the columns' units
-READS = {"line_r": 6.0, "line_mass": 2.0, "line_crest": 1.2, "line_width": 1.6, "line_ridge": 0.9}
-PLAIN = {"cytoplasm_od": 0.03, "line_noise": 0.01, "line_mpp": OPTICS[0]}
+READS = {"line_r": 6.0, "line_mass": 2.0, "line_crest": 1.2, "line_width": 1.6, "line_own": 0.9}
+PLAIN = {"cytoplasm_od": 0.03}
 
 
 def _made_up(name: str, kind: pa.DataType, stained: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ def compile_tables() -> int:
     return verdict.counts["tumour"]
 
 
-PARTS = {"nuclei": compile_nuclei, "borders": compile_borders, "tables": compile_tables}
+PARTS = {"cells": compile_cells, "borders": compile_borders, "tables": compile_tables}
 """What can be compiled on its own; each part keeps one processor busy."""
 
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from her2path.membrane.attribution import REACH_UM, resolve
 from her2path.membrane.columns import RAW_COLUMNS
-from her2path.membrane.rays import measure_rays
+from her2path.membrane.rays import HALO_UM, measure_rays
 
 __all__ = ["HALO_UM", "RAW_COLUMNS", "REACH_UM", "measure_rays", "resolve"]
-
-#: context (µm) with correct nuclei and pixels that a cell of pass 1 needs, at the default
-#: largest cell radius; `her2path.cells.halo_um` gives it for any setting
-HALO_UM = 36.0

@@ -10,13 +10,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells._limits import sort_bins
-from her2path.membrane._inputs import PLACES
+from her2path.reading.inputs import PLACES
+from her2path.rings import sort_bins
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
-BOOL = NDArray[np.bool_]
 
 COS = np.cos(np.arange(PLACES) * (2 * np.pi / PLACES))
 SIN = np.sin(np.arange(PLACES) * (2 * np.pi / PLACES))
@@ -38,42 +37,6 @@ def bin_cells(x: I64, y: I64, size: int) -> tuple[I64, I64, I64, int]:
 
 
 @njit(cache=True, nogil=True)
-def company(x: I64, y: I64, um: float, far_um: float, wanted: BOOL, value: I64) -> tuple[I64, I64]:
-    """Count the cells around every wanted one, and add up their values.
-
-    Parameters
-    ----------
-    x, y : (N,) int64 positions in 1/16 analysis px
-    um : µm of one such unit
-    far_um : cells farther than this do not count, nor does a cell itself
-    wanted : (N,) bool
-    value : (N,) int64; whole numbers, so that no order of adding matters
-
-    Returns
-    -------
-    count, total : (N,) int64, 0 for the cells not wanted
-    """
-    n = x.size
-    count, total = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    where, start, order, columns = bin_cells(x, y, int(np.ceil(far_um / um)))
-    rows = (start.size - 1) // columns
-    for i in range(n):
-        if not wanted[i]:
-            continue
-        row, column = where[i] // columns, where[i] % columns
-        for v in range(max(row - 1, 0), min(row + 2, rows)):
-            # the bins beside each other in a row follow each other
-            low, high = max(column - 1, 0), min(column + 1, columns - 1)
-            for place in range(start[v * columns + low], start[v * columns + high + 1]):
-                j = order[place]
-                dx, dy = (x[j] - x[i]) * um, (y[j] - y[i]) * um
-                if j != i and dx * dx + dy * dy <= far_um * far_um:
-                    count[i] += 1
-                    total[i] += value[j]
-    return count, total
-
-
-@njit(cache=True, nogil=True)
 def link_places(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) -> None:
     """Find, for every place, the neighbour that shares its line.
 
@@ -85,8 +48,7 @@ def link_places(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) ->
     far_um : neighbours farther than this are not looked at
     out : partner (N, PLACES) int32 = neighbour * PLACES + its place, or -1;
         junction (N, PLACES), 1 where a second neighbour's border is as near;
-        overlap (N, PLACES), how much of the neighbour's line this place reads, 0..1;
-        gap (N, PLACES), how far outside (+) or inside the neighbour's border it lies, µm
+        overlap (N, PLACES), how much of the neighbour's line this place reads, 0..1
     """
     n = x.size
     largest = np.zeros(n)
@@ -119,7 +81,7 @@ def link_places(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) ->
 @njit(cache=True, nogil=True)
 def _link_one(i: int, k: int, place: tuple, r: F64, largest: F64, near: I64, out: tuple) -> None:
     x, y, um = place
-    partner, junction, overlap, gaps = out
+    partner, junction, overlap = out
     px, py = r[i, k] * COS[k], r[i, k] * SIN[k]
     best, second, found = 1e9, 1e9, -1
     for s in range(near.size):
@@ -134,10 +96,10 @@ def _link_one(i: int, k: int, place: tuple, r: F64, largest: F64, near: I64, out
         share = turn - low
         a, b = low % PLACES, (low + 1) % PLACES
         gap = np.sqrt(far2) - (r[j, a] + share * (r[j, b] - r[j, a]))
-        signed, gap = gap, gap if gap >= 0 else -0.5 * gap
+        gap = gap if gap >= 0 else -0.5 * gap
         if gap < best:
             second = best
-            best, found, gaps[i, k] = gap, j * PLACES + (a if share < 0.5 else b), signed
+            best, found = gap, j * PLACES + (a if share < 0.5 else b)
         elif gap < second:
             second = gap
     partner[i, k] = found if best <= GAP_UM else -1
@@ -161,16 +123,3 @@ def ring_lengths(r: F64) -> F64:
             piece[i, k] += piece[i, k - 1]
         piece[i, 0] += last
     return piece
-
-
-@njit(cache=True, nogil=True)
-def share_reading(m: F64, partner: I32, overlap: F64) -> F64:
-    """Return the mean of both cells' readings of a shared line, own ones of parted lines."""
-    out = m.copy()
-    for i in range(m.shape[0]):
-        for k in range(PLACES):
-            link = partner[i, k]
-            if link >= 0:
-                other = m[link // PLACES, link % PLACES]
-                out[i, k] += 0.5 * overlap[i, k] * overlap[i, k] * (other - m[i, k])
-    return out

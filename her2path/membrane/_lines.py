@@ -10,8 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells._limits import COS, RAYS, SIN
-from her2path.membrane._network import LOOK_TAPS
+from her2path.rings import COS, RAYS, SIN
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -21,12 +20,10 @@ U8 = NDArray[np.uint8]
 STEP_UM = 0.25
 HALF = 13
 TAPS = 2 * HALF + 1
-#: every second sample is kept for the looks: µm between these
-LOOK_STEP_UM = 2 * STEP_UM
 #: [n, i] = i / n: how far along a line of n steps the i-th sample lies
 SHARE = np.arange(TAPS) / np.maximum(np.arange(TAPS), 1)[:, None]
 #: places of one line's result
-R_UM, MASS, CREST, FWHM, RIDGE, INNER = 0, 1, 2, 3, 4, 5
+R_UM, MASS, CREST, FWHM, INNER = 0, 1, 2, 3, 4
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -50,14 +47,11 @@ def sample_od(rgb: U8, luts: F32, iy: int, ix: int, gy: float, gx: float) -> flo
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def sample_lines(
-    rgb: U8, luts: F32, at: tuple, ring: tuple, step: float, out: F64, sparse: F64
-) -> None:
-    """Write the OD across the border on every ray, as `sample_od` reads it.
+def sample_lines(rgb: U8, dab: F32, at: tuple, ring: tuple, step: float, out: F64) -> None:
+    """Write the DAB OD across the border on every ray (RAYS, TAPS), as `sample_od` reads it.
 
-    DAB (`luts[1]`) into `out` (RAYS, TAPS), hematoxylin (`luts[0]`) into `sparse` (RAYS, LOOK_TAPS)
-    at every second of the same places. `at` = (ix, iy, fx, fy), `ring` = (radius, nx, ny). A cell
-    that lies well inside the block asks for no edge, sample by sample.
+    `at` = (ix, iy, fx, fy), `ring` = (radius, nx, ny). A cell that lies well inside the block asks
+    for no edge, sample by sample.
     """
     ix, iy, fx, fy = at
     radius, nx, ny = ring
@@ -65,9 +59,7 @@ def sample_lines(
     room = int(radius.max() + HALF * step) + 3
     inner = ix >= room and iy >= room and ix + room < width and iy + room < height
     flat, here = rgb.reshape(rgb.size), iy * width + ix
-    hematoxylin, dab = luts[0], luts[1]
     place, gx, gy = np.empty(TAPS, np.int32), np.empty(TAPS), np.empty(TAPS)
-    few = np.empty(LOOK_TAPS, np.int32), np.empty(LOOK_TAPS), np.empty(LOOK_TAPS)
     for k in range(RAYS):
         bx, by = fx + radius[k] * COS[k], fy + radius[k] * SIN[k]
         if not inner:
@@ -75,14 +67,9 @@ def sample_lines(
                 t = (q - HALF) * step
                 y, x = by + t * ny[k], bx + t * nx[k]
                 out[k, q] = sample_od(rgb, dab, iy, ix, y, x)
-                if q % 2 == 1:
-                    sparse[k, q // 2] = sample_od(rgb, hematoxylin, iy, ix, y, x)
             continue
         _places(bx, by, (nx[k], ny[k]), step, width, (place, gx, gy))
         _lerp(flat, dab, here, width, (place, gx, gy), out[k])
-        for q in range(LOOK_TAPS):
-            few[0][q], few[1][q], few[2][q] = place[2 * q + 1], gx[2 * q + 1], gy[2 * q + 1]
-        _lerp(flat, hematoxylin, here, width, few, sparse[k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -125,9 +112,8 @@ def read_line(p: F64, smooth: F64, reach: int, out: F64) -> None:
     p : (TAPS,) OD across the border, inside first
     smooth : (TAPS,) workspace
     reach : how many samples the crest may lie off the middle
-    out : (6,) offset of the crest (µm), mass (OD µm), crest OD over the background, full width
-        at half maximum (µm), ridge quality 0..1 (lower of the two shoulders' drops over the
-        higher one; 0 is a step), OD on the inner side
+    out : (5,) offset of the crest (µm), mass (OD µm), crest OD over the background, full width
+        at half maximum (µm), OD on the inner side; a step, higher on one side, is no line
     """
     smooth[0], smooth[TAPS - 1] = p[0], p[TAPS - 1]
     for q in range(1, TAPS - 1):
@@ -160,7 +146,6 @@ def read_line(p: F64, smooth: F64, reach: int, out: F64) -> None:
     out[MASS] = mass * trust if mass > 0 else mass
     out[CREST] = (smooth[c] - base) * trust
     out[FWHM] = _width(smooth, c, base)
-    out[RIDGE] = quality
     out[INNER] = shoulder_l
 
 
@@ -182,21 +167,6 @@ def _valley(smooth: F64, c: int, way: int) -> int:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _mean3(p: F64, q: int) -> float:
     return (p[q - 1] + p[q] + p[q + 1]) / 3.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def texture_of(p: F64, before: F64, after: F64) -> float:
-    """Return how much the OD changes along the border, on both sides of the line.
-
-    Granules and camera noise do, a membrane or the edge of a nucleus hardly.
-    """
-    inner, outer = 0.0, 0.0
-    for q in range(3, 8):
-        inner += 0.2 * abs(before[q] - 2.0 * p[q] + after[q])
-        far = TAPS - 1 - q
-        outer += 0.2 * abs(before[far] - 2.0 * p[far] + after[far])
-    # a neighbour's dark line a little farther out is not texture
-    return 0.5 * (inner + min(outer, 2.0 * inner + 0.01))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -1,267 +1,219 @@
-"""Pass 2: whose is a shared line? The joint solution over neighbouring cells, and the columns.
+"""Pass 2: how much of a shared line is whose, and the columns of the membrane.
 
-Every ray reads the sum of two membranes: the cell's own and, where another cell's border lies on
-the same line, that cell's. Which is which is told by the rest of both rings: a stained cell shows
-its line on its other sides too, an unstained one does not. Places along the rings and their
-partners on the same line exchange what they hold to be true in a fixed number of rounds
-(`_network`), by rules that were fitted to phantoms; no slide's own scale enters but through the
-readings around.
+Every place of a border reads the sum of two membranes: the cell's own and, where another cell's
+border lies on the same line, that cell's. The reader has said for both how likely the own one is
+stained there. The line is shared in proportion to what each cell is expected to bring: that
+likelihood times the cell's strength, which is the mean of its shares, in a fixed number of
+synchronous rounds (multiplicative updates, as in non-negative factorisation: Lee & Seung 2001).
+Two like cells have half of their line each; beside an unstained cell a stained one keeps all of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from her2path.membrane import _inputs, _joint, _looks, _network
-from her2path.membrane.columns import RAW_COLUMNS, SCALES
-from her2path.membrane.weights import Weights, weights
-from her2path.settings import MembraneSettings
+from her2path.membrane import _joint
+from her2path.membrane.columns import SCALES
+from her2path.reading.inputs import PLACES
+from her2path.rings import RAYS
 
-__all__ = ["LINK_UM", "REACH_UM", "resolve"]
+__all__ = ["LINK_UM", "REACH_UM", "ROUNDS", "resolve"]
 
 F64 = NDArray[np.float64]
-F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 BOOL = NDArray[np.bool_]
 Raw = dict[str, NDArray[Any]]
-Links = tuple[I32, F64, F64, F64]
 
-_USED = ("x_fx", "y_fx", *(column.name for column in RAW_COLUMNS))
-
-#: neighbours' centres farther apart than this share no line
-LINK_UM = 24.0
-#: how common staining is around a cell is told by the cells within this, by no fewer than so many,
-#: and never taken for rarer or more common than this
-CONTEXT_UM, CONTEXT_CELLS = 30.0, 4
-RARE, COMMON = 0.2, 0.98
-#: from this share on common staining asks for weaker evidence, as if a false membrane weighed as
-#: much as share / (1 - share) missed ones
-MOSTLY = 0.8
-#: parts in which probabilities are added up, whole numbers
-PARTS = 1 << 20
-#: a cell depends on cells within this: one link a round, one for what the partners' rings hold,
-#: one for the links of those, and the cells that tell how common staining is
-REACH_UM = LINK_UM * (_network.ROUNDS + 2) + CONTEXT_UM
+#: neighbours' centres farther apart than this share no line, µm
+LINK_UM = 30.0
+#: rounds in which shares and strengths settle
+ROUNDS = 5
+#: a cell depends on cells within this: one link a round, and the links of the last ones, µm
+REACH_UM = LINK_UM * (ROUNDS + 1)
 #: share of a Gaussian's peak times its full width that is its integral
 GAUSS = 1.0645
 #: full width of the blur that is taken out of the lines (scanner, nominal), µm
 BLUR_UM = 0.47
+#: what keeps shares defined where neither cell brings anything, OD µm
+TRACE = 0.003
+#: a cell is uncertain where its log odds of staining lie nearer to even than this (3 to 1), or
+#: where over this share of its border a line of the neighbour's more than so many times stronger
+#: than its own covers it
+DOUBT, HIDDEN, STRONGER = 1.1, 0.3, 3.0
+
+NAMES = (
+    "membrane_od", "membrane_od_ring", "membrane_mass", "completeness", "membrane_width_um",
+    "shared_fraction",
+)  # fmt: skip
 
 
-def resolve(
-    raw: Raw, mpp_a: float, core: NDArray[np.bool_], settings: MembraneSettings
-) -> dict[str, NDArray[np.generic]]:
+def resolve(raw: Raw, mpp_a: float, core: BOOL) -> dict[str, NDArray[np.generic]]:
     """Attribute shared lines and return the membrane columns.
 
     Parameters
     ----------
     raw : dict
-        `RAW_COLUMNS` of the cells of a block and of all cells within `REACH_UM` around it, with
-        `cell_id`, `x_fx`, `y_fx` (int64, absolute, 1/16 analysis px).
+        `RAW_COLUMNS` and ``evidence`` (log odds of any staining) of the cells of a block and of
+        all cells within `REACH_UM` around it, with `cell_id`, `x_fx`, `y_fx` (int64, absolute,
+        1/16 analysis px).
     mpp_a : float
         µm per analysis pixel.
     core : (N,) bool
         The cells wanted.
-    settings : MembraneSettings
-        Its cut-offs are not used: stained means a significant line.
 
     Returns
     -------
     dict
         For the core cells in their given order, float32 but for `uncertain`: membrane_od,
         membrane_od_ring (OD), membrane_mass (OD µm), completeness, membrane_width_um,
-        cytoplasm_od, shared_fraction, junction_fraction, uncertain (bool), membrane_evidence
-        (log odds of any staining).
+        cytoplasm_od, shared_fraction, uncertain (bool). An unstained cell's are 0.
     """
-    del settings
-    ids = raw["cell_id"]
-    if ids.size == 0:
-        return _columns(np.zeros((0, 10)))
-    order = np.argsort(ids, kind="stable")
-    ordered = {name: raw[name][order] for name in _USED}
-    table = _solve(ordered, mpp_a, weights(), core[order])
+    order = np.argsort(raw["cell_id"], kind="stable")
+    ordered = {k: v[order] for k, v in raw.items()}
+    table = _solve(ordered, mpp_a) if len(order) else np.zeros((0, len(NAMES) + 1))
     back = np.empty_like(table)
     back[order] = table
-    return _columns(back[core])
-
-
-def _columns(table: F64) -> dict[str, NDArray[np.generic]]:
-    names = (
-        "membrane_od",
-        "membrane_od_ring",
-        "membrane_mass",
-        "completeness",
-        "membrane_width_um",
-        "cytoplasm_od",
-        "shared_fraction",
-        "junction_fraction",
-    )
+    evidence = np.asarray(raw["evidence"], np.float64)
+    unstained = evidence < 0.0
+    back[unstained, : len(NAMES) - 1] = 0.0
     found: dict[str, NDArray[np.generic]] = {
-        name: table[:, c].astype(np.float32) for c, name in enumerate(names)
+        name: back[core, k].astype(np.float32) for k, name in enumerate(NAMES)
     }
-    found["uncertain"] = table[:, 8] > 0.5
-    found["membrane_evidence"] = table[:, 9].astype(np.float32)
+    found["cytoplasm_od"] = raw["cytoplasm_od"][core].astype(np.float32)
+    found["uncertain"] = ((np.abs(evidence) < DOUBT) | (back[:, -1] > HIDDEN))[core]
     return found
 
 
-def _solve(raw: Raw, mpp_a: float, fitted: Weights, core: BOOL) -> F64:
-    """Return the table of results (N, 10) of cells sorted by cell_id; 0 off the core."""
-    read = read_rings(raw)
-    links = link(raw, mpp_a, read.radius)
-    partner, junction, overlap, _ = links
-    at = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64), mpp_a / 16.0, CONTEXT_UM
-    everyone = np.ones(core.size, np.bool_)
-    judged = core | (_joint.company(*at, everyone, core.astype(np.int64))[1] > 0)
-    # a round needs the partners' states of the round before: fewer cells from round to round
-    seen = [judged]
-    for _ in range(_network.ROUNDS - 1):
-        seen.insert(0, _with_partners(seen[0], partner))
-    m, place, cell = describe(raw, read, links, seen[0])
-    length = _joint.ring_lengths(read.radius)
-    length /= _row_sums(length)[:, None]
-    fixed = np.empty((m.shape[0], _network.HIDDEN, m.shape[1]), np.float32)
-    _network.fixed_part(place, cell, fitted.first, seen[0], fixed)
-    _looks.add_looks(raw["line_look"], partner, fitted.seen, seen[0], fixed)
-    noise = np.asarray(raw["line_noise"], np.float64)
-    sd = np.sqrt(noise**2 + _inputs.FLOOR**2)
-    data = (np.maximum(m, 0.0), length, sd, partner, overlap, fixed)
-    before, after = pass_messages(data, fitted, seen)
-    out = np.zeros((m.shape[0], 10))
-    lines, optics, cells = (read.crest, read.width), (BLUR_UM, GAUSS), (cell, judged)
-    _network.verdicts(data, (before, after), lines, cells, optics, fitted.verdict, out)
-    blind = cell[:, _network.DOUBTS] > _network.BLIND
-    out[~_stained(out[:, 9], at, core) | blind, :5] = 0.0
-    out[:, 5] = raw["cytoplasm_od"]
-    out[:, 7] = _row_sums(length * junction)
+def _solve(raw: Raw, mpp_a: float) -> F64:
+    """Return `NAMES` and the hidden share of the border, (N, 7), of cells sorted by cell_id."""
+    n = len(raw["cell_id"])
+    radius, mass, crest, width = (np.empty((n, PLACES)) for _ in range(4))
+    for name, plane in zip(
+        ("line_r", "line_mass", "line_crest", "line_width"), (radius, mass, crest, width),
+        strict=True,
+    ):  # fmt: skip
+        thin(raw[name].astype(np.float64), SCALES[name], plane)
+    own = raw["line_own"].astype(np.float64) * SCALES["line_own"]
+    partner = np.full(radius.shape, -1, np.int32)
+    junction, overlap = np.zeros(radius.shape), np.zeros(radius.shape)
+    x, y = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64)
+    links = partner, junction, overlap
+    _joint.link_places(x, y, mpp_a / 16.0, radius, LINK_UM, links)
+    length = _joint.ring_lengths(radius)
+    # lines near the meeting of three cells read too much: they say less of a cell's strength
+    trust = length * (1.0 - 0.6 * junction)
+    brought = np.maximum(mass, 0.0)
+    strength = np.zeros(n)
+    settle(brought, own, trust, (partner, overlap), strength)
+    out = np.zeros((n, len(NAMES) + 1))
+    lines = brought, np.maximum(crest, 0.0), width
+    summarise(lines, own, (length, trust), (partner, overlap), strength, out)
     return out
 
 
-def _stained(evidence: F64, at: tuple[Any, ...], core: BOOL) -> BOOL:
-    """Tell which core cells (N,) are stained: by their own evidence, and by how common it is.
+@njit(cache=True, nogil=True, error_model="numpy")
+def thin(counts: F64, worth: float, out: F64) -> None:
+    """Write the means over three rays (1/4, 1/2, 1/4) round every second one.
 
-    The evidence weighs stained and unstained alike, so the odds of a stained cell are its own
-    times those of staining around it (Bayes' rule). Rare staining asks for stronger evidence,
-    common staining for weaker only above `MOSTLY`: between them a false membrane counts more.
+    `counts` (N, RAYS) is a raw column in fixed point, `worth` what one count is worth; `out`
+    (N, PLACES).
     """
-    likely = np.rint(PARTS / (1.0 + np.exp(-evidence))).astype(np.int64)
-    count, total = _joint.company(*at, core, likely)
-    share = total / (PARTS * np.maximum(count, 1).astype(np.float64))
-    share = np.where(count >= CONTEXT_CELLS, np.clip(share, RARE, COMMON), 0.5)
-    odds, enough = np.log(share / (1.0 - share)), np.log(MOSTLY / (1.0 - MOSTLY))
-    common = np.minimum(odds, 0.0) + np.maximum(odds - enough, 0.0)
-    return core & (evidence + common >= 0.0)
+    for i in range(counts.shape[0]):
+        row = counts[i]
+        for q in range(PLACES):
+            k = 2 * q
+            total = 0.5 * row[k] + 0.25 * (row[(k + RAYS - 1) % RAYS] + row[k + 1])
+            out[i, q] = worth * total
 
 
-def _with_partners(cells: BOOL, partner: I32) -> BOOL:
-    """Return the cells (N,) and those that share a line with one of them."""
-    links = partner[cells]
-    both = cells.copy()
-    both[links[links >= 0] // partner.shape[1]] = True
-    return both
+@njit(cache=True, nogil=True, error_model="numpy")
+def share_of(i: int, k: int, own: F64, links: tuple, strength: F64) -> tuple[float, float]:
+    """Return the cell's share of the line at its place, and what the partner brings, OD µm."""
+    partner, overlap = links
+    link = partner[i, k]
+    if link < 0:
+        return 1.0, 0.0
+    j, s = link // PLACES, link % PLACES
+    mine = own[i, k] * strength[i] + TRACE
+    other = overlap[i, k] * own[j, s] * strength[j]
+    return mine / (mine + other), other
 
 
-@dataclass(frozen=True)
-class Read:
-    """What pass 1 read of N cells, thinned to `PLACES` along the rings; all (N, PLACES) float64.
-
-    ``mass`` (OD µm), ``crest`` (OD), ``radius`` and ``width`` and ``edge`` (µm), ``ridge`` 0..1;
-    ``line``, ``limit``, ``behind``: shares of the rays' kinds; ``doubtful`` 0 or 1.
-    """
-
-    radius: F64
-    mass: F64
-    crest: F64
-    width: F64
-    ridge: F64
-    edge: F64
-    line: F64
-    limit: F64
-    behind: F64
-    doubtful: F64
-
-
-def read_rings(raw: Raw) -> Read:
-    """Return the raw columns in their units, thinned; see `resolve` for ``raw``."""
-    planes = [np.empty((raw["line_r"].shape[0], _inputs.PLACES)) for _ in range(10)]
-    names = ("line_r", "line_mass", "line_crest", "line_width", "line_ridge", "line_edge")
-    for name, plane in zip(names, planes, strict=False):
-        least = _inputs.LEAST if name == "line_mass" else -1e9
-        # one type for all columns: compiled once
-        _inputs.thin(raw[name].astype(np.float64), SCALES[name], least, plane)
-    mpp = np.asarray(raw["line_mpp"], np.float64)
-    _inputs.thin_marks(raw["line_kind"], planes[5], planes[2], mpp, tuple(planes[6:]))
-    return Read(*planes)
-
-
-def link(raw: Raw, mpp_a: float, radius: F64) -> Links:
-    """Return partner, junction, overlap and gap of `_joint.link_places`."""
-    partner = np.full(radius.shape, -1, np.int32)
-    junction, overlap, gap = (np.zeros(radius.shape) for _ in range(3))
-    x, y = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64)
-    links = partner, junction, overlap, gap
-    _joint.link_places(x, y, mpp_a / 16.0, radius, LINK_UM, links)
-    return links
-
-
-def describe(
-    raw: Raw, read: Read, links: Links, wanted: BOOL | None = None
-) -> tuple[F64, F32, F32]:
-    """Return the readings (N, PLACES; OD µm) and the inputs of every place and every cell.
+@njit(cache=True, nogil=True, error_model="numpy")
+def settle(mass: F64, own: F64, trust: F64, links: tuple, strength: F64) -> None:
+    """Write every cell's strength, OD µm: the mean of its shares over its stained places.
 
     Parameters
     ----------
-    raw : dict
-        See `resolve`.
-    read, links
-        Of `read_rings` and `link`.
-    wanted : (N,) bool, optional
-        Cells whose inputs are needed (all by default); the others' are 0.
+    mass, own, trust : (N, PLACES)
+        OD µm across the line, probability that the own membrane is stained, weight.
+    links : tuple
+        Partner (N, PLACES) int32 and overlap (N, PLACES), of `_joint.link_places`.
+    strength : (N,), written
     """
-    partner, _, overlap, _ = links
-    m = _joint.share_reading(read.mass, partner, overlap)
-    mpp, noise, cytoplasm = (
-        np.asarray(raw[name], np.float64) for name in ("line_mpp", "line_noise", "cytoplasm_od")
-    )
-    if wanted is None:
-        wanted = np.ones(m.shape[0], np.bool_)
-    cell = np.zeros((m.shape[0], _inputs.CELL_INPUTS), np.float32)
-    place = np.zeros((*m.shape, _inputs.PLACE_INPUTS), np.float32)
-    rays = read.width, read.ridge, read.doubtful, read.line, read.behind
-    cells = noise, cytoplasm, mpp
-    _inputs.describe_cells(m, read.radius, partner, rays, cells, wanted, cell)
-    lines = read.mass, read.crest, read.width, read.ridge, read.edge
-    marks = read.doubtful, read.line, read.limit, read.behind
-    _inputs.describe_places(m, read.radius, links, (*lines, *marks), noise, wanted, place)
-    return m, place, cell
+    n = mass.shape[0]
+    old = np.empty(n)
+    for number in range(ROUNDS + 1):
+        for i in range(n):
+            old[i] = strength[i]
+        for i in range(n):
+            total, count = 0.0, 1e-6
+            for k in range(PLACES):
+                weight = trust[i, k] * own[i, k] * own[i, k]
+                share = 1.0
+                if number > 0:
+                    share, _ = share_of(i, k, own, links, old)
+                elif links[0][i, k] >= 0:
+                    share = 0.5
+                total += weight * share * mass[i, k]
+                count += weight
+            strength[i] = total / count
 
 
-def pass_messages(
-    data: tuple[Any, ...], fitted: Weights, seen: list[BOOL]
-) -> tuple[tuple[Any, ...], ...]:
-    """Run the rounds; return the states (h, a, mean h) before the last and (h, a) after it.
+@njit(cache=True, nogil=True, error_model="numpy")
+def summarise(
+    lines: tuple, own: F64, weights: tuple, links: tuple, strength: F64, out: F64
+) -> None:
+    """Write the columns `NAMES` and the hidden share of the border, (N, 7).
 
-    `seen` holds the cells (N,) that take part in each round; the others stay empty.
+    `lines` = mass (OD µm), crest (OD), width (µm); `weights` = length (µm) and trust; the others
+    are those of `settle`.
     """
-    m = data[0]
-    shape = (m.shape[0], _network.STATES, m.shape[1])
-    state = np.zeros(shape, np.float32), _row_sums(m) / m.shape[1] + 0.01
-    before = state
-    for number in range(_network.ROUNDS):
-        before = state
-        state = np.zeros(shape, np.float32), np.zeros(m.shape[0])
-        _network.take_round(number, data, before, fitted.step, seen[number], state)
-    mean = np.empty((m.shape[0], _network.STATES), np.float32)
-    _network.ring_means(before[0], mean)
-    return (*before, mean), state
+    mass, crest, width = lines
+    length, trust = weights
+    for i in range(mass.shape[0]):
+        top, heavy, wide, count = 0.0, 0.0, 0.0, 1e-6
+        round_, stained, shared, hidden = 1e-9, 0.0, 0.0, 0.0
+        for k in range(PLACES):
+            share, other = share_of(i, k, own, links, strength)
+            # where most of a line is the neighbour's, its shape tells little of this one
+            w = trust[i, k] * own[i, k] * own[i, k] * share * share + 1e-9
+            top += w * crest[i, k]
+            heavy += w * mass[i, k]
+            wide += w * width[i, k]
+            count += w
+            round_ += length[i, k]
+            stained += length[i, k] * own[i, k]
+            shared += length[i, k] if links[0][i, k] >= 0 else 0.0
+            if other > STRONGER * max(strength[i] * own[i, k], 0.01):
+                hidden += length[i, k]
+        shape, sharp = sharp_shape(top / count, heavy / count, wide / count)
+        out[i, 0] = strength[i] * shape
+        out[i, 2] = strength[i]
+        out[i, 3] = min(stained / round_, 1.0)
+        out[i, 1] = out[i, 0] * out[i, 3]
+        out[i, 4] = sharp
+        out[i, 5] = shared / round_
+        out[i, 6] = hidden / round_
 
 
-def _row_sums(values: F64) -> F64:
-    """Return sums along the rays, in the same order whatever the number of cells."""
-    total = np.zeros(values.shape[0])
-    for k in range(values.shape[1]):
-        total += values[:, k]
-    return total
+@njit(cache=True, nogil=True, error_model="numpy")
+def sharp_shape(crest: float, mass: float, wide: float) -> tuple[float, float]:
+    """Return crest OD for one unit of mass, and the full width (µm), both before the blur."""
+    sharp = np.sqrt(max(wide * wide - BLUR_UM * BLUR_UM, 0.16 * wide * wide) + 1e-6)
+    shape = min(max(crest / (mass + TRACE) * wide, 0.4), 1.2 / GAUSS)
+    return shape / max(sharp, 0.2), sharp

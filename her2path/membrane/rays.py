@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path.cells import Borders, Contours
-from her2path.membrane import _kernels, _looks
-from her2path.membrane._inputs import PLACES
-from her2path.membrane._network import LOOK_TAPS, LOOKS
+from her2path.membrane import _kernels
 from her2path.membrane.columns import pack
-from her2path.membrane.weights import weights
-from her2path.schema import OUTLINE_RAYS
-from her2path.settings import MembraneSettings
+from her2path.rings import RAYS
 
-__all__ = ["looks_of", "measure_rays", "profiles"]
+__all__ = ["HALO_UM", "Outlined", "measure_rays"]
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+#: how far beyond a cell's border a line is sampled, µm
+HALO_UM = 4.0
+
+
+class Outlined(Protocol):
+    """What is needed of cells: centres and outlines in analysis pixels."""
+
+    @property
+    def x(self) -> F64:
+        """Columns of the centres, (N,), multiples of 1/16 px."""
+
+    @property
+    def y(self) -> F64:
+        """Rows of the centres, (N,), multiples of 1/16 px."""
+
+    @property
+    def nucleus(self) -> F32:
+        """Nuclear radii, (N, 48), px; ray k at 2 pi k / 48 clockwise on screen."""
+
+    @property
+    def border(self) -> F32:
+        """Radii of the border, (N, 48), px."""
+
+    @property
+    def own(self) -> F32:
+        """Probability that the own membrane is stained, (N, 24)."""
 
 
 def measure_rays(
-    rgb: NDArray[np.uint8],
-    luts: NDArray[np.float32],
-    factor: int,
-    mpp: float,
-    nuclei: Contours,
-    borders: Borders,
-    settings: MembraneSettings,
-    wanted: NDArray[np.bool_] | None = None,
+    rgb: NDArray[np.uint8], dab: F32, factor: int, mpp: float, cells: Outlined
 ) -> dict[str, NDArray[np.generic]]:
     """Measure the DAB line along each cell's border at the slide's finest level.
 
@@ -35,98 +52,43 @@ def measure_rays(
     ----------
     rgb : (H, W, 3) uint8
         Level-0 block; its first pixel is the first of the analysis pixel (0, 0).
-    luts : (2, 3, 256) float32
-        OD of hematoxylin and of DAB of a grey level in each channel: the pixel's is their sum.
+    dab : (3, 256) float32
+        DAB OD of a grey level in each channel: the pixel's is their sum.
     factor : int
         Level-0 pixels along one analysis pixel.
     mpp : float
         µm per level-0 pixel.
-    nuclei : Contours
-        N nuclei, analysis pixels.
-    borders : Borders
-        Their cells' borders, see `her2path.cells.grow_cells`.
-    settings : MembraneSettings
-        Nothing of it decides what is measured; cut-offs come later.
-    wanted : (N,) bool, optional
-        Cells to be measured (all by default); the others read 0.
+    cells : Outlined
+        N cells, analysis pixels.
 
     Returns
     -------
     dict
-        The `RAW_COLUMNS`, (N,) or (N, 48).
+        The `RAW_COLUMNS`, (N,), (N, 24) or (N, 48).
 
     Raises
     ------
     ValueError
         Where the shapes do not fit.
     """
-    del settings
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or luts.shape != (2, 3, 256):
-        raise ValueError(f"rgb (H, W, 3) and luts (2, 3, 256), not {rgb.shape} and {luts.shape}")
-    every = np.ones(nuclei.x.size, np.bool_) if wanted is None else wanted
-    rays, cells, seen = _measure(rgb, luts, (factor, mpp), nuclei, borders.radii, every)
-    names = ("line_r", "line_mass", "line_crest", "line_width", "line_ridge", "line_edge")
-    found: dict[str, NDArray[np.generic]] = {
-        name: pack(name, values) for name, values in zip(names, rays, strict=True)
-    }
-    found["line_kind"] = (borders.kind + 4 * borders.behind).astype(np.uint8)
-    found["line_look"] = looks_of(seen, cells[1], every)
-    found["cytoplasm_od"], found["line_noise"] = cells
-    found["line_mpp"] = np.full(nuclei.x.size, mpp, np.float32)
-    return found
-
-
-def profiles(
-    rgb: NDArray[np.uint8],
-    luts: NDArray[np.float32],
-    factor: int,
-    mpp: float,
-    nuclei: Contours,
-    radii: NDArray[np.float32],
-) -> F32:
-    """Return what the looks are made of: both stains' OD across the border, (N, 2, 24, 13).
-
-    Hematoxylin and DAB, inside first, 0.5 µm apart; the parameters are those of `measure_rays`, and
-    the border's ``radii`` (N, 48).
-    """
-    return _measure(rgb, luts, (factor, mpp), nuclei, radii, np.ones(nuclei.x.size, np.bool_))[2]
-
-
-def _measure(
-    rgb: NDArray[np.uint8],
-    luts: NDArray[np.float32],
-    scale: tuple[int, float],
-    nuclei: Contours,
-    ring: NDArray[np.floating],
-    wanted: NDArray[np.bool_],
-) -> tuple[list[F32], list[F32], F32]:
-    """Return the columns a ray (N, 48), those a cell (N,), and the profiles (N, 2, 24, 13)."""
-    n = nuclei.x.size
-    rays = [np.zeros((n, OUTLINE_RAYS), np.float32) for _ in range(6)]
-    cells = [np.zeros(n, np.float32) for _ in range(2)]
-    seen = np.zeros((n, 2, PLACES, LOOK_TAPS), np.float32)
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or dab.shape != (3, 256):
+        raise ValueError(f"rgb (H, W, 3) and dab (3, 256), not {rgb.shape} and {dab.shape}")
+    n = len(cells.x)
+    rays = [np.zeros((n, RAYS), np.float32) for _ in range(4)]
+    cytoplasm = np.zeros(n, np.float32)
     if n and rgb.size:
         _kernels.measure(
             np.ascontiguousarray(rgb),
-            np.ascontiguousarray(luts, np.float32),
-            (int(scale[0]), float(scale[1])),
-            (
-                nuclei.x.astype(np.float64),
-                nuclei.y.astype(np.float64),
-                np.ascontiguousarray(nuclei.radii, np.float32),
-            ),
-            wanted,
-            np.ascontiguousarray(ring, np.float32),
-            (*rays, *cells, seen),
+            np.ascontiguousarray(dab, np.float32),
+            (int(factor), float(mpp)),
+            (np.asarray(cells.x, np.float64), np.asarray(cells.y, np.float64)),
+            tuple(np.ascontiguousarray(r, np.float32) for r in (cells.nucleus, cells.border)),
+            (*rays, cytoplasm),
         )
-    return rays, cells, seen
-
-
-def looks_of(
-    seen: NDArray[np.float32], noise: NDArray[np.float32], wanted: NDArray[np.bool_] | None = None
-) -> NDArray[np.int8]:
-    """Return the column ``line_look`` of `profiles` and ``line_noise``; 0 where not ``wanted``."""
-    out = np.zeros((seen.shape[0], PLACES * LOOKS), np.int8)
-    every = np.ones(seen.shape[0], np.bool_) if wanted is None else wanted
-    _looks.boil_down(seen, noise.astype(np.float32), weights().look, every, out)
-    return out
+    names = ("line_r", "line_mass", "line_crest", "line_width")
+    found: dict[str, NDArray[np.generic]] = {
+        name: pack(name, values) for name, values in zip(names, rays, strict=True)
+    }
+    found["line_own"] = pack("line_own", cells.own)
+    found["cytoplasm_od"] = cytoplasm
+    return found

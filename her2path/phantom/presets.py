@@ -69,21 +69,23 @@ def _vector(rng: np.random.Generator, ends: tuple[Any, Any]) -> Triple:
 
 def _scanner(rng: np.random.Generator) -> dict[str, Any]:
     """Stains, white point, optics, camera, file."""
-    level = rng.uniform(228, 247)
-    white = np.clip(level + rng.normal(0, 2.2, 3), 200, 252)
+    # one scanner in six is soft and grey, or clips its glass
+    poor = rng.random() < 0.18
+    level = rng.uniform(168, 255) if poor else rng.uniform(228, 247)
+    white = np.clip(level + rng.normal(0, 2.2, 3), 160, 255)
     mpp = float(rng.choice([0.2, 0.22, 0.23, 0.25, 0.25, 0.2528, 0.27, 0.46, 0.5]))
     return {
         "hematoxylin": _vector(rng, (_RUIFROK[0], _SCANNER[0])),
         "dab": _vector(rng, (_RUIFROK[1], _SCANNER[1])),
         "white": tuple(float(w) for w in white),
-        "strength": float(np.exp(rng.normal(0, 0.16))),
+        "strength": float(np.exp(rng.normal(0.05, 0.30))),
         "nucleus_od": float(np.clip(0.30 * np.exp(rng.normal(0, 0.30)), 0.15, 0.62)),
         "cytoplasm_h": float(rng.uniform(0.05, 0.14)),
-        "blur_um": float(rng.uniform(0.14, 0.38)),
+        "blur_um": float(rng.uniform(0.3, 0.6) if poor else rng.uniform(0.14, 0.38)),
         "sharpen": float(rng.choice([0.0, rng.uniform(0.1, 0.5)])),
         "noise": float(rng.uniform(0.5, 2.5)),
         "mpp": mpp,
-        "jpeg_quality": int(rng.choice([70, 75, 80, 85, 90])),
+        "jpeg_quality": int(rng.choice([40, 50, 60] if poor else [70, 75, 80, 85, 90])),
         "subsampling": str(rng.choice(["4:2:0", "4:2:0", "4:2:2", "4:4:4"])),
     }
 
@@ -100,7 +102,7 @@ def _hardness(rng: np.random.Generator) -> dict[str, Any]:
         "missing_nucleus_share": float(rng.uniform(0.02, 0.16)),
         "overlap": float(rng.uniform(0.0, 0.3)),
         "gap_share": float(rng.uniform(0.0, 0.3)),
-        "blush": float(rng.gamma(1.5, 0.022)),
+        "blush": float(min(rng.gamma(1.2, 0.030), 0.25)),
         "nuclear_dab": float(rng.gamma(1.2, 0.010)),
         "background_dab": float(rng.uniform(0, 0.012)),
         "granularity": float(rng.uniform(0.2, 0.9)),

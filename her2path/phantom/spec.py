@@ -29,6 +29,8 @@ class PhantomSpec(BaseModel):
     Stain amounts are optical densities (base 10) along unit-length stain
     vectors, lengths are in micrometres. Widths of membranes follow Scheel
     et al. 2018 (faint 0.64, moderate 1.0, intense 2.14 um at half maximum).
+    The ranges of a cell's own crest follow lines measured on tissue (see
+    docs/phantom.md): a line between two cells shows the sum of both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -59,13 +61,13 @@ class PhantomSpec(BaseModel):
 
     strength: float = Field(default=1.0, ge=0.1, le=3.0, description="Gain on every membrane OD.")
     od_faint: Range = Field(
-        default=(0.10, 0.22), description="Crest OD before blur, faint (range)."
+        default=(0.03, 0.08), description="Crest OD before blur, faint (range)."
     )
     od_moderate: Range = Field(
-        default=(0.28, 0.50), description="Crest OD before blur, moderate (range)."
+        default=(0.095, 0.23), description="Crest OD before blur, moderate (range)."
     )
     od_intense: Range = Field(
-        default=(0.75, 1.40), description="Crest OD before blur, intense (range)."
+        default=(0.28, 0.70), description="Crest OD before blur, intense (range)."
     )
     width_faint_um: Range = Field(default=(0.64, 0.10), description="FWHM, faint (mean, SD; um).")
     width_moderate_um: Range = Field(

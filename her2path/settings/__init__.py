@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from her2path.settings.sections import (
     PATTERNS,
-    CellSettings,
     CnnSettings,
     HeterogeneitySettings,
     IshSettings,
@@ -25,7 +24,6 @@ from her2path.settings.tree import Settings, load_settings, parse_set
 
 __all__ = [
     "PATTERNS",
-    "CellSettings",
     "CnnSettings",
     "HeterogeneitySettings",
     "IshSettings",

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
     "PATTERNS",
-    "CellSettings",
     "CnnSettings",
     "HeterogeneitySettings",
     "IshSettings",
@@ -102,27 +101,9 @@ class StainSettings(Section):
 
 
 class NucleiSettings(Section):
-    """The nucleus detector."""
+    """Where nuclei are found."""
 
-    detector: Literal["classic"] = Field("classic", description="which detector to use")
-    min_radius_um: Positive = Field(1.8, description="smallest nuclear radius, µm")
-    max_radius_um: Positive = Field(9.0, description="largest nuclear radius, µm")
     sensitivity: float = Field(1.0, gt=0.1, lt=10, description="above 1 finds more, paler nuclei")
-    contrast_od: float | None = Field(
-        None,
-        gt=0,
-        le=3,
-        description="strong nuclear contrast of the slide, OD; estimated when absent",
-    )
-
-
-class CellSettings(Section):
-    """Cell bodies around nuclei."""
-
-    max_radius_um: Positive = Field(16.0, description="farthest border from the nucleus centre, µm")
-    expansion_um: Positive = Field(
-        4.0, description="border beyond the nucleus where no line is seen, µm"
-    )
 
 
 class MembraneSettings(Section):
@@ -184,11 +165,6 @@ class TumourSettings(Section):
             "stroma",
         ),
         description="annotation classes that are left out (case-insensitive)",
-    )
-    usual_nuclei: tuple[Positive, Positive, Positive] | None = Field(
-        None,
-        description="median and 95th percentile of the nuclear area on the slide, µm², and median "
-        "hematoxylin, OD; measured when absent",
     )
 
 
@@ -297,6 +273,15 @@ class QcSettings(Section):
     """Quality control."""
 
     min_focus: Fraction = Field(0.5, description="share of the tissue that must be in focus")
+    certain_from: Fraction = Field(
+        0.80, description="a tumour cell's kind is certain from this probability"
+    )
+    certain_share: Fraction = Field(
+        0.60, description="tumour not recognised (warning) below this share of certain cells"
+    )
+    least_certain_share: Fraction = Field(
+        0.35, description="not evaluable below this share of certain cells"
+    )
     max_coarse_mpp: float = Field(
         0.505, gt=0, le=2, description="coarser slides are not evaluable, µm/px"
     )

@@ -17,7 +17,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from her2path.errors import SettingsError, one_line
 from her2path.settings.sections import (
-    CellSettings,
     CnnSettings,
     HeterogeneitySettings,
     IshSettings,
@@ -47,7 +46,6 @@ class Settings(Section):
     tissue: TissueSettings = TissueSettings()
     stain: StainSettings = StainSettings()
     nuclei: NucleiSettings = NucleiSettings()
-    cells: CellSettings = CellSettings()
     membrane: MembraneSettings = MembraneSettings()
     tumour: TumourSettings = TumourSettings()
     score: ScoreSettings = ScoreSettings()

@@ -6,6 +6,15 @@ from her2path.stain.estimation import estimate
 from her2path.stain.identity import is_h_dab
 from her2path.stain.model import StainModel
 from her2path.stain.sampling import sample_boxes
-from her2path.stain.unmixing import mix, reduce_unmix, unmix
+from her2path.stain.unmixing import mix, reduce_planes, reduce_unmix, unmix
 
-__all__ = ["StainModel", "estimate", "is_h_dab", "mix", "reduce_unmix", "sample_boxes", "unmix"]
+__all__ = [
+    "StainModel",
+    "estimate",
+    "is_h_dab",
+    "mix",
+    "reduce_planes",
+    "reduce_unmix",
+    "sample_boxes",
+    "unmix",
+]

@@ -15,6 +15,7 @@ __all__ = ["StainModel", "angle_deg", "unit"]
 
 Vector = tuple[float, float, float]
 Tables = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+AllTables = npt.NDArray[np.float32]
 #: vectors closer than this cannot be told apart, degrees
 LEAST_ANGLE = 8.0
 
@@ -69,6 +70,18 @@ class StainModel:
         """
         return _tables(self.white_point, self.hematoxylin, self.dab)
 
+    def all_tables(self) -> AllTables:
+        """Return the tables of hematoxylin, DAB and the residual, float32 (3, 3, 256).
+
+        The residual is what fits neither stain: erythrocytes, pigment, refractile edges.
+
+        Raises
+        ------
+        SettingsError
+            As `tables`.
+        """
+        return _all_tables(self.white_point, self.hematoxylin, self.dab)
+
     def inverse(self) -> npt.NDArray[np.float64]:
         """Return the (3, 3) matrix that takes RGB optical density to (H, DAB, residual)."""
         return _inverse(self.hematoxylin, self.dab)
@@ -100,13 +113,15 @@ def _inverse(hematoxylin: Vector, dab: Vector) -> npt.NDArray[np.float64]:
 
 
 @lru_cache(maxsize=32)
-def _tables(white: Vector, hematoxylin: Vector, dab: Vector) -> Tables:
+def _all_tables(white: Vector, hematoxylin: Vector, dab: Vector) -> AllTables:
     inverse = _inverse(hematoxylin, dab)
     grey = np.maximum(np.arange(256.0), 1.0)
     od = np.log10(np.array(white)[:, None] / grey[None, :])
-    tables = []
-    for stain in range(2):
-        table = (od * inverse[:, stain][:, None]).astype(np.float32)
-        table.flags.writeable = False
-        tables.append(table)
+    tables = np.stack([od * inverse[:, k][:, None] for k in range(3)]).astype(np.float32)
+    tables.flags.writeable = False
+    return tables
+
+
+def _tables(white: Vector, hematoxylin: Vector, dab: Vector) -> Tables:
+    tables = _all_tables(white, hematoxylin, dab)
     return tables[0], tables[1]
