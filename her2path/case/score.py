@@ -15,6 +15,7 @@ import pyarrow as pa
 from her2path import _scratch, guidelines, qc
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude, passes, pictures
+from her2path.case.drawn import check_usable
 from her2path.case.facts import spread_over, with_cnn
 from her2path.case.outcome import Outcome, tissue_mm2
 from her2path.case.plan import (
@@ -195,7 +196,9 @@ class _Run:
         offset = (0, 0)
         if self.options.qupath_crop and self.info.bounds is not None:
             offset = (self.info.bounds.x0, self.info.bounds.y0)
-        return read_annotations(self.annotations_path, self.settings.tumour, offset)
+        read = read_annotations(self.annotations_path, self.settings.tumour, offset)
+        check_usable(read, self.settings, self.annotations_path)
+        return read.hidden() if self.options.pseudonymise else read
 
     def _is_complete(self) -> bool:
         """Tell whether OUT holds this very run; prepare it for work otherwise.
