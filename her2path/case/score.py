@@ -28,6 +28,7 @@ from her2path.case.plan import (
 )
 from her2path.case.run import RunOptions, SlideResult
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
+from her2path.hiding import check_hideable, hidden_settings, run_mark
 from her2path.results import (
     QcFlag,
     Result,
@@ -89,6 +90,8 @@ def score_slide(
     chosen = settings if isinstance(settings, Settings) else load_settings(settings)
     guidelines.rule_set(chosen.score.guideline)
     how = options or RunOptions()
+    if how.pseudonymise:
+        check_hideable(chosen.score.guideline)
     if BatchStore(out).run_json.is_file():
         raise OutputError(f"{out} holds a batch", "Give -o another folder")
     store = RunStore(Path(out)).create()
@@ -212,8 +215,13 @@ class _Run:
         replaces = overwrite or self.options.redo_stale
         if store.complete and not overwrite:
             stored = store.result()
+            if self.options.pseudonymise and stored.slide.path is not None and not replaces:
+                self._refuse("a complete result with names,")
+            # with names it is not what was asked for, though every figure is
+            named = self.options.pseudonymise and stored.slide.path is not None
             corrected = stored.corrections_sha256
-            if stored.fingerprint == fingerprint(self.outcome.measured, self.settings, corrected):
+            same = fingerprint(self.outcome.measured, self.settings, corrected)
+            if stored.fingerprint == same and not named:
                 return True
             if corrected is not None:
                 # a reader's work is never replaced unasked, by no batch either
@@ -223,7 +231,7 @@ class _Run:
         # before anything is noted down: without the CNN, say, OUT is still free
         self._ready_the_model()
         # the blocks' layout is part of what an unfinished run can go on with
-        mark = {"run": self.outcome.mark, "block_px": self.settings.stream.block_px}
+        mark = run_mark(self.outcome.mark, self.settings, self.options.pseudonymise)
         known = store.fingerprint()
         if known is not None and known.get("run") != self.outcome.mark and not replaces:
             self._refuse("an unfinished run")
@@ -412,8 +420,7 @@ class _Run:
         """Stage the settings and the result: from here on only publishing is left."""
         staged = self.store.staging.create()
         settings = self.settings
-        own_model = settings.cnn.model not in (None, "builtin")
-        if self.options.pseudonymise and own_model and result.cnn is not None:
-            settings = settings.replace({"cnn.model": result.cnn.model})  # no path, no file name
+        if self.options.pseudonymise:
+            settings = hidden_settings(settings, result.cnn.model if result.cnn else None)
         staged.write_settings(settings)
         staged.write_result(result)
