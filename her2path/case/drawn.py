@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from her2path.annotations import Annotations
+from her2path.case.plan import Plan
 from her2path.errors import AnnotationError, one_line
 from her2path.flags import flag
 from her2path.results import QcFlag
 from her2path.settings import Settings
+from her2path.slide import SlideInfo
 
-__all__ = ["annotation_flags", "check_usable"]
+__all__ = ["annotation_flags", "check_fits", "check_usable"]
 
+#: annotations of which more lies outside the tissue are refused
+MAX_OUTSIDE = 0.5
 #: so many classes or kinds of object are named in one line
 NAMED = 6
 #: so many words of the settings' list of tumour classes are named in an error
@@ -45,6 +49,22 @@ def check_usable(annotations: Annotations, settings: Settings, path: Path) -> No
         f"Call tumour areas by one of tumour.classes ({tumour}, ...), set tumour.classes, or use "
         "tumour.method=morphology",
     )
+
+
+def check_fits(annotations: Annotations, plan: Plan, info: SlideInfo) -> None:
+    """Refuse annotations that lie beside the tissue: they belong to another slide or crop.
+
+    Raises
+    ------
+    AnnotationError
+    """
+    outside = annotations.share_outside(plan.in_tissue, info.width_px, info.height_px)
+    if outside > MAX_OUTSIDE:
+        raise AnnotationError(
+            f"{outside:.0%} of the annotated area lies outside the tissue",
+            "Give this slide's annotations; where QuPath drew them on a cropped slide "
+            "(MRXS and others), add --qupath-crop",
+        )
 
 
 def annotation_flags(annotations: Annotations | None, selection: str) -> list[QcFlag]:

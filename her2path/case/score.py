@@ -15,7 +15,7 @@ import pyarrow as pa
 from her2path import _scratch, guidelines, qc
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude, passes, pictures
-from her2path.case.drawn import check_usable
+from her2path.case.drawn import check_fits, check_usable
 from her2path.case.facts import spread_over, with_cnn
 from her2path.case.outcome import Outcome, tissue_mm2
 from her2path.case.plan import (
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "RunOptions", "SlideResult", "score_slide"]
 
 log = logging.getLogger(__name__)
-
-#: annotations of which more lies outside the tissue are refused
-MAX_OUTSIDE = 0.5
 
 #: called with (stage, done, total, megapixels done)
 Progress = Callable[[str, int, int, float], None]
@@ -260,7 +257,8 @@ class _Run:
     def _evaluate(self, slide: Slide, ref: SlideRef, seen: Prepared, stream: Stream) -> None:
         incomplete = guidelines.incomplete_score(self.settings.score.guideline)
         plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
-        self._annotations_fit(plan)
+        if self.annotations is not None:
+            check_fits(self.annotations, plan, self.info)
         stream.prove_paths([self.path.absolute()], self.store.out)
         done = self._measure(plan, stream)
         bad = self._unreadable(done)
@@ -316,24 +314,6 @@ class _Run:
             self.progress,
             self.options.threads or self.settings.stream.workers,
         )
-
-    def _annotations_fit(self, plan: Plan) -> None:
-        """Refuse annotations that lie beside the tissue: they belong to another slide or crop.
-
-        Raises
-        ------
-        AnnotationError
-        """
-        if self.annotations is None:
-            return
-        outside = self.annotations.share_outside(plan.in_tissue, self.info.width_px,
-                                                 self.info.height_px)  # fmt: skip
-        if outside > MAX_OUTSIDE:
-            raise AnnotationError(
-                f"{outside:.0%} of the annotated area lies outside the tissue",
-                "Give this slide's annotations; where QuPath drew them on a cropped slide "
-                "(MRXS and others), add --qupath-crop",
-            )
 
     def _measure(self, plan: Plan, stream: Stream) -> list[passes.BlockDone]:
         total, finished, pixels = len(plan.blocks), 0, 0
