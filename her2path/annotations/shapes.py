@@ -55,7 +55,7 @@ def points_of(ring: Any) -> NDArray[np.float64]:
     ValueError
         For what is no position on a slide.
     """
-    array = np.asarray([(p[0], p[1]) for p in ring], dtype=np.float64).reshape(-1, 2)
+    array = np.asarray([(p[0], p[1]) for p in ring if len(p)], dtype=np.float64).reshape(-1, 2)
     if not np.isfinite(array).all() or (array.size and np.abs(array).max() > FARTHEST_PX):
         raise ValueError("a coordinate is not a level-0 pixel")
     return array
