@@ -58,6 +58,19 @@ FLAGS: dict[str, tuple[Severity, str]] = {
     ),
     "ICC_NOT_APPLIED": ("info", "The file has an ICC profile, which was not applied."),
     "ANNOTATIONS_MENDED": ("warning", "Annotated outlines crossed themselves and were mended."),
+    "ANNOTATION_CLASSES_UNKNOWN": (
+        "warning",
+        "Annotated areas of classes on no list count neither as tumour nor as left out.",
+    ),
+    "ANNOTATIONS_WITHOUT_CLASS": (
+        "warning", "Annotated areas without a class count as tumour beside areas with one."
+    ),
+    "ANNOTATIONS_NOT_SELECTING": (
+        "warning", "Annotations were given, and no tumour was selected by them."
+    ),
+    "ANNOTATION_OBJECTS_LEFT_OUT": (
+        "warning", "Objects of the annotations that are no areas were left out."
+    ),
     "SLIDES_MISSING": ("warning", "Slides of the case failed; its figures rest on the others."),
     "SLIDES_NOT_EVALUABLE": ("warning", "Slides of the case could not be evaluated."),
     "ANISOTROPIC_MPP": ("info", "The file's pixels are not square; they were resampled."),

@@ -39,7 +39,8 @@ WORSE = [b"", b"\0", b"-1", b"1e999", b"NaN", b"null", b"[]", b"{}", b"\xff\xfe"
          b"[" * 3000, b'"' * 7, b"../../x", b"=cmd()", b"<script>", b"!!python/object:os.system",
          b"&a;", b"\n\n", b",,,,", b"2147483648", b"0"]  # fmt: skip
 _WORD = re.compile(rb"[A-Za-z_]+|-?[0-9.]+")
-KINDS = ("svs", "tiff", "geojson", "xml", "csv", "counts", "tma", "yaml")
+KINDS = ("svs", "tiff", "geojson", "xml", "csv", "counts", "tma", "yaml", "qupath", "imagescope",
+         "halo", "utf16")  # fmt: skip
 
 
 def seeds(folder: Path) -> dict[str, Path]:
@@ -81,6 +82,9 @@ def seeds(folder: Path) -> dict[str, Path]:
     for name, text in texts.items():
         found[name] = folder / f"seed.{name}"
         found[name].write_text(text)
+    for name, data in dialects().items():
+        found[name] = folder / f"seed.{name}"
+        found[name].write_bytes(data)
     return found
 
 
@@ -239,9 +243,62 @@ def _yaml(path: Path, _: Path, __: Path) -> None:
     load_settings(path).sha256()
 
 
+def dialects() -> dict[str, bytes]:
+    """Return one sound file of every annotation dialect that the other seeds leave out."""
+    ring = [(0, 0), (400, 0), (400, 400), (0, 400)]
+    closed = [*ring, ring[0]]
+
+    def feature(kind: str, rings: Any, properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"type": "Feature", "geometry": {"type": kind, "coordinates": rings},
+                "properties": properties, **more}  # fmt: skip
+
+    tumour = {"classification": {"names": ["Tumor", "Positive"], "colorRGB": -3670016}}
+    qupath = [
+        feature("Polygon", [closed], tumour, id="PathAnnotationObject"),
+        feature("MultiPolygon", [[closed], []], {"object_type": "annotation", "label": "Necrosis"}),
+        feature("Polygon", [closed], {"objectType": "cell"}, nucleusGeometry={"type": "Polygon"}),
+        feature("Polygon", [closed], {"isLocked": True}, id="PathRootObject"),
+        feature("Point", [7, 7], {"name": "control 2+"}),
+    ]
+    qupath[0]["geometry"]["isEllipse"] = True
+    layers = "".join(
+        f'<Region Type="{kind}" NegativeROA="{int(kind == "2")}" Text="r"><Vertices>'
+        + "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in points)
+        + "</Vertices></Region>"
+        for kind, points in (("0", ring), ("1", ring), ("2", ring[::2]), ("4", ring[:2]))
+    )
+    xml = (f'<Annotations MicronsPerPixel="0.25"><Annotation Name="Tumor"><Attributes><Attribute '
+           f'Name="Description" Value="x"/></Attributes><Regions>{layers}</Regions></Annotation>'
+           "</Annotations>")  # fmt: skip
+    halo = xml.replace("<Vertex ", "<V ").replace('Type="2"', 'Type="Ellipse"')
+    declared = f'<?xml version="1.0" encoding="UTF-16"?>{xml}'
+    return {"qupath": json.dumps(qupath).encode(), "imagescope": b"\xef\xbb\xbf" + xml.encode(),
+            "halo": halo.encode(), "utf16": declared.encode("utf-16")}  # fmt: skip
+
+
+def _dialect(path: Path, seed: Path, home: Path) -> None:
+    """Read annotations, hide their names, and read what a result keeps of them."""
+    from her2path.annotations import read_annotations
+    from her2path.case.drawn import annotation_flags
+    from her2path.settings import Settings
+
+    _annotations(path, seed, home)
+    found = read_annotations(path, Settings().tumour)
+    kept = home / "kept.geojson"
+    try:
+        for one in (found, found.hidden()):
+            kept.write_text(one.geojson(), encoding="utf-8")
+            again = read_annotations(kept, Settings().tumour, stored=True)
+            assert [a.role for a in again.items] == [a.role for a in found.items]
+            assert all("\n" not in f.message for f in annotation_flags(one, "annotation"))
+    finally:
+        kept.unlink(missing_ok=True)
+
+
 READERS: dict[str, Callable[[Path, Path, Path], None]] = {
     "svs": _slide, "tiff": _slide, "geojson": _annotations, "xml": _annotations, "csv": _manifest,
-    "counts": _counts, "tma": _tma, "yaml": _yaml,
+    "counts": _counts, "tma": _tma, "yaml": _yaml, "qupath": _dialect, "imagescope": _dialect,
+    "halo": _dialect, "utf16": _dialect,
 }  # fmt: skip
 
 

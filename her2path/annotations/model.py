@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from shapely.affinity import scale
 from shapely.geometry.base import BaseGeometry
 
-from her2path.settings import TumourSettings
+from her2path.annotations.classes import hidden_class
+from her2path.annotations.shapes import Left
 
 __all__ = ["Annotation", "Annotations"]
 
@@ -43,11 +45,14 @@ class Annotations:
         Of the file.
     mended : int
         How many self-crossing polygons were mended.
+    left_out : tuple of (Left, int)
+        Objects that are no areas, and how many of each.
     """
 
     items: tuple[Annotation, ...]
     sha256: str
     mended: int = 0
+    left_out: tuple[tuple[Left, int], ...] = ()
 
     @cached_property
     def tumour(self) -> BaseGeometry | None:
@@ -58,6 +63,36 @@ class Annotations:
     def excluded(self) -> BaseGeometry | None:
         """The union of what is to be left out; None where nothing is."""
         return _union(self.items, "excluded")
+
+    @cached_property
+    def unknown(self) -> dict[str, int]:
+        """Classes that are on no list, and how many areas of each."""
+        return dict(Counter(a.classification for a in self.items if a.role == "other"))
+
+    @property
+    def unclassed(self) -> int:
+        """Areas without a class, which are tumour, where other areas are tumour by their class."""
+        bare = [a for a in self.items if a.role == "tumour" and not a.classification]
+        return len(bare) if any(a.classification for a in self.items) else 0
+
+    def hidden(self) -> Annotations:
+        """Return the same areas without any text of their author: names, classes, types.
+
+        Names become numbers; classes that are on no list become "class 1" and so on.
+        """
+        numbers = {name: f"class {i}" for i, name in enumerate(self.unknown, 1)}
+        items = tuple(
+            replace(
+                a, name=f"area {i}",
+                classification=hidden_class(a.classification, a.role)
+                or numbers.get(a.classification, ""),
+            )
+            for i, a in enumerate(self.items, 1)
+        )  # fmt: skip
+        left: Counter[Left] = Counter()
+        for what, count in self.left_out:
+            left[replace(what, quoted="")] += count
+        return replace(self, items=items, left_out=tuple(left.items()))
 
     def share_outside(
         self,
@@ -132,22 +167,3 @@ def _lattice(
 def _union(items: tuple[Annotation, ...], role: str) -> BaseGeometry | None:
     chosen = [a.polygon for a in items if a.role == role]
     return shapely.union_all(chosen) if chosen else None
-
-
-def role_of(classification: str, settings: TumourSettings) -> str:
-    """Tell what a class means: an exact, case-insensitive match of the settings' lists.
-
-    An area without a class is tumour: whoever draws one outline and names nothing means that. A
-    derived class ("Tumor: Positive") that is in neither list counts as what it is derived from.
-    """
-    whole = classification.strip().casefold()
-    if not whole:
-        return "tumour"
-    tumour = {c.casefold() for c in settings.classes}
-    excluded = {c.casefold() for c in settings.exclude}
-    for word in (whole, whole.split(":")[0].strip()):
-        if word in excluded:
-            return "excluded"
-        if word in tumour:
-            return "tumour"
-    return "other"

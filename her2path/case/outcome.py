@@ -13,6 +13,7 @@ from typing import Any, Literal
 from her2path import __version__
 from her2path.annotations import Annotations
 from her2path.case.conclude import Verdict
+from her2path.case.drawn import annotation_flags
 from her2path.case.facts import packages, slide_facts, stain_facts
 from her2path.case.passes import BlockDone
 from her2path.case.plan import Plan, Prepared, area_mm2
@@ -91,11 +92,10 @@ class Outcome:
 
     def _own_flags(self) -> list[QcFlag]:
         """Return the flags that settings and annotations alone bring."""
-        flags = []
+        flags: list[QcFlag] = []
         if self._selection() == "morphology":
             flags.append(flag("IN_SITU_NOT_EXCLUDED"))
-        if self.annotations is not None and self.annotations.mended:
-            flags.append(flag("ANNOTATIONS_MENDED", f"Mended: {self.annotations.mended}."))
+        flags += annotation_flags(self.annotations, self._selection())
         if self.settings.membrane.calibration == "uncalibrated":
             flags.append(flag("UNCALIBRATED_CUTOFFS"))
         return flags

@@ -228,4 +228,4 @@ def _tissue(store: RunStore) -> tuple[NDArray[np.bool_], float]:
 
 def _annotations(store: RunStore, settings: Settings) -> Annotations | None:
     path = store.annotations_path
-    return read_annotations(path, settings.tumour) if path.exists() else None
+    return read_annotations(path, settings.tumour, stored=True) if path.exists() else None

@@ -15,6 +15,7 @@ import pyarrow as pa
 from her2path import _scratch, guidelines, qc
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import conclude, passes, pictures
+from her2path.case.drawn import check_fits, check_usable
 from her2path.case.facts import spread_over, with_cnn
 from her2path.case.outcome import Outcome, tissue_mm2
 from her2path.case.plan import (
@@ -28,6 +29,7 @@ from her2path.case.plan import (
 from her2path.case.run import RunOptions, SlideResult
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
 from her2path.flags import flag
+from her2path.hiding import check_hideable, hidden_settings, run_mark
 from her2path.results import (
     QcFlag,
     Result,
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "RunOptions", "SlideResult", "score_slide"]
 
 log = logging.getLogger(__name__)
-
-#: annotations of which more lies outside the tissue are refused
-MAX_OUTSIDE = 0.5
 
 #: called with (stage, done, total, megapixels done)
 Progress = Callable[[str, int, int, float], None]
@@ -89,6 +88,8 @@ def score_slide(
     chosen = settings if isinstance(settings, Settings) else load_settings(settings)
     guidelines.rule_set(chosen.score.guideline)
     how = options or RunOptions()
+    if how.pseudonymise:
+        check_hideable(chosen.score.guideline)
     if BatchStore(out).run_json.is_file():
         raise OutputError(f"{out} holds a batch", "Give -o another folder")
     store = RunStore(Path(out)).create()
@@ -196,7 +197,9 @@ class _Run:
         offset = (0, 0)
         if self.options.qupath_crop and self.info.bounds is not None:
             offset = (self.info.bounds.x0, self.info.bounds.y0)
-        return read_annotations(self.annotations_path, self.settings.tumour, offset)
+        read = read_annotations(self.annotations_path, self.settings.tumour, offset)
+        check_usable(read, self.settings, self.annotations_path)
+        return read.hidden() if self.options.pseudonymise else read
 
     def _is_complete(self) -> bool:
         """Tell whether OUT holds this very run; prepare it for work otherwise.
@@ -210,8 +213,13 @@ class _Run:
         replaces = overwrite or self.options.redo_stale
         if store.complete and not overwrite:
             stored = store.result()
+            if self.options.pseudonymise and stored.slide.path is not None and not replaces:
+                self._refuse("a complete result with names,")
+            # with names it is not what was asked for, though every figure is
+            named = self.options.pseudonymise and stored.slide.path is not None
             corrected = stored.corrections_sha256
-            if stored.fingerprint == fingerprint(self.outcome.measured, self.settings, corrected):
+            same = fingerprint(self.outcome.measured, self.settings, corrected)
+            if stored.fingerprint == same and not named:
                 return True
             if corrected is not None:
                 # a reader's work is never replaced unasked, by no batch either
@@ -221,7 +229,7 @@ class _Run:
         # before anything is noted down: without the CNN, say, OUT is still free
         self._ready_the_model()
         # the blocks' layout is part of what an unfinished run can go on with
-        mark = {"run": self.outcome.mark, "block_px": self.settings.stream.block_px}
+        mark = run_mark(self.outcome.mark, self.settings, self.options.pseudonymise)
         known = store.fingerprint()
         if known is not None and known.get("run") != self.outcome.mark and not replaces:
             self._refuse("an unfinished run")
@@ -250,7 +258,8 @@ class _Run:
     def _evaluate(self, slide: Slide, ref: SlideRef, seen: Prepared, stream: Stream) -> None:
         incomplete = guidelines.incomplete_score(self.settings.score.guideline)
         plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
-        self._annotations_fit(plan)
+        if self.annotations is not None:
+            check_fits(self.annotations, plan, self.info)
         stream.prove_paths([self.path.absolute()], self.store.out)
         done = self._measure(plan, stream)
         bad = self._unreadable(done)
@@ -306,24 +315,6 @@ class _Run:
             self.progress,
             self.options.threads or self.settings.stream.workers,
         )
-
-    def _annotations_fit(self, plan: Plan) -> None:
-        """Refuse annotations that lie beside the tissue: they belong to another slide or crop.
-
-        Raises
-        ------
-        AnnotationError
-        """
-        if self.annotations is None:
-            return
-        outside = self.annotations.share_outside(plan.in_tissue, self.info.width_px,
-                                                 self.info.height_px)  # fmt: skip
-        if outside > MAX_OUTSIDE:
-            raise AnnotationError(
-                f"{outside:.0%} of the annotated area lies outside the tissue",
-                "Give this slide's annotations; where QuPath drew them on a cropped slide "
-                "(MRXS and others), add --qupath-crop",
-            )
 
     def _measure(self, plan: Plan, stream: Stream) -> list[passes.BlockDone]:
         total, finished, pixels = len(plan.blocks), 0, 0
@@ -434,8 +425,7 @@ class _Run:
         """Stage the settings and the result: from here on only publishing is left."""
         staged = self.store.staging.create()
         settings = self.settings
-        own_model = settings.cnn.model not in (None, "builtin")
-        if self.options.pseudonymise and own_model and result.cnn is not None:
-            settings = settings.replace({"cnn.model": result.cnn.model})  # no path, no file name
+        if self.options.pseudonymise:
+            settings = hidden_settings(settings, result.cnn.model if result.cnn else None)
         staged.write_settings(settings)
         staged.write_result(result)

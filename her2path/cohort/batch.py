@@ -7,6 +7,7 @@ missing or stale is done: every slide and case carries the fingerprint of what i
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +22,17 @@ from her2path.cohort.closing import (
     guard,
     stop_when_full,
 )
-from her2path.cohort.inputs import check_inputs, find_annotations, hide_names, settings_for
+from her2path.cohort.hiding import check_hidden_batch, clean
+from her2path.cohort.inputs import (
+    check_inputs,
+    find_annotations,
+    hide_names,
+    read_tma_layout,
+    settings_for,
+)
 from her2path.cohort.live import Board
-from her2path.cohort.manifest import Entry, read_manifest
-from her2path.cohort.members import member_of
+from her2path.cohort.manifest import Entry, listed, read_manifest
+from her2path.cohort.members import CasePlan, member_of
 from her2path.cohort.pool import Outcome, Pool
 from her2path.cohort.slides import SlideTask, set_aside
 from her2path.errors import DiskFull, OutputError, one_line
@@ -33,6 +41,9 @@ from her2path.store import BatchStore, RunLock, RunStore
 from her2path.stream import Stream
 
 __all__ = ["BatchOptions", "BatchResult", "Faces", "run_batch"]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,14 +99,32 @@ def run_batch(
         check_asked(chosen.cnn)
     entries = read_manifest(source)
     if how.annotations is not None:
-        entries = find_annotations(entries, how.annotations)
+        entries = find_annotations(entries, how.annotations, log.warning)
+    _need_annotations(source, entries, chosen)
     if how.pseudonymise:
         entries = hide_names(entries)
     check_inputs(source, entries, chosen)
     store = BatchStore(out)
+    if how.pseudonymise:
+        check_hidden_batch(store, entries, chosen)
     guard(store, (e.folder for e in entries))
     with RunLock(store.out):
         return _Night(store, entries, chosen, how, board or Board()).run()
+
+
+def _need_annotations(source: str | Path, entries: list[Entry], settings: Settings) -> None:
+    """Refuse, before any work, slides without the annotations that select their tumour.
+
+    Raises
+    ------
+    ManifestError
+        Names the rows.
+    """
+    if settings.tumour.method == "annotation":
+        bare = [e for e in entries if e.annotations is None]
+        if bare:
+            raise listed(source, [f"row {e.row}: tumour.method is annotation, and there are none"
+                                  for e in bare])  # fmt: skip
 
 
 class _Night:
@@ -111,7 +140,9 @@ class _Night:
         if options.scheduler:
             self._prove(options.scheduler)
         carried = list(dict.fromkeys(name for e in entries for name in e.extra))
-        self.closing = Closing(store, carried, settings, options.faces, board)
+        hidden = options.pseudonymise
+        self.closing = Closing(store, carried, settings, options.faces, board,
+                               self._clean_case if hidden else None, hidden)  # fmt: skip
         self.closing.counts["slides"] = len(entries)
         self.log = self.closing.log
 
@@ -154,7 +185,9 @@ class _Night:
         return SlideTask(
             slide=e.slide, slide_id=e.slide_id, case_id=e.case_id,
             out=self.store.slide(e.folder).out.absolute(), settings=settings_for(e, self.settings),
-            annotations=e.annotations, ish=e.ish, pseudonymise=how.pseudonymise,
+            annotations=e.annotations, ish=e.ish,
+            cores=read_tma_layout(e.tma_map) if e.tma_map is not None else None,
+            pseudonymise=how.pseudonymise,
             qupath_crop=how.qupath_crop, overwrite=how.overwrite, scheduler=how.scheduler,
             faces=how.faces.slide, report=how.faces.case is not None,
         )  # fmt: skip
@@ -193,15 +226,16 @@ class _Night:
 
     def _clean(self, e: Entry, error: str) -> str:
         """Take names and paths out of an error when names are to be hidden."""
-        text = one_line(error)
-        if self.options.pseudonymise:
-            named = [str(e.slide), e.slide.name, e.slide.stem]
-            if e.annotations is not None:
-                named += [str(e.annotations), e.annotations.name]
-            for name in named:
-                text = text.replace(name, e.slide_id)
-            text = text.replace(str(e.slide.parent), "")
-        return text
+        if not self.options.pseudonymise:
+            return one_line(error)
+        paths = (e.slide, e.annotations, e.ish, e.tma_map)
+        return clean(error, e.slide_id, paths, self.store.out)
+
+    def _clean_case(self, error: str, plan: CasePlan) -> str:
+        """Take names and paths out of the error of a case."""
+        paths = [path for part in plan.parts for e in (self.entries[part.member.place],)
+                 for path in (e.slide, e.ish, e.tma_map)]  # fmt: skip
+        return clean(error, plan.case_id, paths, self.store.out)
 
     def _stopped(self, why: str) -> None:
         """Leave a last word where there is room for it."""

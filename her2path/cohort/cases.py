@@ -23,8 +23,8 @@ from her2path.cohort.child import Task, Tick
 from her2path.cohort.inputs import case_counts
 from her2path.cohort.members import CasePlan, Part
 from her2path.cohort.slides import figures
+from her2path.cohort.tma import check_cores
 from her2path.flags import flag, merge
-from her2path.regions import core_row_col
 from her2path.results import (
     Counts,
     Heterogeneity,
@@ -131,7 +131,8 @@ def _fingerprint(plan: CasePlan, results: dict[int, Result]) -> str:
         tree = result.model_dump(mode="json", exclude={"provenance"}) if result else None
         counts = hashlib.sha256(m.ish.read_bytes()).hexdigest() if m.ish is not None else None
         parts.append([m.slide_id, m.folder, m.specimen, m.timepoint, m.reader_score, m.extra,
-                      part.cores, counts, tree])  # fmt: skip
+                      part.cores, sorted(m.cores.places) if m.cores is not None else None,
+                      counts, tree])  # fmt: skip
     text = json.dumps([__version__, plan.case_id, parts], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -174,10 +175,13 @@ class _Case:
         store = RunStore(self.out / "slides" / part.member.folder)
         settings = store.settings()
         cells = store.cells(_CELL_COLUMNS, pc.field("cell_type") == "tumour")
-        regions = store.regions().select(["region_id", "name", "tumour_area_mm2"])
-        if part.cores is None:
+        whole = store.regions()
+        regions = whole.select(["region_id", "name", "tumour_area_mm2"])
+        if part.cores is None or part.member.cores is None:
             return _Sample(part, result, settings, result.score, cells, regions)
-        cells, regions = _only(cells, regions, set(part.cores))
+        at = check_cores(whole, part.member.cores)
+        wanted = set(part.cores)
+        cells, regions = _only(cells, regions, {name for name, p in at.items() if p in wanted})
         if cells.num_rows < settings.score.min_cells:
             return None
         score = guidelines.score_cells(cells, settings.score.guideline, settings)
@@ -321,7 +325,9 @@ class _Case:
         if counts is None:
             return None
         sub = f"/{top.score.substate}" if top.score.substate else ""
-        found = case_counts(counts, self.plan.case_id, top.score.ihc + sub, top.settings)
+        found = case_counts(
+            counts, self.plan.case_id, top.score.ihc + sub, top.settings, m.hidden
+        )
         ish.write(found, folder)
         return dict(found["cases"][0])
 
@@ -372,25 +378,16 @@ def _tally(cells: pa.Table) -> Any:
     return np.bincount(codes.to_numpy(), minlength=len(PATTERNS)).astype(np.int64)
 
 
-def _only(
-    cells: pa.Table, regions: pa.Table, places: set[tuple[int, int]]
-) -> tuple[pa.Table, pa.Table]:
+def _only(cells: pa.Table, regions: pa.Table, wanted: set[str]) -> tuple[pa.Table, pa.Table]:
     """Return the cells and regions of some cores; the regions numbered anew from 0."""
     names = regions.column("name").to_pylist()
-    rows = [i for i, name in enumerate(names) if _core(name) in places]
+    rows = [i for i, name in enumerate(names) if name in wanted]
     number = np.full(len(names) + 1, -1, np.int32)  # the last stands for "none"
     number[rows] = np.arange(len(rows), dtype=np.int32)
     ids = number[cells.column("region_id").to_numpy()]
     where = cells.schema.get_field_index("region_id")
     kept = cells.set_column(where, "region_id", pa.array(ids)).filter(pa.array(ids >= 0))
     return kept, regions.take(pa.array(rows, pa.int64()))
-
-
-def _core(name: str) -> tuple[int, int] | None:
-    try:
-        return core_row_col(name)
-    except ValueError:
-        return None
 
 
 def _reduced(sample: _Sample) -> heterogeneity.Sample:

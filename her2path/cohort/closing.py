@@ -20,6 +20,7 @@ from her2path.cohort.pool import Budget, Outcome, Pool
 from her2path.cohort.slides import FIGURES
 from her2path.cohort.tables import Table
 from her2path.errors import DiskFull, OutputError
+from her2path.hiding import hidden_settings
 from her2path.settings import Settings
 from her2path.store import BatchStore, write_json
 from her2path.store.files import disk_errors, make_dir
@@ -111,8 +112,10 @@ class Closing:
 
     def __init__(
         self, store: BatchStore, carried: Sequence[str], settings: Settings, faces: Faces,
-        board: Board,
+        board: Board, clean: Callable[[str, CasePlan], str] | None = None, hidden: bool = False,
     ) -> None:  # fmt: skip
+        # what takes names out of a case's error; whether names are hidden
+        self.clean, self.hidden = clean, hidden
         self.store, self.settings, self.faces, self.board = store, settings, faces, board
         self.log = Log(store.out / "batch.log")
         self.started, self.clock = datetime.now(UTC), time.monotonic()
@@ -132,11 +135,15 @@ class Closing:
             "seconds": round(time.monotonic() - self.clock, 1),
             "counts": dict(self.counts),
             "settings_sha256": self.settings.sha256(),
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self._shown_settings().model_dump(mode="json"),
+            **({"pseudonymised": True} if self.hidden else {}),
             **more,
         }
         write_json(self.store.run_json, run)
         return run
+
+    def _shown_settings(self) -> Settings:
+        return hidden_settings(self.settings) if self.hidden else self.settings
 
     def slide_done(self, place: int, row: dict[str, Any], fresh: bool, status: str) -> None:
         """Add a slide's row and count it."""
@@ -184,12 +191,13 @@ class Closing:
         fall = outcome.fall
         assert fall is not None
         stop_when_full(fall)
+        error = self.clean(fall.error, plan) if self.clean is not None else fall.error
         self.counts["failed_cases"] += 1
         self.failures.add(after + outcome.index, {
-            "slide": plan.case_id, "stage": f"case: {fall.stage}", "error": fall.error,
+            "slide": plan.case_id, "stage": f"case: {fall.stage}", "error": error,
         })  # fmt: skip
         self.board.end(outcome.index, "failed")
-        self.log.say(f"case {plan.case_id}: failed, {fall.error}")
+        self.log.say(f"case {plan.case_id}: failed, {error}")
 
     def _case_done(self, table: Table, outcome: Outcome, plan: CasePlan) -> None:
         shared = _shared([p.member.extra for p in plan.parts])

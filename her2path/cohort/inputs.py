@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from her2path import guidelines, ish
+from her2path.cohort.hiding import hide_names
 from her2path.cohort.manifest import Entry, listed
+from her2path.cohort.matching import find_annotations
+from her2path.cohort.tma import TmaMap
 from her2path.errors import Her2PathError, ManifestError, one_line
 from her2path.settings import Settings
-from her2path.slide.files import sha256_quick
 
-__all__ = ["case_counts", "check_inputs", "find_annotations", "hide_names", "read_tma_map",
-           "settings_for"]
+__all__ = ["case_counts", "check_inputs", "find_annotations", "hide_names", "read_tma_layout",
+           "read_tma_map", "settings_for"]
 
 MAX_TMA_BYTES = 4 << 20
-_ANNOTATION_SUFFIXES = (".geojson", ".json", ".xml")
+#: more cores than this are on no slide
+MAX_TMA_PLACES = 10_000
 
 
 def settings_for(entry: Entry, settings: Settings) -> Settings:
@@ -95,10 +97,13 @@ def _counts(path: Path, case_id: str, settings: Settings) -> Callable[[], object
     return lambda: case_counts(path, case_id, None, settings)
 
 
-def case_counts(path: Path, case_id: str, ihc: str | None, settings: Settings) -> dict[str, Any]:
+def case_counts(
+    path: Path, case_id: str, ihc: str | None, settings: Settings, hidden: bool = False
+) -> dict[str, Any]:
     """Interpret the ISH counts of one case.
 
     A table of one case counts for the case whatever it calls it; one of several is looked up.
+    ``hidden``: the table's own names of case, areas and slides do not come out.
 
     Returns
     -------
@@ -119,21 +124,43 @@ def case_counts(path: Path, case_id: str, ihc: str | None, settings: Settings) -
                 f"{path.name} has no counts of the case {case_id!r}", "Correct its case_id column"
             )
         table = table.filter(mine).replace_schema_metadata(None)
+    if hidden:
+        table = _renamed(table, case_id)
     return ish.interpret(table, ihc, settings, settings.score.guideline)
 
 
+def _renamed(table: pa.Table, case_id: str) -> pa.Table:
+    """Return counts of one case with numbers for the names of its areas and slides."""
+    for column in {"case_id", "area_id", "slide_id"} & set(table.column_names):
+        words = [str(v) if v is not None else "" for v in table.column(column).to_pylist()]
+        numbers = {w: f"{column.removesuffix('_id')} {i}"
+                   for i, w in enumerate(dict.fromkeys(w for w in words if w), 1)}  # fmt: skip
+        new = [case_id if column == "case_id" else numbers.get(w, w) for w in words]
+        table = table.set_column(table.schema.get_field_index(column), column, pa.array(new))
+    return table
+
+
 def read_tma_map(path: Path) -> dict[tuple[int, int], str]:
-    """Read which case each core of a TMA belongs to.
+    """Read which case each core of a TMA belongs to; cores of no case are left out.
+
+    Parameters and errors as in `read_tma_layout`.
+    """
+    return dict(read_tma_layout(path).cases)
+
+
+def read_tma_layout(path: Path) -> TmaMap:
+    """Read the places of a TMA's cores, and the case that each belongs to.
 
     Parameters
     ----------
     path : Path
-        CSV with ``row``, ``col`` (from 1; a row may be a letter) and ``case_id`` (empty: left out).
+        CSV with ``row``, ``col`` (from 1; a row may be a letter) and ``case_id`` (empty: a core
+        that is nobody's).
 
     Returns
     -------
-    dict
-        Case by (row, column), both from 1.
+    TmaMap
+        By (row, column), both from 1.
 
     Raises
     ------
@@ -165,7 +192,9 @@ def read_tma_map(path: Path) -> dict[tuple[int, int], str]:
         out[place] = one_line(row["case_id"] or "", 200)
     if not any(out.values()):
         raise ManifestError(f"{path.name} names no case", "Give row, col, case_id")
-    return {k: v for k, v in out.items() if v}
+    if len(out) > MAX_TMA_PLACES:
+        raise ManifestError(f"{path.name} lists {len(out)} cores", "Give a TMA map")
+    return TmaMap({k: v for k, v in out.items() if v}, frozenset(out))
 
 
 def _place(row: str, col: str) -> tuple[int, int] | None:
@@ -177,52 +206,3 @@ def _place(row: str, col: str) -> tuple[int, int] | None:
         for letter in row:
             number = number * 26 + ord(letter) - 64
     return (number, int(col)) if number > 0 and int(col) > 0 else None
-
-
-def find_annotations(entries: Sequence[Entry], folder: Path) -> list[Entry]:
-    """Give every slide without annotations the file of its name in a folder, where there is one.
-
-    Raises
-    ------
-    ManifestError
-        Where ``folder`` is none.
-    """
-    if not folder.is_dir():
-        raise ManifestError(
-            f"{folder} is not a folder",
-            "In a batch --annotations names a folder of <slide_id>.geojson",
-        )
-    files = {p.stem: p for s in _ANNOTATION_SUFFIXES for p in sorted(folder.glob(f"*{s}"))}
-    return [
-        e if e.annotations is not None else replace(
-            e, annotations=files.get(e.slide_id) or files.get(e.slide.stem)
-        )
-        for e in entries
-    ]
-
-
-def hide_names(entries: Sequence[Entry]) -> list[Entry]:
-    """Replace ids that are file names by fingerprints, and drop free text.
-
-    A case id that the manifest gives stays: it is the user's own pseudonym.
-
-    Raises
-    ------
-    InputError
-        Where a slide cannot be read at all.
-    """
-    out: list[Entry] = []
-    taken: set[str] = set()
-    for e in entries:
-        # what cannot be read will fail, and is named by its row; a pipe would be waited for
-        name = f"slide-row{e.row}"
-        with contextlib.suppress(OSError):
-            if e.slide.is_file():
-                name = f"slide-{sha256_quick(str(e.slide))[:12]}"
-        if name in taken:
-            name = f"{name}-row{e.row}"
-        taken.add(name)
-        case = e.case_id if e.case_id != e.slide.stem else name.replace("slide", "case", 1)
-        kept = {k: v for k, v in e.extra.items() if k in ("scanner", "batch")}
-        out.append(replace(e, slide_id=name, folder=name, case_id=case, extra=kept))
-    return out

@@ -29,6 +29,7 @@ from her2path.cohort.members import Member, member_of
 from her2path.cohort.pool import Pool
 from her2path.cohort.slides import FIGURES, add_ish, figures, share
 from her2path.cohort.tables import read_rows
+from her2path.cohort.tma import check_cores
 from her2path.errors import Her2PathError, ManifestError, UsageError, one_line
 from her2path.results import Result
 from her2path.settings import Settings
@@ -244,6 +245,8 @@ class _Joining:
                 return _without(member)
             fresh = self._bring(found, overwrite)
             store = self.store.slide(found.name)
+            if member.cores is not None and store.result().status == "complete":
+                check_cores(store.regions(), member.cores)
             if member.ish is not None:
                 fresh |= add_ish(store, member.ish, member.case_id, store.settings(),
                                  self.faces.slide)  # fmt: skip

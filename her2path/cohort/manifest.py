@@ -47,6 +47,8 @@ class Entry:
     tma_map: Path | None = None
     reader_score: str = ""
     extra: dict[str, str] = field(default_factory=dict)
+    #: whether names are hidden: see `hiding`
+    hidden: bool = False
 
 
 def safe_name(name: str) -> str:

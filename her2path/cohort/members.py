@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from her2path.cohort.inputs import read_tma_map
+from her2path.cohort.inputs import read_tma_layout
 from her2path.cohort.manifest import Entry, safe_name
+from her2path.cohort.tma import TmaMap
 
 __all__ = ["CasePlan", "Member", "Part", "cases_of", "member_of"]
 
@@ -24,8 +25,8 @@ class Member:
         ``folder`` is its name below ``slides/``.
     done : bool
         Whether there is a result.
-    cores : dict or None
-        Case by (row, column) of a TMA's cores.
+    cores : TmaMap or None
+        Whose a TMA's cores are.
     """
 
     place: int
@@ -37,8 +38,10 @@ class Member:
     timepoint: str = ""
     reader_score: str = ""
     ish: Path | None = None
-    cores: dict[tuple[int, int], str] | None = None
+    cores: TmaMap | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    #: whether names are hidden
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def member_of(place: int, entry: Entry, done: bool) -> Member:
     return Member(
         place, entry.slide_id, entry.folder, entry.case_id, done, entry.specimen, entry.timepoint,
         entry.reader_score, entry.ish,
-        read_tma_map(entry.tma_map) if entry.tma_map is not None else None, entry.extra,
+        read_tma_layout(entry.tma_map) if entry.tma_map is not None else None, entry.extra,
+        entry.hidden,
     )  # fmt: skip
 
 
@@ -75,7 +79,7 @@ def cases_of(members: Sequence[Member]) -> list[CasePlan]:
             parts.setdefault(member.case_id, []).append(Part(member))
             continue
         by_case: dict[str, list[tuple[int, int]]] = {}
-        for place, case_id in sorted(member.cores.items()):
+        for place, case_id in sorted(member.cores.cases.items()):
             by_case.setdefault(case_id, []).append(place)
         for case_id, places in by_case.items():
             parts.setdefault(case_id, []).append(Part(member, tuple(places)))

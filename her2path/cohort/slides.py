@@ -13,7 +13,9 @@ from typing import Any
 from her2path import guidelines, heterogeneity, ish
 from her2path.cohort.child import Task, Tick
 from her2path.cohort.inputs import case_counts
+from her2path.cohort.tma import TmaMap, check_cores
 from her2path.errors import OutputError
+from her2path.hiding import run_mark
 from her2path.results import Result
 from her2path.schema import PATTERNS, csv_category
 from her2path.settings import Settings
@@ -49,6 +51,8 @@ class SlideTask:
     settings: Settings
     annotations: Path | None = None
     ish: Path | None = None
+    #: whose the cores are, where the slide is a TMA
+    cores: TmaMap | None = None
     pseudonymise: bool = False
     qupath_crop: bool = False
     overwrite: bool = False
@@ -81,7 +85,12 @@ class SlideTask:
         done = score_slide(self.slide, self.out, self.settings, self.annotations, options, tick)
         tick("adding ISH", 0, 1, 0.0)
         store = RunStore(self.out)
-        added = add_ish(store, self.ish, self.case_id, self.settings, self.faces)
+        if self.cores is not None and done.result.status == "complete":
+            tick("placing cores", 0, 1, 0.0)
+            check_cores(store.regions(), self.cores)
+        added = add_ish(
+            store, self.ish, self.case_id, self.settings, self.faces, self.pseudonymise
+        )
         if self.report and self.faces is not None and not store.report_path.is_file():
             tick("reporting", 0, 1, 0.0)
             self.faces(self.out)
@@ -99,6 +108,7 @@ def add_ish(
     case_id: str,
     settings: Settings,
     faces: Callable[[Path], None] | None = None,
+    hidden: bool = False,
 ) -> bool:
     """Let a result rest on its ISH counts, or on none; do nothing where it does already.
 
@@ -116,6 +126,8 @@ def add_ish(
         Minimum of cells, ratio of an amplified cell, guideline.
     faces : callable, optional
         Called with the staged folder: report and exports.
+    hidden : bool
+        Whether the table's own names stay out.
 
     Returns
     -------
@@ -126,7 +138,7 @@ def add_ish(
     digest = hashlib.sha256(counts.read_bytes()).hexdigest() if counts is not None else None
     if old.score is None or (digest is None and getattr(old, "ish_sha256", None) is None):
         return False
-    found = _read(counts, case_id, old, settings)
+    found = _read(counts, case_id, old, settings, hidden)
     status = found["cases"][0]["status"] if found else None
     category = _category(old, settings, status)
     if getattr(old, "ish_sha256", None) == digest and old.score.category == category:
@@ -136,17 +148,18 @@ def add_ish(
     )
     spread = heterogeneity.with_ish(old.heterogeneity, found["cases"][0] if found else None)
     new = old.model_copy(update={"score": score, "ish_sha256": digest, "heterogeneity": spread})
-    _publish(store, new, found, settings, faces)
+    mark = run_mark(getattr(new, "fingerprint", None), settings, hidden)
+    _publish(store, new, found, mark, faces)
     return True
 
 
 def _read(
-    counts: Path | None, case_id: str, old: Result, settings: Settings
+    counts: Path | None, case_id: str, old: Result, settings: Settings, hidden: bool
 ) -> dict[str, Any] | None:
     if counts is None or old.score is None:
         return None
     ihc = old.score.ihc + (f"/{old.score.substate}" if old.score.substate else "")
-    return case_counts(counts, case_id, ihc, settings)
+    return case_counts(counts, case_id, ihc, settings, hidden)
 
 
 def _category(old: Result, settings: Settings, status: str | None) -> str:
@@ -162,15 +175,13 @@ def _publish(
     store: RunStore,
     new: Result,
     found: dict[str, Any] | None,
-    settings: Settings,
+    mark: dict[str, Any],
     faces: Callable[[Path], None] | None,
 ) -> None:
     with RunLock(store.out):
         store.drop_work()
         # an interrupted publishing is then gone on with by the next scoring
-        store.write_fingerprint(
-            {"run": getattr(new, "fingerprint", None), "block_px": settings.stream.block_px}
-        )
+        store.write_fingerprint(mark)
         staged = store.staging.create()
         for name in _KEPT:
             share(store.out / name, staged.out / name)

@@ -143,7 +143,10 @@ class TumourSettings(Section):
         "auto", description="auto: annotations when given, otherwise morphology"
     )
     classes: tuple[str, ...] = Field(
-        ("tumor", "tumour", "invasive", "invasive carcinoma", "carcinoma"),
+        ("tumor", "tumour", "invasive", "invasive carcinoma", "carcinoma",
+         "invasive tumor", "invasive tumour", "tumor cells", "tumour cells", "tumor area",
+         "tumour area", "tumor region", "tumour region", "invasive cancer", "cancer", "idc", "ilc",
+         "invasive ductal carcinoma", "invasive lobular carcinoma"),
         description="annotation classes that are tumour (case-insensitive)",
     )
     exclude: tuple[str, ...] = Field(
@@ -161,6 +164,7 @@ class TumourSettings(Section):
             "artefact",
             "artifact",
             "exclude",
+            "exclusion",
             "ignore*",
             "stroma",
         ),

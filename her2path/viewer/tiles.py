@@ -289,7 +289,7 @@ def _annotations(store: RunStore) -> list[tuple[Any, tuple[int, int, int]]]:
     if not store.annotations_path.is_file():
         return []
     try:
-        read = read_annotations(store.annotations_path, store.settings().tumour)
+        read = read_annotations(store.annotations_path, store.settings().tumour, stored=True)
     except Her2PathError:
         return []
     return [(a.polygon, (0, 110, 60) if a.role == "tumour" else (60, 60, 60)) for a in read.items]
