@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from her2path import guidelines, ish
 from her2path.cohort.manifest import Entry, listed
+from her2path.csvfile import read_sheet, tidy
 from her2path.errors import Her2PathError, ManifestError, one_line
 from her2path.settings import Settings
 from her2path.slide.files import sha256_quick
@@ -23,6 +23,7 @@ __all__ = ["case_counts", "check_inputs", "find_annotations", "hide_names", "rea
            "settings_for"]
 
 MAX_TMA_BYTES = 4 << 20
+TMA_COLUMNS = ("row", "col", "case_id")
 _ANNOTATION_SUFFIXES = (".geojson", ".json", ".xml")
 
 
@@ -112,8 +113,10 @@ def case_counts(path: Path, case_id: str, ihc: str | None, settings: Settings) -
     """
     table = ish.read_counts(path)
     names = table.column("case_id") if "case_id" in table.column_names else None
-    if names is not None and len(pc.unique(names)) > 1:
-        mine = pc.equal(names, case_id)
+    # spellings that look alike are one case
+    spelt = pa.array([tidy(str(n or "")) for n in names.to_pylist()]) if names is not None else None
+    if spelt is not None and len(pc.unique(spelt)) > 1:
+        mine = pc.equal(spelt, tidy(case_id))
         if not pc.any(mine).as_py():
             raise ManifestError(
                 f"{path.name} has no counts of the case {case_id!r}", "Correct its case_id column"
@@ -140,29 +143,18 @@ def read_tma_map(path: Path) -> dict[tuple[int, int], str]:
     ManifestError
         Names the line.
     """
-    try:
-        if path.stat().st_size > MAX_TMA_BYTES:
-            raise ManifestError(f"{path.name} is over {MAX_TMA_BYTES >> 20} MiB", "Give a TMA map")
-        text = path.read_bytes().decode("utf-8-sig")
-        if "\0" in text:
-            raise csv.Error("line contains NUL")
-        delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
-        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise ManifestError(
-            f"{path.name} cannot be read ({one_line(exc, 100)})", "Give row, col, case_id as CSV"
-        ) from exc
+    sheet = read_sheet(path, TMA_COLUMNS, MAX_TMA_BYTES)
+    if not set(TMA_COLUMNS) <= set(sheet.columns):
+        raise ManifestError(f"{path.name} lacks row, col or case_id", "Name these columns")
     out: dict[tuple[int, int], str] = {}
-    for number, row in enumerate(rows, 2):
-        if not {"row", "col", "case_id"} <= set(row):
-            raise ManifestError(f"{path.name} lacks row, col or case_id", "Name these columns")
-        place = _place(str(row["row"] or ""), str(row["col"] or ""))
+    for line, row in sheet.records():
+        place = _place(row["row"], row["col"])
         if place is None or place in out:
             raise ManifestError(
-                f"{path.name}, line {number}: {row['row']!r}, {row['col']!r} is no core, or twice",
+                f"{path.name}, line {line}: {row['row']!r}, {row['col']!r} is no core, or twice",
                 "Count rows and columns from 1",
             )
-        out[place] = one_line(row["case_id"] or "", 200)
+        out[place] = one_line(tidy(row["case_id"]), 200)
     if not any(out.values()):
         raise ManifestError(f"{path.name} names no case", "Give row, col, case_id")
     return {k: v for k, v in out.items() if v}

@@ -29,6 +29,7 @@ from her2path.cohort.members import Member, member_of
 from her2path.cohort.pool import Pool
 from her2path.cohort.slides import FIGURES, add_ish, figures, share
 from her2path.cohort.tables import read_rows
+from her2path.csvfile import tidy
 from her2path.errors import Her2PathError, ManifestError, UsageError, one_line
 from her2path.results import Result
 from her2path.settings import Settings
@@ -124,7 +125,8 @@ def _is_slide(folder: Path) -> bool:
 
 def _known_rows(batch: Path) -> dict[str, dict[str, str]]:
     table = batch / "slides.csv"
-    return {r.get("folder", ""): r for r in read_rows(table)} if table.is_file() else {}
+    rows = read_rows(table, SLIDE_COLUMNS) if table.is_file() else []
+    return {r.get("folder", ""): r for r in rows}
 
 
 def _match(
@@ -142,10 +144,10 @@ def _match(
     for known, wanted in _KEYS:
         by_name: dict[str, list[_Found]] = {}
         for f in left:
-            by_name.setdefault(known(f), []).append(f)
+            by_name.setdefault(tidy(known(f)), []).append(f)
         claims: dict[str, list[int]] = {}
         for place, e in enumerate(entries):
-            name = next((n for n in wanted(e) if n in by_name), None)
+            name = next((n for n in map(tidy, wanted(e)) if n in by_name), None)
             if out[place] is None and name is not None:
                 claims.setdefault(name, []).append(place)
         for name, places in claims.items():
@@ -261,7 +263,7 @@ class _Joining:
         assert found is not None
         row = found.row
         return Member(
-            place, name, found.name, row.get("case_id") or name,
+            place, name, found.name, tidy(row.get("case_id", "")) or tidy(name),
             specimen=row.get("specimen", ""), timepoint=row.get("timepoint", ""),
             reader_score=row.get("reader_score", ""), extra=_carried(row),
         )  # fmt: skip
