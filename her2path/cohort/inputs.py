@@ -18,6 +18,7 @@ from her2path.csvfile import read_sheet, tidy
 from her2path.errors import Her2PathError, ManifestError, one_line
 from her2path.settings import Settings
 from her2path.slide.files import sha256_quick
+from her2path.timepoints import time_groups
 
 __all__ = ["case_counts", "check_inputs", "find_annotations", "hide_names", "read_tma_map",
            "settings_for"]
@@ -74,8 +75,30 @@ def check_inputs(source: object, entries: Sequence[Entry], settings: Settings) -
         if entry.ish is not None:
             check(entry, ("ish", entry.ish, entry.case_id),
                   _counts(entry.ish, entry.case_id, settings_for(entry, settings)))
+    problems += _misplaced(entries)
     if problems:
         raise listed(source, problems)
+
+
+def _misplaced(entries: Sequence[Entry]) -> list[str]:
+    """Say of which cases the time points cannot be ordered."""
+    times: dict[str, list[tuple[int, str]]] = {}
+    for e in entries:
+        cases = {e.case_id}
+        if e.tma_map is not None:
+            with contextlib.suppress(Her2PathError):  # its own fault is said already
+                cases = set(read_tma_map(e.tma_map).values())
+        for case in cases if e.timepoint else ():
+            times.setdefault(case, []).append((e.row, e.timepoint))
+    out: dict[str, None] = {}
+    for found in times.values():
+        try:
+            time_groups(word for _, word in found)
+        except ManifestError as exc:
+            rows = ", ".join(str(row) for row, _ in found[:8])
+            where = f"row {rows}" if len(found) == 1 else f"rows {rows}"
+            out[f"{where}: {exc.what}. {exc.mend}"] = None
+    return list(out)
 
 
 def _rule_set(name: str) -> Callable[[], object]:

@@ -35,6 +35,7 @@ from her2path.results import Result
 from her2path.settings import Settings
 from her2path.store import BatchStore, RunLock, RunStore
 from her2path.store.files import remove
+from her2path.timepoints import time_groups
 
 __all__ = ["collect"]
 
@@ -91,6 +92,8 @@ def collect(
     places = _match(found, entries, manifest) if entries is not None else list(found)
     if entries is not None:
         check_inputs(manifest, entries, Settings())
+    else:
+        _check_times(found)
     _check_names(places)
     names = [f.name for f in places if f is not None]
     guard(store, names)
@@ -196,6 +199,20 @@ def _check_names(places: Sequence[_Found | None]) -> None:
             raise ManifestError(
                 f"{other.folder} and {f.folder} are both called {f.name}", "Rename one of them"
             )
+
+
+def _check_times(found: Sequence[_Found]) -> None:
+    """Refuse time points of a case that cannot be ordered, before any work starts."""
+    cases: dict[str, list[_Found]] = {}
+    for f in found:
+        if f.row.get("timepoint"):
+            cases.setdefault(tidy(f.row.get("case_id", "")) or f.name, []).append(f)
+    for case_id, slides in cases.items():
+        try:
+            time_groups(f.row["timepoint"] for f in slides)
+        except ManifestError as exc:
+            names = ", ".join(f.name for f in slides[:4])
+            raise ManifestError(f"case {case_id!r} ({names}): {exc.what}", exc.mend) from exc
 
 
 class _Joining:
