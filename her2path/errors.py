@@ -23,6 +23,7 @@ Every message is one line of two sentences: what is wrong, and how to mend it.
 from __future__ import annotations
 
 import os
+import re
 
 __all__ = [
     "AnnotationError",
@@ -39,6 +40,7 @@ __all__ = [
     "SlideUnreadable",
     "UsageError",
     "WorkerCannotSee",
+    "actual",
     "one_line",
     "shown",
 ]
@@ -65,6 +67,15 @@ def shown(name: object) -> str:
         except UnicodeEncodeError:  # no file's name at all
             return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def actual(path: str) -> str:
+    """Return the path that `shown` made into ``path``, where that one is there and this is not."""
+    if "\\x" not in path or os.path.lexists(path):
+        return path
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), os.fsencode(path))
+    found = os.fsdecode(raw)
+    return found if b"\0" not in raw and os.path.lexists(found) else path
 
 
 class Her2PathError(Exception):
