@@ -118,7 +118,7 @@ def test_ids_that_look_alike(folder: Path) -> None:
     for other in ("Zoe\u0308", " zo\u00eb", "\uff3ao\u00eb"):
         twice = manifest(folder, [{"slide": "a.svs", "slide_id": "Zo\u00eb"},
                                   {"slide": "b.svs", "slide_id": other}])  # fmt: skip
-        with pytest.raises(ManifestError, match="rows 2 and 3: slide_id .* twice"):
+        with pytest.raises(ManifestError, match=r"rows 2 and 3: slide_id .* twice"):
             read_manifest(twice)
     forms = manifest(folder, [{"slide": "a.svs", "case_id": "P1"},
                               {"slide": "b.svs", "case_id": "P\uff11"}])  # fmt: skip

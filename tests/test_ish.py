@@ -333,7 +333,7 @@ def test_thousands_and_decimal_commas(tmp_path):
             from_text(tmp_path, f"{head}\nA;1;{cells};{mean};3\n")
     with pytest.raises(ManifestError, match=r"row 1.*column mean_her2: '7.500'"):
         from_text(tmp_path, f"{head}\nA;1;20;7.500;3,2\n")
-    with pytest.raises(ManifestError, match="column her2: '4.000'"):
+    with pytest.raises(ManifestError, match=r"column her2: '4\.000'"):
         from_text(tmp_path, f"{HEAD}\nA,1,1,4.000,2\n")
 
 

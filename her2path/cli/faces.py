@@ -27,7 +27,7 @@ def export(
     dest: Annotated[
         Path | None, typer.Option("--dest", help="Where; default: OUT/export.", parser=o.path,
                                   metavar="PATH")
-    ] = None,  # fmt: skip
+    ] = None,
     qupath_crop: o.QupathCrop = False,
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
