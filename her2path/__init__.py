@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from her2path._folders import settle as _settle
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ __all__ = [
     "score_cells",
     "score_slide",
 ]
+
+_settle()
 
 #: exported name -> module that holds it; loaded on first use, so that `import her2path` is instant
 _HOME = {

@@ -22,6 +22,9 @@ Every message is one line of two sentences: what is wrong, and how to mend it.
 
 from __future__ import annotations
 
+import os
+import re
+
 __all__ = [
     "AnnotationError",
     "DiskFull",
@@ -37,15 +40,42 @@ __all__ = [
     "SlideUnreadable",
     "UsageError",
     "WorkerCannotSee",
+    "actual",
     "one_line",
+    "shown",
 ]
 
 
 def one_line(text: object, limit: int = 400) -> str:
     """Return ``text`` as one printable line of at most ``limit`` characters."""
-    words = " ".join(str(text).split())
+    words = " ".join(shown(text).split())
     clean = "".join(c if c.isprintable() else "?" for c in words)
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
+
+
+def shown(name: object) -> str:
+    r"""Return a file's name or path as text that every output can hold.
+
+    A name need not be Unicode on every system: bytes that are not become ``\xe9``.
+    """
+    text = str(name)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(text).decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:  # no file's name at all
+            return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def actual(path: str) -> str:
+    """Return the path that `shown` made into ``path``, where that one is there and this is not."""
+    if "\\x" not in path or os.path.lexists(path):
+        return path
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), os.fsencode(path))
+    found = os.fsdecode(raw)
+    return found if b"\0" not in raw and os.path.lexists(found) else path
 
 
 class Her2PathError(Exception):

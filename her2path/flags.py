@@ -73,6 +73,10 @@ FLAGS: dict[str, tuple[Severity, str]] = {
     ),
     "SLIDES_MISSING": ("warning", "Slides of the case failed; its figures rest on the others."),
     "SLIDES_NOT_EVALUABLE": ("warning", "Slides of the case could not be evaluated."),
+    "TIMES_BY_NAME": (
+        "warning",
+        "Time points are words without numbers: the alphabet orders them, not time.",
+    ),
     "ANISOTROPIC_MPP": ("info", "The file's pixels are not square; they were resampled."),
     "CNN_DISAGREES": (
         "warning", "The CNN's second look differs from the rule-based score by a class or more."

@@ -13,6 +13,7 @@ import os
 import pickle
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ class Stream:
         self.workers = workers or default_workers()
         self.scheduler = scheduler
         self._client: Any = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._pid = 0
         if scheduler:
             self._client = _connect(scheduler)
             self.workers = max(1, sum(self._client.nthreads().values()))
@@ -93,10 +96,23 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Leave the cluster; threads need no closing."""
+        """Leave the cluster, and end the threads: what they are at is waited for."""
         if self._client is not None:
             self._client.close()
             self._client = None
+        if self._pool is not None and self._pid == os.getpid():
+            self._pool.shutdown(cancel_futures=True)
+        self._pool = None
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """Return this stream's own threads.
+
+        dask's are kept for the process, and a forked child would wait for those of its parent.
+        """
+        if self._pool is None or self._pid != os.getpid():
+            self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="her2path")
+            self._pid = os.getpid()
+        return self._pool
 
     def each(
         self,
@@ -155,7 +171,7 @@ class Stream:
         with Callback(posttask=posttask):
             return list(
                 dask.compute(
-                    *calls, scheduler="threads", num_workers=self.workers, optimize_graph=False
+                    *calls, scheduler="threads", pool=self._threads(), optimize_graph=False
                 )
             )
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from her2path.cohort.inputs import (
+    case_counts,
     check_inputs,
     find_annotations,
     hide_names,
@@ -97,6 +98,68 @@ def test_what_it_names_is_read_before_work_starts(folder: Path) -> None:
     text = str(caught.value)
     for word in ("row 2", "row 3", "'b'", "row 4", "asco_cap_1066"):
         assert word in text
+
+
+@pytest.mark.parametrize(("encoding", "end"), [("utf-16", "\n"), ("cp1252", "\r"), ("utf-8", "\r")])
+def test_spreadsheets_of_other_systems(folder: Path, encoding: str, end: str) -> None:
+    text = end.join(["Slide;Case ID;MPP", "a.svs;J\u00fcrgen;0,25", "b.svs;J\u00fcrgen;0,5", ""])
+    (folder / "m.csv").write_bytes(text.encode(encoding))
+    assert [(e.case_id, e.mpp) for e in read_manifest(folder / "m.csv")] == [
+        ("J\u00fcrgen", 0.25), ("J\u00fcrgen", 0.5)
+    ]
+
+
+def test_ids_that_look_alike(folder: Path) -> None:
+    one = manifest(folder, [
+        {"slide": "a.svs", "case_id": "Zo\u00eb"}, {"slide": "b.svs", "case_id": "Zoe\u0308 "},
+        {"slide": "B2.svs", "case_id": "\u200bZo\u00eb\u00a0"},
+    ])  # fmt: skip
+    assert {e.case_id for e in read_manifest(one)} == {"Zo\u00eb"}
+    for other in ("Zoe\u0308", " zo\u00eb", "\uff3ao\u00eb"):
+        twice = manifest(folder, [{"slide": "a.svs", "slide_id": "Zo\u00eb"},
+                                  {"slide": "b.svs", "slide_id": other}])  # fmt: skip
+        with pytest.raises(ManifestError, match=r"rows 2 and 3: slide_id .* twice"):
+            read_manifest(twice)
+    forms = manifest(folder, [{"slide": "a.svs", "case_id": "P1"},
+                              {"slide": "b.svs", "case_id": "P\uff11"}])  # fmt: skip
+    with pytest.raises(ManifestError, match="forms of letters"):
+        read_manifest(forms)
+
+
+def test_files_are_found_as_the_disk_spells_them(folder: Path) -> None:
+    (folder / "Zoe\u0308.svs").write_bytes(b"x")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.svs")).write_bytes(b"x")
+    path = manifest(folder, [{"slide": "Zo\u00eb.svs"}, {"slide": "caf\u00e9.svs"}])
+    assert [e.slide_id for e in read_manifest(path)] == ["Zo\u00eb", "caf\\xe9"]
+
+
+@pytest.mark.parametrize(("first", "second", "words"), [
+    ("03/02/2023", "15/12/2022", "can be read as 2023-02-03 or 2023-03-02"),
+    ("2023-02-03", "baseline", "different kinds"),
+])  # fmt: skip
+def test_time_points_without_order_are_refused(
+    folder: Path, first: str, second: str, words: str
+) -> None:
+    rows = [{"slide": "a.svs", "case_id": "k", "timepoint": first},
+            {"slide": "b.svs", "case_id": "k", "timepoint": second}]  # fmt: skip
+    path = manifest(folder, rows)
+    with pytest.raises(ManifestError, match="rows 2, 3") as caught:
+        check_inputs(path, read_manifest(path), SETTINGS)
+    assert words in str(caught.value)
+    (folder / "tma.csv").write_text("row,col,case_id\n1,1,t\n")
+    path = manifest(folder, [r | {"case_id": f"own {n}", "tma_map": "tma.csv"}
+                             for n, r in enumerate(rows)])  # fmt: skip
+    with pytest.raises(ManifestError, match="rows 2, 3"):
+        check_inputs(path, read_manifest(path), SETTINGS)
+
+
+def test_counts_of_a_case_spelt_otherwise(folder: Path) -> None:
+    head = "case_id,area_id,cell_id,her2,cep17\n"
+    (folder / "c.csv").write_text(f"{head}Zoe\u0308 ,1,1,6,2\nother,1,1,2,2\n", encoding="utf-8")
+    path = manifest(folder, [{"slide": "a.svs", "case_id": "Zo\u00eb", "ish": "c.csv"}])
+    check_inputs(path, read_manifest(path), SETTINGS)
+    found = case_counts(folder / "c.csv", "Zo\u00eb", "2+", SETTINGS)
+    assert [(c["case_id"], c["cells"]) for c in found["cases"]] == [("Zo\u00eb", 1)]
 
 
 def test_tma_map(tmp_path: Path) -> None:

@@ -318,6 +318,37 @@ def test_bad_tables_in_memory():
         ish.interpret(area(0, 3, "a") | {"her2": [1, -1, 1]})
 
 
+def test_thousands_and_decimal_commas(tmp_path):
+    head = SUMMARY.replace(",", ";")
+    case = from_text(tmp_path, f"{head}\nA;1;1.000;7,5;3,2\n")["cases"][0]
+    assert (case["cells"], case["mean_her2"], case["ratio"]) == (1000, 7.5, 3.2)
+    assert case["status"] == "positive"
+    case = from_text(tmp_path, f'{SUMMARY}\nA,1,"1,000",7.5,3.2\n')["cases"][0]
+    assert (case["cells"], case["mean_her2"]) == (1000, 7.5)
+    # no mean reaches 7500: nothing else in the table tells what the point is
+    case = from_text(tmp_path, f"{head}\nA;1;20;7.500;3.200\n")["cases"][0]
+    assert (case["mean_her2"], case["ratio"]) == (7.5, 3.2)
+    for cells, mean in (("1.000", "7.5"), ("1.000", "7"), ("1,000", "7,5"), ("1.000", "7.500")):
+        with pytest.raises(ManifestError, match=r"row 1.*column cells: .* as 1 or as 1000"):
+            from_text(tmp_path, f"{head}\nA;1;{cells};{mean};3\n")
+    with pytest.raises(ManifestError, match=r"row 1.*column mean_her2: '7.500'"):
+        from_text(tmp_path, f"{head}\nA;1;20;7.500;3,2\n")
+    with pytest.raises(ManifestError, match=r"column her2: '4\.000'"):
+        from_text(tmp_path, f"{HEAD}\nA,1,1,4.000,2\n")
+
+
+def test_numbers_in_memory_are_no_text():
+    table = {"case_id": ["A"], "area_id": ["1"], "cells": [1000.0], "mean_her2": [7.125],
+             "ratio": [3.25]}  # fmt: skip
+    case = ish.interpret(table)["cases"][0]
+    assert (case["cells"], case["mean_her2"], case["ratio"]) == (1000, 7.125, 3.25)
+
+
+def test_case_ids_that_look_alike_are_one_case(tmp_path):
+    text = f"{HEAD}\nZo\u00eb,1,1,4,2\n Zoe\u0308\u00a0,1,2,4,2\n"
+    assert [c["cells"] for c in from_text(tmp_path, text)["cases"]] == [2]
+
+
 BODY = "A,1,1,4,2\nA,1,2,6,2\n"
 READABLE = [
     ("byte-order mark", b"\xef\xbb\xbf" + f"{HEAD}\n{BODY}".encode()),

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path.case.run import RunOptions
+from her2path.errors import shown
 from her2path.flags import flag, merge
 from her2path.results import Result, SlideFacts, StainFacts
 from her2path.settings import Settings
@@ -40,9 +41,9 @@ PACKAGES = (
 def slide_facts(info: SlideInfo, path: Path, options: RunOptions) -> SlideFacts:
     """Return what the result says of the slide; pseudonymised: no path, no name."""
     hidden = f"slide-{info.sha256_quick[:12]}"
-    stem = options.slide_id or path.stem
+    stem = options.slide_id or shown(path.stem)
     return SlideFacts(
-        path=None if options.pseudonymise else str(path),
+        path=None if options.pseudonymise else shown(path),
         id=hidden if options.pseudonymise else stem,
         vendor=info.vendor,
         mpp=info.mpp,

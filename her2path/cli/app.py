@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
+from pathlib import Path
 
 import typer
 
 from her2path import __version__
+from her2path.cli import outlets
 from her2path.errors import Her2PathError, one_line
 
 __all__ = ["app", "main"]
@@ -50,6 +51,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line and leave with the contract's exit code."""
     argv = sys.argv[1:] if args is None else args
     debug = "--debug" in argv
+    outlets.prepare()
     sys.exit(_guarded(argv, debug))
 
 
@@ -86,16 +88,30 @@ def _fault(exc: BaseException) -> int:
         return exc.code if isinstance(exc.code, int) else 5
     if isinstance(exc, Her2PathError):
         return _say(str(exc), exc.exit_code)
-    if isinstance(exc, BrokenPipeError):
-        # whoever read our output has gone: nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return _say("no space left on the disk. Free some and run the same command again.", 5)
     if isinstance(exc, MemoryError):
         return _say("out of memory. Lower --workers or stream.block_px.", 5)
+    lacking = _lacking(exc)
+    if lacking is not None:
+        return _say(lacking, 2)
     what = one_line(f"{type(exc).__name__}: {exc}", 200)
     return _say(f"a fault of the program ({what}). Run with --debug and report it.", 5)
+
+
+def _lacking(exc: BaseException) -> str | None:
+    """Return what the environment lacks, and how to mend it; None where it is something else."""
+    if isinstance(exc, RuntimeError) and "no locator available" in str(exc):
+        return ("no folder for compiled kernels can be written. Set NUMBA_CACHE_DIR to a folder "
+                "that you may write to.")  # fmt: skip
+    if isinstance(exc, FileNotFoundError):
+        if "No usable temporary directory" in str(exc):
+            return "no folder for temporary files can be written. Set TMPDIR to one."
+        try:
+            Path.cwd()
+        except OSError:
+            return "the working folder is gone. Change into one that exists (cd)."
+    return None
 
 
 def _say(text: str, code: int) -> int:

@@ -16,19 +16,22 @@ if TYPE_CHECKING:
 __all__ = ["add_to"]
 
 Source = Annotated[
-    Path, typer.Argument(help="MANIFEST.csv, or a folder of slides.", metavar="MANIFEST_OR_FOLDER")
+    Path, typer.Argument(help="MANIFEST.csv, or a folder of slides.", metavar="MANIFEST_OR_FOLDER",
+                         parser=o.path)
 ]
 AnnotationFolder = Annotated[
     Path | None,
     typer.Option("--annotations", help="Folder of <slide_id>.geojson or .xml; a manifest's "
-                 "column wins."),
+                 "column wins.", parser=o.path, metavar="PATH"),
 ]  # fmt: skip
 Sources = Annotated[
     list[Path],
-    typer.Argument(help="Results of `score`, folders of them, or batches.", metavar="DIR..."),
+    typer.Argument(help="Results of `score`, folders of them, or batches.", metavar="DIR...",
+                   parser=o.path),
 ]
 ManifestFile = Annotated[
-    Path | None, typer.Option("--manifest", help="MANIFEST.csv: which slide is of which case.")
+    Path | None, typer.Option("--manifest", help="MANIFEST.csv: which slide is of which case.",
+                              parser=o.path, metavar="PATH")
 ]
 
 

@@ -11,7 +11,6 @@ from her2path.cli import options as o
 
 __all__ = ["add_to"]
 
-RunDir = Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="OUT")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,11 +20,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def export(
-    out: RunDir,
+    out: o.RunDir,
     to: Annotated[
         str, typer.Option("--to", help="geojson, anndata, spatialdata, ome-zarr, csv or dicom.")
     ],
-    dest: Annotated[Path | None, typer.Option("--dest", help="Where; default: OUT/export.")] = None,
+    dest: Annotated[
+        Path | None, typer.Option("--dest", help="Where; default: OUT/export.", parser=o.path,
+                                  metavar="PATH")
+    ] = None,
     qupath_crop: o.QupathCrop = False,
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
@@ -37,9 +39,10 @@ def export(
 
 
 def view(
-    out: RunDir,
+    out: o.RunDir,
     slide: Annotated[
-        Path | None, typer.Option("--slide", help="The slide, when it has moved.")
+        Path | None, typer.Option("--slide", help="The slide, when it has moved.", parser=o.path,
+                                  metavar="PATH")
     ] = None,
     port: Annotated[int, typer.Option("--port", help="Port on loopback; 0 takes a free one.")] = 0,
     no_browser: Annotated[

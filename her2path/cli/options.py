@@ -13,14 +13,37 @@ import typer
 
 __all__ = ["Scoring", "settings_of", "with_scoring"]
 
-Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the result.")]
-Config = Annotated[Path | None, typer.Option("-c", "--config", help="Settings file (YAML).")]
+
+
+def path(text: object) -> Path:
+    """Return a path that was given; an empty one, as of a variable without a value, is refused.
+
+    Raises
+    ------
+    UsageError
+        For an empty text, which would stand for the working folder.
+    """
+    from her2path.errors import UsageError
+
+    if not str(text).strip():
+        raise UsageError("a path is empty", "Give every file and folder a name; . is this folder")
+    return Path(str(text))
+
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the result.", parser=path,
+                                   metavar="PATH")]  # fmt: skip
+Config = Annotated[
+    Path | None,
+    typer.Option("-c", "--config", help="Settings file (YAML).", parser=path, metavar="PATH"),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="One setting, as key.sub=value; may be given again.", metavar="K=V"),
 ]
 AnnotationFile = Annotated[
-    Path | None, typer.Option("--annotations", help="GeoJSON or XML areas, level-0 pixels.")
+    Path | None,
+    typer.Option("--annotations", help="GeoJSON or XML areas, level-0 pixels.", parser=path,
+                 metavar="PATH"),
 ]
 Mpp = Annotated[
     float | None, typer.Option("--mpp", help="µm per pixel (0.1-2.0), when the file has none.")
@@ -45,6 +68,10 @@ QupathCrop = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="The result on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No words on the terminal.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and logs.")]
+
+
+RunDir = Annotated[Path, typer.Argument(help="Folder of a finished run or batch.", metavar="OUT",
+                                        parser=path)]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
-SlideArg = Annotated[Path, typer.Argument(help="A whole-slide image, or a TIFF, PNG or JPEG.")]
-RunDir = Annotated[Path, typer.Argument(help="Folder of a finished run or batch.", metavar="OUT")]
+SlideArg = Annotated[Path, typer.Argument(help="A whole-slide image, or a TIFF, PNG or JPEG.",
+                                          parser=o.path, metavar="SLIDE")]  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,9 +44,7 @@ def score(
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the result.")] = Path(
-        "her2path-demo"
-    ),
+    out: o.Out = Path("her2path-demo"),
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -79,10 +77,11 @@ def demo(
 
 
 def report(
-    out: RunDir,
+    out: o.RunDir,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write a PDF.")] = False,
     figures: Annotated[
-        Path | None, typer.Option("--figures", help="Write the plots here as SVG and PNG.")
+        Path | None, typer.Option("--figures", help="Write the plots here as SVG and PNG.",
+                                  parser=o.path, metavar="PATH")
     ] = None,
     debug: o.Debug = False,
 ) -> int:
@@ -99,12 +98,13 @@ def report(
 
 
 def rescore(
-    out: RunDir,
+    out: o.RunDir,
     guideline: o.Guideline = None,
     config: o.Config = None,
     changes: o.Set = None,
     corrections: Annotated[
-        Path | None, typer.Option("--corrections", help="Corrections made in the viewer (GeoJSON).")
+        Path | None, typer.Option("--corrections", help="Corrections made in the viewer (GeoJSON).",
+                                  parser=o.path, metavar="PATH")
     ] = None,
     what_if: Annotated[
         bool, typer.Option("--what-if", help="Show every rule set; write nothing.")

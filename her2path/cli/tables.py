@@ -18,7 +18,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def ish(
-    counts: Annotated[Path, typer.Argument(help="Per-cell counts, or a summary table (CSV).")],
+    counts: Annotated[Path, typer.Argument(help="Per-cell counts, or a summary table (CSV).",
+                                           parser=o.path, metavar="COUNTS.csv")],
     out: o.Out,
     ihc: Annotated[str | None, typer.Option("--ihc", help="IHC score of the same sample.")] = None,
     config: o.Config = None,

@@ -30,9 +30,11 @@ def add_to(app: typer.Typer) -> None:
 
 def train(
     manifest: Annotated[
-        Path, typer.Argument(help="Manifest (CSV), folder of class folders, results or phantoms.")
+        Path, typer.Argument(help="Manifest (CSV), folder of class folders, results or phantoms.",
+                             parser=o.path, metavar="MANIFEST")
     ],
-    model: Annotated[Path, typer.Option("-o", "--out", help="The model to write (.safetensors).")],
+    model: Annotated[Path, typer.Option("-o", "--out", help="The model to write (.safetensors).",
+                                        parser=o.path, metavar="PATH")],
     arch: Annotated[
         str, typer.Option("--arch", help="Network: small, tiny, medium, residual, or your own.")
     ] = "small",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,12 +9,17 @@ from pathlib import Path
 from typing import Literal
 
 from her2path.cnn.patches import Window
+from her2path.csvfile import read_sheet, tidy
 from her2path.errors import ManifestError
+from her2path.numerals import to_number
 from her2path.schema import SCORES
 
 __all__ = ["Recipe", "Row", "find_rows"]
 
 MAX_MANIFEST_BYTES = 64 << 20
+#: columns with a meaning in a training manifest, and in a batch's table
+COLUMNS = ("image", "results", "label", "case_id", "scanner", "mpp", "region")
+BATCH_COLUMNS = ("slide_id", "folder", "case_id", "scanner")
 IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
 #: a class, as manifests and folders may write it
 CLASS_WORDS = {w: k for k, s in enumerate(SCORES) for w in (s, s.rstrip("+"), f"score_{s[0]}")}
@@ -75,7 +78,7 @@ def _folder_rows(source: Path, recipe: Recipe) -> Iterator[Row]:
     batch = _batch_table(source)
     for number, folder in enumerate(f for f in folders if _is_scored(f)):
         told = batch.get(folder.name, {}) if folder.parent.name == "slides" else {}
-        case, scanner = told.get("case_id", ""), told.get("scanner", "")
+        case, scanner = tidy(told.get("case_id", "")), told.get("scanner", "")
         yield Row(number, folder, False, None, case, scanner, recipe.mpp)
 
 
@@ -83,7 +86,8 @@ def _batch_table(source: Path) -> dict[str, dict[str, str]]:
     path = source / "slides.csv"
     if not path.is_file():
         return {}
-    return {r.get("folder") or r.get("slide_id", ""): r for r in _csv_rows(path)[1]}
+    rows = (r for _, r in read_sheet(path, BATCH_COLUMNS, MAX_MANIFEST_BYTES).records())
+    return {r.get("folder") or r.get("slide_id", ""): r for r in rows}
 
 
 def _is_scored(folder: Path) -> bool:
@@ -111,35 +115,17 @@ def _class_rows(source: Path, recipe: Recipe) -> Iterator[Row]:
                 f"{path} does not say whose it is: patches are parted by case",
                 "Name images CLASS/CASE/name.png or CLASS/CASE__name.png, or write a manifest",
             )
-        yield Row(number, path, True, CLASS_WORDS[folder.name], case, "", recipe.mpp)
-
-
-def _csv_rows(path: Path) -> tuple[set[str], list[dict[str, str]]]:
-    """Return a table's columns, and its rows without surrounding blanks."""
-    try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise ManifestError(f"{path} is over 64 MiB", "Give a training manifest")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ManifestError(f"{path} cannot be read as text", "Save it as UTF-8 CSV") from exc
-    reader = csv.DictReader(io.StringIO(text))
-    try:
-        names = set(reader.fieldnames or [])
-        return names, [
-            {k: (v or "").strip() for k, v in r.items() if k is not None} for r in reader
-        ]
-    except (csv.Error, AttributeError) as exc:
-        raise ManifestError(f"{path} is not valid CSV ({exc})", "Correct it") from exc
+        yield Row(number, path, True, CLASS_WORDS[folder.name], tidy(case), "", recipe.mpp)
 
 
 def _manifest_rows(path: Path, recipe: Recipe) -> Iterator[Row]:
-    names, table = _csv_rows(path)
-    if not {"image", "results"} & names:
+    sheet = read_sheet(path, COLUMNS, MAX_MANIFEST_BYTES)
+    if not {"image", "results"} & set(sheet.columns):
         raise ManifestError(
             f"{path} has neither a column image nor results",
             "Columns: image or results, label, case_id, scanner, mpp",
         )
-    for number, values in enumerate(table, start=2):
+    for number, values in sheet.records():
         row = _manifest_row(path, number, values, recipe)
         if row.is_image or _is_scored(row.path) or not (row.path / "slides").is_dir():
             yield row
@@ -165,12 +151,14 @@ def _manifest_row(path: Path, number: int, values: dict[str, str], recipe: Recip
     if image and not values.get("case_id"):
         raise ManifestError(f"{at}: case_id is empty", "Patches are parted by case: name it")
     try:
-        mpp = float(values["mpp"]) if values.get("mpp") else recipe.mpp
+        mpp = float(to_number(values["mpp"], least=0.1, most=2.0)) if values.get("mpp") else (
+            recipe.mpp
+        )
     except ValueError as exc:
         raise ManifestError(
             f"{at}: mpp {values['mpp']!r} is no number", "Give µm per pixel"
         ) from exc
     return Row(
         number, target, bool(image), CLASS_WORDS[word] if word else None,
-        values.get("case_id", ""), values.get("scanner", ""), mpp, values.get("region", ""),
+        tidy(values.get("case_id", "")), values.get("scanner", ""), mpp, values.get("region", ""),
     )

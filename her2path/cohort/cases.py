@@ -39,6 +39,7 @@ from her2path.schema import PATTERNS, SCORES
 from her2path.settings import Settings
 from her2path.store import RunStore, write_text
 from her2path.store.files import clear_leftovers, make_dir
+from her2path.timepoints import by_name_alone
 
 __all__ = ["CASE_COLUMNS", "CaseTask"]
 
@@ -262,6 +263,9 @@ class _Case:
                   if p.member.done and p not in [s.part for s in self.samples]]  # fmt: skip
         if silent and self.samples:
             flags.append(flag("SLIDES_NOT_EVALUABLE", f"Not evaluable: {', '.join(silent)}."))
+        times = [s.part.member.timepoint for s in self.samples if s.part.member.timepoint]
+        if by_name_alone(times):
+            flags.append(flag("TIMES_BY_NAME"))
         if not self.samples and not any(f.severity == "fail" for f in flags):
             flags.append(flag("FEW_TUMOUR_CELLS"))
         return Qc(

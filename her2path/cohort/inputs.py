@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +16,10 @@ from her2path.cohort.hiding import hide_names
 from her2path.cohort.manifest import Entry, listed
 from her2path.cohort.matching import find_annotations
 from her2path.cohort.tma import TmaMap
+from her2path.csvfile import read_sheet, tidy
 from her2path.errors import Her2PathError, ManifestError, one_line
 from her2path.settings import Settings
+from her2path.timepoints import time_groups
 
 __all__ = ["case_counts", "check_inputs", "find_annotations", "hide_names", "read_tma_layout",
            "read_tma_map", "settings_for"]
@@ -26,6 +27,7 @@ __all__ = ["case_counts", "check_inputs", "find_annotations", "hide_names", "rea
 MAX_TMA_BYTES = 4 << 20
 #: more cores than this are on no slide
 MAX_TMA_PLACES = 10_000
+TMA_COLUMNS = ("row", "col", "case_id")
 
 
 def settings_for(entry: Entry, settings: Settings) -> Settings:
@@ -75,8 +77,30 @@ def check_inputs(source: object, entries: Sequence[Entry], settings: Settings) -
         if entry.ish is not None:
             check(entry, ("ish", entry.ish, entry.case_id),
                   _counts(entry.ish, entry.case_id, settings_for(entry, settings)))
+    problems += _misplaced(entries)
     if problems:
         raise listed(source, problems)
+
+
+def _misplaced(entries: Sequence[Entry]) -> list[str]:
+    """Say of which cases the time points cannot be ordered."""
+    times: dict[str, list[tuple[int, str]]] = {}
+    for e in entries:
+        cases = {e.case_id}
+        if e.tma_map is not None:
+            with contextlib.suppress(Her2PathError):  # its own fault is said already
+                cases = set(read_tma_map(e.tma_map).values())
+        for case in cases if e.timepoint else ():
+            times.setdefault(case, []).append((e.row, e.timepoint))
+    out: dict[str, None] = {}
+    for found in times.values():
+        try:
+            time_groups(word for _, word in found)
+        except ManifestError as exc:
+            rows = ", ".join(str(row) for row, _ in found[:8])
+            where = f"row {rows}" if len(found) == 1 else f"rows {rows}"
+            out[f"{where}: {exc.what}. {exc.mend}"] = None
+    return list(out)
 
 
 def _rule_set(name: str) -> Callable[[], object]:
@@ -117,8 +141,10 @@ def case_counts(
     """
     table = ish.read_counts(path)
     names = table.column("case_id") if "case_id" in table.column_names else None
-    if names is not None and len(pc.unique(names)) > 1:
-        mine = pc.equal(names, case_id)
+    # spellings that look alike are one case
+    spelt = pa.array([tidy(str(n or "")) for n in names.to_pylist()]) if names is not None else None
+    if spelt is not None and len(pc.unique(spelt)) > 1:
+        mine = pc.equal(spelt, tidy(case_id))
         if not pc.any(mine).as_py():
             raise ManifestError(
                 f"{path.name} has no counts of the case {case_id!r}", "Correct its case_id column"
@@ -167,29 +193,18 @@ def read_tma_layout(path: Path) -> TmaMap:
     ManifestError
         Names the line.
     """
-    try:
-        if path.stat().st_size > MAX_TMA_BYTES:
-            raise ManifestError(f"{path.name} is over {MAX_TMA_BYTES >> 20} MiB", "Give a TMA map")
-        text = path.read_bytes().decode("utf-8-sig")
-        if "\0" in text:
-            raise csv.Error("line contains NUL")
-        delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
-        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise ManifestError(
-            f"{path.name} cannot be read ({one_line(exc, 100)})", "Give row, col, case_id as CSV"
-        ) from exc
+    sheet = read_sheet(path, TMA_COLUMNS, MAX_TMA_BYTES)
+    if not set(TMA_COLUMNS) <= set(sheet.columns):
+        raise ManifestError(f"{path.name} lacks row, col or case_id", "Name these columns")
     out: dict[tuple[int, int], str] = {}
-    for number, row in enumerate(rows, 2):
-        if not {"row", "col", "case_id"} <= set(row):
-            raise ManifestError(f"{path.name} lacks row, col or case_id", "Name these columns")
-        place = _place(str(row["row"] or ""), str(row["col"] or ""))
+    for line, row in sheet.records():
+        place = _place(row["row"], row["col"])
         if place is None or place in out:
             raise ManifestError(
-                f"{path.name}, line {number}: {row['row']!r}, {row['col']!r} is no core, or twice",
+                f"{path.name}, line {line}: {row['row']!r}, {row['col']!r} is no core, or twice",
                 "Count rows and columns from 1",
             )
-        out[place] = one_line(row["case_id"] or "", 200)
+        out[place] = one_line(tidy(row["case_id"]), 200)
     if not any(out.values()):
         raise ManifestError(f"{path.name} names no case", "Give row, col, case_id")
     if len(out) > MAX_TMA_PLACES:

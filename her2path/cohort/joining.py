@@ -30,11 +30,13 @@ from her2path.cohort.pool import Pool
 from her2path.cohort.slides import FIGURES, add_ish, figures, share
 from her2path.cohort.tables import read_rows
 from her2path.cohort.tma import check_cores
+from her2path.csvfile import tidy
 from her2path.errors import Her2PathError, ManifestError, UsageError, one_line
 from her2path.results import Result
 from her2path.settings import Settings
 from her2path.store import BatchStore, RunLock, RunStore
 from her2path.store.files import remove
+from her2path.timepoints import time_groups
 
 __all__ = ["collect"]
 
@@ -91,6 +93,8 @@ def collect(
     places = _match(found, entries, manifest) if entries is not None else list(found)
     if entries is not None:
         check_inputs(manifest, entries, Settings())
+    else:
+        _check_times(found)
     _check_names(places)
     names = [f.name for f in places if f is not None]
     guard(store, names)
@@ -125,7 +129,8 @@ def _is_slide(folder: Path) -> bool:
 
 def _known_rows(batch: Path) -> dict[str, dict[str, str]]:
     table = batch / "slides.csv"
-    return {r.get("folder", ""): r for r in read_rows(table)} if table.is_file() else {}
+    rows = read_rows(table, SLIDE_COLUMNS) if table.is_file() else []
+    return {r.get("folder", ""): r for r in rows}
 
 
 def _match(
@@ -143,10 +148,10 @@ def _match(
     for known, wanted in _KEYS:
         by_name: dict[str, list[_Found]] = {}
         for f in left:
-            by_name.setdefault(known(f), []).append(f)
+            by_name.setdefault(tidy(known(f)), []).append(f)
         claims: dict[str, list[int]] = {}
         for place, e in enumerate(entries):
-            name = next((n for n in wanted(e) if n in by_name), None)
+            name = next((n for n in map(tidy, wanted(e)) if n in by_name), None)
             if out[place] is None and name is not None:
                 claims.setdefault(name, []).append(place)
         for name, places in claims.items():
@@ -195,6 +200,20 @@ def _check_names(places: Sequence[_Found | None]) -> None:
             raise ManifestError(
                 f"{other.folder} and {f.folder} are both called {f.name}", "Rename one of them"
             )
+
+
+def _check_times(found: Sequence[_Found]) -> None:
+    """Refuse time points of a case that cannot be ordered, before any work starts."""
+    cases: dict[str, list[_Found]] = {}
+    for f in found:
+        if f.row.get("timepoint"):
+            cases.setdefault(tidy(f.row.get("case_id", "")) or f.name, []).append(f)
+    for case_id, slides in cases.items():
+        try:
+            time_groups(f.row["timepoint"] for f in slides)
+        except ManifestError as exc:
+            names = ", ".join(f.name for f in slides[:4])
+            raise ManifestError(f"case {case_id!r} ({names}): {exc.what}", exc.mend) from exc
 
 
 class _Joining:
@@ -264,7 +283,7 @@ class _Joining:
         assert found is not None
         row = found.row
         return Member(
-            place, name, found.name, row.get("case_id") or name,
+            place, name, found.name, tidy(row.get("case_id", "")) or tidy(name),
             specimen=row.get("specimen", ""), timepoint=row.get("timepoint", ""),
             reader_score=row.get("reader_score", ""), extra=_carried(row),
         )  # fmt: skip

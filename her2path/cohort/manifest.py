@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import hashlib
-import io
+import os
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from her2path.errors import ManifestError, one_line
+from her2path.csvfile import read_sheet, same_name, tidy
+from her2path.errors import ManifestError, one_line, shown
+from her2path.numerals import to_number
 from her2path.slide import find_slides
 
 __all__ = ["KNOWN", "Entry", "listed", "plain_name", "read_manifest", "safe_name"]
@@ -115,55 +118,12 @@ def listed(path: object, problems: list[str]) -> ManifestError:
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ManifestError(f"{path} is over {MAX_BYTES >> 20} MiB", "Give a manifest")
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as exc:
-        raise ManifestError(f"cannot read {path} ({exc.strerror})", "Check the path") from exc
-    except UnicodeDecodeError as exc:
-        raise ManifestError(f"{path} is not a UTF-8 text table", "Save it as CSV, UTF-8") from exc
-    return _parsed(path, text)
-
-
-def _parsed(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
-    if "\0" in text:
-        raise ManifestError(f"{path} is not a text table", "Save it as CSV")
-    head = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=head.count)
-    try:
-        reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-        lines = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
-    except csv.Error as exc:
-        raise ManifestError(f"{path} is not valid CSV ({exc})", "Save it as CSV again") from exc
-    if not lines:
-        raise ManifestError(f"{path} is empty", "Write a header line with the column slide")
-    header, lines = _without_empty_columns(lines)
-    if "slide" not in header:
+    sheet = read_sheet(path, KNOWN, MAX_BYTES)
+    if "slide" not in sheet.columns:
         raise ManifestError(f"{path} has no column slide", f"Known columns: {', '.join(KNOWN)}")
-    if len(set(header)) != len(header):
-        raise ManifestError(f"{path} names a column twice", "Give every column one name")
-    if len(lines) == 1:
+    if not sheet.rows:
         raise ManifestError(f"{path} lists no slide", "Add a row for every slide")
-    wrong = [str(n) for n, row in lines[1:] if len(row) != len(header)]
-    if wrong:
-        raise ManifestError(
-            f"{path}: row {', '.join(wrong[:8])} has not {len(header)} fields", "Correct these rows"
-        )
-    return [(n, dict(zip(header, (c.strip() for c in row), strict=True))) for n, row in lines[1:]]
-
-
-def _without_empty_columns(
-    lines: list[tuple[int, list[str]]],
-) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Drop the nameless, empty columns that spreadsheets leave at the end of every line."""
-    width = len(lines[0][1])
-    while width and all(
-        len(row) < width or not row[width - 1].strip() for _, row in lines
-    ):
-        width -= 1
-        lines = [(n, row[:width] if len(row) == width + 1 else row) for n, row in lines]
-    return [h.strip() for h in lines[0][1]], lines
+    return list(sheet.records())
 
 
 def _entry(
@@ -176,11 +136,7 @@ def _entry(
         text = values.get(column, "")
         if not text:
             return None
-        path = Path(text) if Path(text).is_absolute() else base / text
-        try:
-            there = path.exists()
-        except (OSError, ValueError):  # a name that is too long, or holds what no name may
-            there = False
+        path, there = _as_stored(base / text)
         if not there and needed:
             complain(f"{column} {one_line(text, 100)!r} does not exist")
             return None
@@ -196,12 +152,13 @@ def _entry(
     slide = file_of("slide", slide_needed)
     if slide is None:
         return None
-    slide_id = values.get("slide_id") or slide.stem
+    stem = tidy(shown(slide.stem))
+    slide_id = tidy(values.get("slide_id", "")) or stem
     return Entry(
         row=row,
         slide=slide,
         slide_id=one_line(slide_id, 200),
-        case_id=one_line(values.get("case_id") or slide.stem, 200),
+        case_id=one_line(tidy(values.get("case_id", "")) or stem, 200),
         folder=safe_name(slide_id),
         annotations=file_of("annotations"),
         mpp=_mpp(values.get("mpp", ""), complain),
@@ -215,11 +172,29 @@ def _entry(
     )
 
 
+def _as_stored(path: Path) -> tuple[Path, bool]:
+    """Return a path as the disk spells it, and whether it is there.
+
+    Names that look the same may be stored with accents composed or apart, or in the bytes of
+    Windows-1252.
+    """
+    text = str(path)
+    spelt = [text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))]
+    with contextlib.suppress(UnicodeEncodeError):
+        spelt.append(os.fsdecode(text.encode("cp1252")))
+    for name in dict.fromkeys(spelt):
+        # a name may be too long, or hold what no name may
+        with contextlib.suppress(OSError, ValueError):
+            if Path(name).exists():
+                return Path(name), True
+    return path, False
+
+
 def _mpp(text: str, complain: Callable[[str], None]) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
+        value = float(to_number(text, least=0.1, most=2.0))
     except ValueError:
         value = float("nan")
     if not 0.1 <= value <= 2.0:
@@ -229,20 +204,18 @@ def _mpp(text: str, complain: Callable[[str], None]) -> float | None:
 
 
 def _check_unique(entries: list[Entry], problems: list[str]) -> None:
-    first: dict[str, int] = {}
+    first: dict[str, Entry] = {}
     for e in entries:
-        key = e.slide_id.casefold()
-        if key in first:
+        known = first.setdefault(same_name(e.slide_id), e)
+        if known is not e:
             problems.append(
-                f"rows {first[key]} and {e.row}: slide_id {one_line(e.slide_id, 80)!r} twice"
+                f"rows {known.row} and {e.row}: slide_id {one_line(e.slide_id, 80)!r} twice"
                 " (give them slide_id)"
             )
-        else:
-            first[key] = e.row
     folders: dict[str, int] = {}
     for e in entries:
         key = e.folder.casefold()
-        if key in folders and first.get(e.slide_id.casefold()) == e.row:
+        if key in folders and first[same_name(e.slide_id)] is e:
             problems.append(f"rows {folders[key]} and {e.row}: ids that become one folder name")
         folders.setdefault(key, e.row)
     _check_cases(entries, problems)
@@ -252,8 +225,9 @@ def _check_cases(entries: list[Entry], problems: list[str]) -> None:
     """Case ids that differ in capitals alone are a slip: which is meant cannot be told."""
     spelt: dict[str, tuple[str, int]] = {}
     for e in entries:
-        name, row = spelt.setdefault(e.case_id.casefold(), (e.case_id, e.row))
+        name, row = spelt.setdefault(same_name(e.case_id), (e.case_id, e.row))
         if name != e.case_id:
             problems.append(
                 f"rows {row} and {e.row}: case_id {name!r} and {e.case_id!r} differ in capitals"
+                " or forms of letters alone"
             )

@@ -6,14 +6,13 @@ every separator that a spreadsheet may take for one is quoted.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from her2path.errors import ManifestError, one_line
+from her2path.csvfile import read_sheet
+from her2path.errors import one_line
 from her2path.store import disk_errors, write_text
 
 __all__ = ["Table", "csv_line", "field", "read_rows"]
@@ -25,6 +24,8 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?%?")
 _QUOTED = re.compile(r"""[,;\t"' |]""")
 #: the longest text of one field
 MAX_FIELD = 1000
+#: the largest table that is read back
+MAX_BYTES = 1 << 30
 
 
 def field(value: Any) -> str:
@@ -89,22 +90,17 @@ class Table:
         write_text(self.path, self._head + "".join(line for _, line in self._lines))
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a table of a batch back, disarmed text as it was.
+def read_rows(path: Path, known: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read a table of a batch back, disarmed text as it was; ``known`` are columns with a meaning.
 
     Raises
     ------
     ManifestError
         Where it cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        rows = list(csv.DictReader(io.StringIO(text), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise ManifestError(
-            f"cannot read {path} ({one_line(exc, 120)})", "Run the batch again"
-        ) from exc
-    return [{k: _armed(v or "") for k, v in row.items() if k is not None} for row in rows]
+    # whoever looked at it in a spreadsheet may have saved it with other marks
+    sheet = read_sheet(path, known, MAX_BYTES)
+    return [{k: _armed(v) for k, v in row.items()} for _, row in sheet.records()]
 
 
 def _armed(text: str) -> str:

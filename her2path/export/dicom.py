@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from her2path import __version__
 from her2path._optional import require
-from her2path.errors import OutputError
+from her2path.errors import OutputError, actual
 from her2path.export import dicom_codes as c
 from her2path.export.geojson import outlines_px
 from her2path.palette import PATTERN_COLOURS, WORDS, rgb
@@ -65,7 +65,7 @@ def _uid(*facts: str) -> str:
 def source_image(result: Result) -> Any:
     """Return the header of the slide's own DICOM file, or of a stand-in."""
     pydicom = require("pydicom", "the DICOM export")
-    path = Path(result.slide.path) if result.slide.path else None
+    path = Path(actual(result.slide.path)) if result.slide.path else None
     if path is not None and path.is_file():
         with path.open("rb") as file:
             file.seek(128)

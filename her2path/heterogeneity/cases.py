@@ -25,6 +25,7 @@ from her2path.heterogeneity.verdicts import ish_verdict, pooled_verdict
 from her2path.schema import PATTERNS, SCORES
 from her2path.settings import Settings
 from her2path.spatial.blocks import Blocks, interval, make_blocks, widening
+from her2path.timepoints import time_groups
 
 __all__ = ["case", "compare"]
 
@@ -58,6 +59,11 @@ def case(
         highest score is 3+), ``samples`` (each one's figures with intervals), ``partition``
         (diversity between samples, between areas, within areas), ``timepoints`` (one entry a
         time point) and ``changes`` (each time point against the first and the one before).
+
+    Raises
+    ------
+    ManifestError
+        For time points that cannot be ordered.
     """
     settings = settings or Settings()
     if not samples:
@@ -83,18 +89,10 @@ def _timed(samples: Sequence[Sample]) -> bool:
     return any(s.timepoint is not None for s in samples)
 
 
-def _time_key(word: str) -> tuple[int, float, str]:
-    try:
-        value = float(word)
-    except ValueError:
-        return (1, 0.0, word)
-    return (0, value, word) if math.isfinite(value) else (1, 0.0, word)
-
-
 def _by_time(samples: Sequence[Sample]) -> list[list[Sample]]:
     """Return the samples by time point, earliest first; samples without one take no part."""
-    words = sorted({s.timepoint for s in samples if s.timepoint is not None}, key=_time_key)
-    return [[s for s in samples if s.timepoint == w] for w in words]
+    groups = time_groups(s.timepoint for s in samples if s.timepoint is not None)
+    return [[s for s in samples if s.timepoint in group] for group in groups]
 
 
 def _highest(samples: Sequence[Sample]) -> Sample:

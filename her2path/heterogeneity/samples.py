@@ -84,7 +84,7 @@ def sample(
         As in `measure`, with ``pattern`` or ``score``.
     settings : Settings, optional
     timepoint : str, optional
-        A date, or a number or word that sorts.
+        A date, a number or a word; see `timepoints.time_groups`.
     score : Score, optional
         The sample's score; without it the guideline scores the counts.
     regions : pyarrow.Table, optional

@@ -5,10 +5,7 @@ Rows are numbered from 1 (the first below the header); for a file the line stand
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,9 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from her2path.csvfile import read_sheet, tidy
 from her2path.errors import ManifestError, UsageError, one_line
 from her2path.guidelines.tables import column, column_names
 from her2path.ish.words import parse_ihc
+from her2path.numerals import Ambiguous, decimal_mark, readings, to_number, to_whole
 
 __all__ = ["CellRow", "SummaryRow", "parse_counts", "read_counts"]
 
@@ -30,10 +29,14 @@ LINES = b"her2path_lines"
 MAX_BYTES = 256 << 20
 #: more signals than any nucleus holds: a typing error
 MAX_SIGNALS = 10_000
-_WHOLE = re.compile(r"^[+-]?\d{1,40}(?:\.0{0,40})?$")
 #: no slide is longer, µm
 MAX_UM = 1e7
-_DECIMAL = re.compile(r"^[+-]?\d{1,40}(?:[.,]\d{1,80})?(?:[eE][+-]?\d{1,2})?$")
+#: no mean reaches a thousand: 7.500 is seven and a half, where nothing else says otherwise
+MAX_MEAN = 999
+#: columns of numbers
+NUMBERS = ("her2", "cep17", "cells", "mean_her2", "mean_cep17", "ratio", "x_um", "y_um")
+#: columns with a meaning
+KNOWN = ("case_id", "slide_id", "area_id", "cell_id", "ihc", "count_no", *NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,8 @@ class SummaryRow(_Place):
 
 
 def read_counts(path: str | Path) -> pa.Table:
-    """Read COUNTS.csv as text columns.
+    """Read COUNTS.csv as text columns; encodings and separators as `csvfile.read_sheet` takes them.
 
-    Comma, semicolon or tab; UTF-8 with or without a byte-order mark, UTF-16, or Windows-1252.
     Nothing is interpreted: names that look like formulae or numbers stay text.
 
     Raises
@@ -75,56 +77,12 @@ def read_counts(path: str | Path) -> pa.Table:
         For a file that cannot be read, has no header, repeats a column, or has a row of another
         length.
     """
-    path = Path(path)
-    rows = list(_rows(_decode(path), path))
-    if not rows:
-        raise ManifestError(f"{path.name} is empty", "Give a header and rows")
-    (_, header), body = rows[0], rows[1:]
-    names = [name.strip().lower() for name in header]
-    for name in names:
-        if names.count(name) > 1:
-            raise ManifestError(f"{path.name}: column {name!r} stands twice", "Keep one")
-    for number, (line, row) in enumerate(body, 1):
-        if len(row) != len(names):
-            raise ManifestError(
-                f"{path.name}: row {number} (line {line}) has {len(row)} fields where the header "
-                f"has {len(names)} columns",
-                "Correct the row",
-            )
-    columns = {n: pa.array([row[i].strip() for _, row in body], pa.string())
+    sheet = read_sheet(Path(path), KNOWN, MAX_BYTES)
+    names = [c if c in KNOWN else c.lower() for c in sheet.columns]
+    columns = {n: pa.array([row[i] for _, row in sheet.rows], pa.string())
                for i, n in enumerate(names)}  # fmt: skip
-    lines = ",".join(str(line) for line, _ in body).encode()
+    lines = ",".join(str(line) for line, _ in sheet.rows).encode()
     return pa.table(columns).replace_schema_metadata({LINES: lines})
-
-
-def _decode(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ManifestError(f"{path.name} is over 256 MiB", "Give a table of counts")
-        raw = path.read_bytes()
-    except OSError as exc:
-        raise ManifestError(f"{path} cannot be read ({exc.strerror})", "Check the path") from exc
-    encodings = ("utf-16",) if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
-    for encoding in encodings:
-        try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise ManifestError(f"{path.name} is not a text table", "Save it as CSV in UTF-8")
-
-
-def _rows(text: str, path: Path) -> list[tuple[int, list[str]]]:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        return [(reader.line_num, row) for row in reader if any(f.strip() for f in row)]
-    except csv.Error as exc:
-        raise ManifestError(
-            f"{path.name}: line {reader.line_num} cannot be read ({exc})", "Correct the line"
-        ) from exc
 
 
 def parse_counts(table: Any) -> list[CellRow] | list[SummaryRow]:
@@ -166,9 +124,7 @@ class _Rows:
     """Access to a table's values by row, with the place for messages."""
 
     def __init__(self, table: Any, known: tuple[str, ...]) -> None:
-        wanted = ("case_id", "slide_id", "area_id", "cell_id", "her2", "cep17", "ihc", "count_no",
-                  "cells", "mean_her2", "mean_cep17", "ratio", "x_um", "y_um")  # fmt: skip
-        self.values = {n: column(table, n).tolist() for n in wanted if n in known}
+        self.values = {n: column(table, n).tolist() for n in KNOWN if n in known}
         sizes = {len(v) for v in self.values.values()}
         if len(sizes) != 1:
             raise ManifestError("the counts table's columns differ in length", "Correct the table")
@@ -176,6 +132,10 @@ class _Rows:
         metadata = getattr(getattr(table, "schema", None), "metadata", None) or {}
         lines = metadata.get(LINES, b"").decode()
         self.lines = lines.split(",") if lines else []
+        #: ``.`` or ``,``, where the table's own numbers tell
+        self.mark = decimal_mark(
+            v for n in NUMBERS for v in self.values.get(n, ()) if isinstance(v, str)
+        )
 
     def where(self, i: int, name: str = "") -> str:
         row = (
@@ -191,7 +151,11 @@ class _Rows:
             return ""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        return str(value).strip()
+        return tidy(str(value))
+
+    def mark_of(self, i: int, name: str) -> str | None:
+        """Return the decimal mark of a value: the table's, or a point where it is no text."""
+        return self.mark if isinstance(self.values[name][i], str) else "."
 
     def name(self, i: int, column_name: str) -> str:
         text = self.text(i, column_name)
@@ -201,24 +165,47 @@ class _Rows:
 
     def whole(self, i: int, name: str, least: int = 0, most: int = MAX_SIGNALS) -> int:
         text = self.text(i, name)
-        if not _WHOLE.match(text):
+        try:
+            value = to_whole(text, self.mark_of(i, name))
+        except Ambiguous as exc:
+            raise self.two_ways(i, name, exc) from exc
+        except ValueError as exc:
             said = f"{one_line(text, 40)!r} is not a whole number" if text else "empty"
-            raise ManifestError(f"{self.where(i, name)}: {said}", "Give a count")
-        value = int(text.split(".")[0])
+            raise ManifestError(f"{self.where(i, name)}: {said}", "Give a count") from exc
         if not least <= value <= most:
             said = "is negative" if value < 0 else f"is outside {least} to {most}"
             raise ManifestError(f"{self.where(i, name)}: {value} {said}", "Correct the count")
+        return value
+
+    def two_ways(self, i: int, name: str, exc: Ambiguous) -> ManifestError:
+        return ManifestError(
+            f"{self.where(i, name)}: {one_line(exc, 100)}",
+            "Write thousands without a mark between, and decimals alike in all rows",
+        )
+
+    def number(self, i: int, name: str, most: float) -> Fraction:
+        """Return a number with decimals; of two readings the one up to ``most`` is meant."""
+        text = self.text(i, name)
+        mark = self.mark_of(i, name)
+        try:
+            value = to_number(text, mark, least=-most, most=most)
+        except Ambiguous as exc:
+            raise self.two_ways(i, name, exc) from exc
+        if mark == "," and "." in text and abs(value) > most:
+            # a thousand by the table's comma, which no such figure reaches: a slip of the mark
+            raise self.two_ways(i, name, Ambiguous(text, set(readings(text).values())))
         return value
 
     def decimal(self, i: int, name: str) -> Fraction | None:
         text = self.text(i, name)
         if not text:
             return None
-        if not _DECIMAL.match(text):
+        try:
+            value = self.number(i, name, MAX_MEAN)
+        except ValueError as exc:
             raise ManifestError(
                 f"{self.where(i, name)}: {one_line(text, 40)!r} is not a number", "Give a number"
-            )
-        value = Fraction(text.replace(",", "."))
+            ) from exc
         if not 0 <= value <= MAX_SIGNALS:
             said = "is negative" if value < 0 else f"is above {MAX_SIGNALS}"
             raise ManifestError(f"{self.where(i, name)}: {text} {said}", "Correct the number")
@@ -258,7 +245,11 @@ class _Rows:
 
     def _coordinate(self, i: int, name: str) -> float:
         text = self.text(i, name)
-        if not _DECIMAL.match(text) or abs(value := float(text.replace(",", "."))) > MAX_UM:
+        try:
+            value = float(self.number(i, name, MAX_UM))
+        except ValueError:
+            value = math.inf
+        if abs(value) > MAX_UM:
             said = f"{one_line(text, 40)!r} is no position" if text else "empty"
             raise ManifestError(
                 f"{self.where(i, name)}: {said}",

@@ -117,7 +117,7 @@ def sha256_quick(path: str) -> str:
             file.seek(start)
             digest.update(file.read(count))
     for name, length in _companions(Path(path)):
-        digest.update(f"{name}\0{length}\n".encode())
+        digest.update(f"{name}\0{length}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

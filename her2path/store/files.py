@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from her2path.errors import DiskFull, OutputError
+from her2path.errors import DiskFull, OutputError, shown
 
 __all__ = [
     "atomic_dir",
@@ -22,6 +22,7 @@ __all__ = [
     "clear_leftovers",
     "disk_errors",
     "ended",
+    "folder_of",
     "make_dir",
     "read_json",
     "remove",
@@ -66,6 +67,27 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from exc
 
 
+def folder_of(out: str | Path) -> Path:
+    """Return OUT as a path.
+
+    Raises
+    ------
+    OutputError
+        For an empty text, which would stand for the working folder, and for a name that is not
+        Unicode, which Parquet and Zarr cannot write to.
+    """
+    if not str(out).strip():
+        raise OutputError("the name of the output folder is empty", "Give -o a name")
+    try:
+        str(Path(out).absolute()).encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise OutputError(
+            f"the name {shown(Path(out).absolute())} is not UTF-8",
+            "Give -o a folder with a name in UTF-8, and no folder above it with another",
+        ) from exc
+    return Path(out)
+
+
 def make_dir(path: Path) -> Path:
     """Make a folder and its parents; return it.
 
@@ -74,7 +96,7 @@ def make_dir(path: Path) -> Path:
     OutputError, DiskFull
     """
     with disk_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
+        folder_of(path).mkdir(parents=True, exist_ok=True)
     return path
 
 

@@ -21,6 +21,7 @@ from her2path.settings import Settings, load_settings
 from her2path.store import tables
 from her2path.store.files import (
     disk_errors,
+    folder_of,
     make_dir,
     read_json,
     remove,
@@ -66,7 +67,7 @@ class RunStore:
     """
 
     def __init__(self, out: str | Path) -> None:
-        self.out = Path(out)
+        self.out = folder_of(out)
 
     def __repr__(self) -> str:
         return f"RunStore({str(self.out)!r})"
@@ -332,7 +333,7 @@ class BatchStore:
     """
 
     def __init__(self, out: str | Path) -> None:
-        self.out = Path(out)
+        self.out = folder_of(out)
         self.slides_csv = self.out / "slides.csv"
         self.cases_csv = self.out / "cases.csv"
         self.failures_csv = self.out / "failures.csv"

@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from her2path.annotations import read_annotations
-from her2path.errors import Her2PathError
+from her2path.errors import Her2PathError, actual
 from her2path.geometry import Box
 from her2path.palette import AREA_COLOURS, SCORE_COLOURS, rgb
 from her2path.slide import Slide, SlideRef, open_slide
@@ -88,7 +88,9 @@ class Tiles:
         rows, columns = self.thumbnail.shape[:2]
         self.plane = Plane(facts.width_px or columns, facts.height_px or rows, mpp)
         self.why_no_slide = ""
-        self._slide = self._open(slide or (Path(facts.path) if facts.path else None), mpp)
+        self._slide = self._open(
+            slide or (Path(actual(facts.path)) if facts.path else None), mpp
+        )
         self._lock = threading.Lock()
         self.index = build_index(store, mpp)
         self.heat = Heat(self.index.cells, self.plane.width_px, self.plane.height_px, mpp)
