@@ -51,7 +51,7 @@ FOLDER = Path(reading.__file__).parent / "weights"
 DRAWN = {"own": 240, "outlined": 130, "plain": 48}
 PAINTED = 36
 #: steps of finder and reader, in full and in short
-STEPS, SHORT = (4000, 6000), (2600, 4000)
+STEPS, SHORT = (4000, 6000), (2600, 4500)
 #: looks under which the read fields are shown, beside their own
 SHOWN = ("soft", "clipped", "coarse")
 #: pieces of a finder's batch, and where each comes from
@@ -224,6 +224,16 @@ def export(net: torch.nn.Module, name: str, folder: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def kept_finder(folder: Path) -> Finder | None:
+    """Return the finder of a fit that was stopped while the reader learnt."""
+    file = folder / "finder.pt"
+    if not file.exists():
+        return None
+    net = Finder()
+    net.load_state_dict(torch.load(file, weights_only=True))
+    return net.eval()
+
+
 def write_cards(folder: Path, hashes: dict[str, str], made: dict[str, Any]) -> None:
     """Write a card beside each net."""
     for name, sha256 in hashes.items():
@@ -240,7 +250,7 @@ def fit(args: argparse.Namespace) -> None:
     log.info("%s pictures, %.0f s", {k: len(v) for k, v in pictures.items()},
              time.monotonic() - start)  # fmt: skip
     steps = SHORT if args.short else STEPS
-    finder = fit_finder(pictures, steps[0])
+    finder = kept_finder(args.out) or fit_finder(pictures, steps[0])
     hashes = {"finder": export(finder, "finder", args.out)}
     made = {
         "made_by": "scripts/fit_reading.py", "seed": SEED, "steps": steps,

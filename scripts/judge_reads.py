@@ -19,8 +19,7 @@ with the points that are a second dot on one nucleus. Figures, image by image an
 - membranes, the program with each reader, on cells that both call tumour and the program found:
   the same figures; ``there`` is the readers' own kappa on those very cells; ``weak``, ``moderate``,
   ``strong``: share found stained where both say so, and after the stroke the share with a cell not
-  found counted as missed; ``none``: share called none; ``unsure``: share the program calls
-  uncertain;
+  found counted as missed; ``none``: share called none; ``unsure``: share called uncertain;
 - cells: tumour cells (both readers) called tumour, and not found at all; nuclei (tumour or other
   to both) found; of the cells called tumour on which both agree whether they are, the share that
   is not; of the finds on a read point, the share where both say there is no nucleus (neither
@@ -29,22 +28,22 @@ with the points that are a second dot on one nucleus. Figures, image by image an
 - completeness, on tumour cells that both call complete, or both not: agreement of >= 0.8 with the
   readers, its mean where they say yes and no; and the score with its probabilities.
 
-A share is followed by the number of cells it is of. The points came from a blob detector and from
+A share is followed by the number it is of. The points came from a blob detector and from
 finds of an earlier version, whose own finds therefore all lie on a point. A blob at a field's very
-edge may belong to a nucleus beyond it.
+edge may belong to a nucleus beyond it, which counts as not found where its find is too far.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import fnmatch
 import json
 import os
 import re
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +81,8 @@ def wanted(args: argparse.Namespace) -> dict[str, list[Row]]:
     out = defaultdict(list)
     for field in rows_of(args.reads / "fields.csv"):
         key = field["image"] + ("" if field["look"] == "as_is" else f"@{field['look']}")
-        if re.match(args.fields_like, field["field"]) and any(
-            fnmatch.fnmatch(key, p) for p in args.images
-        ):
+        chosen = any(fnmatch(key, p) for p in args.images)
+        if chosen and re.match(args.fields_like, field["field"]):
             out[key].append(field)
     return {k: out[k] for k in sorted(out, key=lambda k: (not CORE.match(k), "@" in k, k))}
 
@@ -94,8 +92,7 @@ def read_points(folder: Path) -> dict[str, np.ndarray]:
     voices: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in sorted(rows_of(folder / "reads.csv"), key=lambda r: r["reader"]):
         voices[row["field"], row["n"]].append(row)
-    out = defaultdict(list)
-    odd = set()
+    out, odd = defaultdict(list), set()
     for (field, _), two in voices.items():
         if len(two) == len({v["reader"] for v in two}) == 2:
             out[field].append(_point(two))
@@ -209,7 +206,7 @@ def figures(points: np.ndarray, counts: Counter[str]) -> Figures:
     told = mine["whole"][(mine["whole"] >= 0).all(axis=1)]
     level = np.stack([seen["intensity"]] * 2, axis=1)
     whole = seen[(seen["whole"][:, 0] >= 0) & (seen["whole"][:, 0] == seen["whole"][:, 1])]
-    yes = whole["whole"][:, 0] == 1
+    yes, around = whole["whole"][:, 0] == 1, whole["completeness"]
     return {
         "readers": agreement(*mine["grade"].T) | {
             "kind": share(points["kind"][:, 0] == points["kind"][:, 1]),
@@ -218,9 +215,8 @@ def figures(points: np.ndarray, counts: Counter[str]) -> Figures:
         "membrane": _membranes(mine, seen),
         "cells": _cells(points, mine, counts),
         "completeness": {
-            "agrees": share((whole["completeness"] >= COMPLETE_AT) == yes),
-            "mean_yes": share(whole["completeness"][yes]),
-            "mean_no": share(whole["completeness"][~yes]),
+            "agrees": share((around >= COMPLETE_AT) == yes),
+            "mean_yes": share(around[yes]), "mean_no": share(around[~yes]),
         },
         "by_letter": {
             str(x): agreement(seen["grade"][seen["letter"] == x], level[seen["letter"] == x])
@@ -245,13 +241,13 @@ def _membranes(mine: np.ndarray, seen: np.ndarray) -> Figures:
 
 
 def _cells(points: np.ndarray, mine: np.ndarray, counts: Counter[str]) -> Figures:
-    kind, first = points["kind"], points[~points["second"]]
+    first, nuclei = points[~points["second"]], np.isin(points["kind"], ["tumour", "other"])
     foreign = np.isin(first["kind"], ["other", "nothing"]).all(axis=1)
     judged = foreign | (first["kind"] == "tumour").all(axis=1)
     nothing = (first["kind"] == "nothing").all(axis=1)
     return {
         "called_tumour": share(mine["tumour"]), "not_found": share(~mine["found"]),
-        "nuclei_found": share(points["found"][np.isin(kind, ["tumour", "other"]).all(axis=1)]),
+        "nuclei_found": share(points["found"][nuclei.all(axis=1)]),
         "called_and_not": share(foreign[first["tumour"] & judged]),
         "no_nucleus": share(nothing[first["found"]]),
         "on_second_dot": int((points["found"] & points["second"]).sum()),
@@ -259,8 +255,8 @@ def _cells(points: np.ndarray, mine: np.ndarray, counts: Counter[str]) -> Figure
     }  # fmt: skip
 
 
-def judge(args: argparse.Namespace) -> dict[str, Figures]:
-    """Return the figures of every image that has a result, and of the pools."""
+def judge(args: argparse.Namespace, failed: set[str]) -> dict[str, Figures]:
+    """Return the figures of every image that has a result and did not fail, and of the pools."""
     points, judged, out = read_points(args.reads), {}, {}
     missed: dict[str, float] = defaultdict(float)
     for row in rows_of(args.reads / "missed.csv"):  # one row of each of the two readers
@@ -268,7 +264,7 @@ def judge(args: argparse.Namespace) -> dict[str, Figures]:
     for key, mine in wanted(args).items():
         folder = args.results / key
         mine = [f for f in mine if f["field"] in points]
-        if not mine or not (folder / "result.json").exists():
+        if not mine or key in failed or not (folder / "result.json").exists():
             print(f"{key} has {'no result' if mine else 'no reads'}: left out", file=sys.stderr)
             continue
         finds = finds_of(folder, mine[0])
@@ -277,9 +273,9 @@ def judge(args: argparse.Namespace) -> dict[str, Figures]:
         judged[key][1]["missed"] = sum(missed[f["field"]] for f in mine)
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         score = result.get("score") or {"ihc": result["status"], "probability": {}}
+        score = {k: score[k] for k in ("ihc", "probability")}
         out[key] = figures(*judged[key]) | {
-            "score": {k: score[k] for k in ("ihc", "probability")}
-            | {"flags": [f["code"] for f in result["qc"]["flags"]]}
+            "score": score | {"flags": [f["code"] for f in result["qc"]["flags"]]}
         }
     pools = {
         "cores": [k for k in judged if CORE.fullmatch(k)],
@@ -289,8 +285,8 @@ def judge(args: argparse.Namespace) -> dict[str, Figures]:
     return out | {k: figures(*pool([judged[i] for i in v])) for k, v in pools.items() if v}
 
 
-def score_images(args: argparse.Namespace) -> None:
-    """Score every image, as it is or as its look shows it."""
+def score_images(args: argparse.Namespace) -> set[str]:
+    """Score every image, as it is or as its look shows it; return which failed."""
     import cv2
     from looks import as_seen
     from real_images import real_image
@@ -300,7 +296,8 @@ def score_images(args: argparse.Namespace) -> None:
     from her2path.errors import Her2PathError
     from her2path.settings import Settings, parse_set
 
-    changes = dict(parse_set(c) for c in args.set)
+    changes, failed = dict(parse_set(c) for c in args.set), set()
+    again = RunOptions(overwrite=True)
     for key, mine in wanted(args).items():
         rgb, mpp = real_image(Path(os.environ["HER2PATH_REAL_DATA"]), mine[0]["image"])
         rgb, mpp = as_seen(rgb, mpp, mine[0]["look"])
@@ -309,11 +306,12 @@ def score_images(args: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             image = Path(folder) / f"{key}.png"
             cv2.imwrite(str(image), rgb[..., ::-1])
-            how = RunOptions(overwrite=True)
             try:
-                score_slide(image, args.results / key, settings, options=how, report=False)
+                score_slide(image, args.results / key, settings, options=again, report=False)
             except Her2PathError as fault:
                 print(f"{key}: {fault}", file=sys.stderr)
+                failed.add(key)
+    return failed
 
 
 def _text(value: Any) -> str:
@@ -373,23 +371,22 @@ TABLES = (
 
 def main() -> None:
     """Score where asked to, judge, print the tables."""
-    ask = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    raw = argparse.RawTextHelpFormatter
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     ask.add_argument("results", type=Path, help="folder of results")
     ask.add_argument("--score", action="store_true", help="score the images into it first")
     ask.add_argument("--images", nargs="+", default=["*"], help="names of results; * and ? hold")
-    ask.add_argument("--set", nargs="+", default=[], metavar="K=V", help="settings to score with")
+    ask.add_argument("--set", nargs="+", action="extend", default=[], help="settings, K=V")
     ask.add_argument("--fields-like", default="", help="regular expression for names of fields")
     ask.add_argument("--match-um", type=float, default=MATCH_UM)
     ask.add_argument("--reads", type=Path, default=READS, help="folder of the reads")
     ask.add_argument("--json", type=Path, help="write all figures here")
-    args = ask.parse_args()
+    args, failed = ask.parse_args(), set()
     if args.score:
         if not os.environ.get("HER2PATH_REAL_DATA"):
             ask.error("HER2PATH_REAL_DATA is not set. Set it to the folder of the real images.")
-        score_images(args)
-    every = judge(args)
+        failed = score_images(args)
+    every = judge(args, failed)
     if not every:
         ask.error(f"no result of a read image in {args.results}. Make them with --score.")
     for title, heads, row in TABLES:

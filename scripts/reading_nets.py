@@ -61,10 +61,10 @@ class Reader(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(CHANNELS, WIDE, (1, 4), stride=(1, 2), padding=(0, 1))
         self.second = nn.Conv2d(WIDE, WIDE, 3, padding=(0, 1))
-        self.third = nn.Conv2d(WIDE, WIDE, 3, padding=(0, 1))
+        self.third = nn.Conv2d(WIDE, WIDE, 3, stride=(1, 2), padding=(0, 1))
         self.fourth = nn.Conv2d(WIDE, WIDE, 3, padding=(0, 1))
-        self.edges = nn.Conv2d(WIDE, 2, 1)
-        self.place = nn.Conv2d(WIDE, 32, (1, BINS))
+        self.edges = nn.Conv2d(WIDE, 4, 1)
+        self.place = nn.Conv2d(WIDE, 32, (1, BINS // 2))
         self.whole = nn.Linear(64 + FEATURES, 64)
         self.verdict = nn.Linear(64, 5)
         self.own_place = nn.Conv2d(32, 24, 1)
@@ -79,7 +79,10 @@ class Reader(nn.Module):
         pooled = torch.cat([place.mean((2, 3)), place.amax((2, 3)), features], 1)
         whole = torch.relu(self.whole(pooled))
         own = torch.relu(self.own_place(place) + self.own_whole(whole)[:, :, None, None])
-        return self.edges(f), self.own(own)[:, 0, :, 0], self.verdict(whole)
+        # two logits a radius: the halves of its bin
+        edges = self.edges(f).unflatten(1, (2, 2)).permute(0, 1, 3, 4, 2).flatten(3)
+        return edges, self.own(own)[:, 0, :, 0], self.verdict(whole)
 
 
-assert WRAP == 3 and PLACES == 24  # three convolutions over the places use up the wrapped ones
+# three convolutions over the places use up the wrapped ones
+assert (WRAP, PLACES) == (3, 24)

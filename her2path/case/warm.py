@@ -104,7 +104,7 @@ def raw_cells() -> pa.Table:
     raw["nucleus_outline"] = np.full((n, OUTLINE_RAYS), 3 * OUTLINE_PER_UM, np.int16)
     raw["outline"] = np.full((n, OUTLINE_RAYS), 6 * OUTLINE_PER_UM, np.int16)
     stained = x < x.max() * 0.4
-    raw["kind"] = np.tile(np.float32([0.9, 0.08, 0.02]), (n, 1))
+    raw["kind"] = np.tile(np.array([0.9, 0.08, 0.02], np.float32), (n, 1))
     raw["evidence"] = np.where(stained, 3.0, -3.0).astype(np.float32)
     for column in RAW_COLUMNS:
         raw[column.name] = _made_up(column.name, column.type, stained)

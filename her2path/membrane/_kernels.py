@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from her2path.membrane._lines import (
     CREST,
     FWHM,
-    INNER,
+    HALF,
     MASS,
     R_UM,
     STEP_UM,
@@ -30,6 +30,8 @@ U8 = NDArray[np.uint8]
 
 #: cytoplasm is read where nucleus and border lie farther apart than this, µm, on so many rays
 ROOM_UM, ROOMY = 1.6, 4
+#: else so many samples inside of the border
+WITHIN = 7
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -72,37 +74,37 @@ def measure(rgb: U8, dab: F32, scale: tuple, at: tuple, rings: tuple, found: tup
     nucleus, ring = rings
     line_r, mass, crest, fwhm, cytoplasm = found
     um = mpp * factor
-    reach = 4 if mpp >= 0.4 else 3
     step = STEP_UM / mpp
     nx, ny, radius = np.empty(RAYS), np.empty(RAYS), np.empty(RAYS)
     raw, profile, smooth = np.empty((RAYS, TAPS)), np.empty(TAPS), np.empty(TAPS)
-    line = np.empty(5)
-    inside, shoulder = np.empty(RAYS), np.empty(RAYS)
+    line, inside = np.empty(4), np.empty(RAYS)
     for i in range(x.size):
         x0, y0 = (x[i] + 0.5) * factor - 0.5, (y[i] + 0.5) * factor - 0.5
         ix, iy = int(np.floor(x0)), int(np.floor(y0))
         fx, fy = x0 - ix, y0 - iy
+        roomy = 0
         for k in range(RAYS):
             radius[k] = ring[i, k] * factor
-        ring_normals(radius, nx, ny)
-        roomy = 0
-        sample_lines(rgb, dab, (ix, iy, fx, fy), (radius, nx, ny), step, raw)
-        for k in range(RAYS):
-            # along the border a line goes on, noise and granules do not
-            here, back, on = raw[k], raw[(k + RAYS - 1) % RAYS], raw[(k + 1) % RAYS]
-            for q in range(TAPS):
-                profile[q] = 0.25 * (back[q] + 2.0 * here[q] + on[q])
-            read_line(profile, smooth, reach, line)
-            off = line[R_UM] / um
-            lx = ring[i, k] * COS[k] + off * nx[k]
-            ly = ring[i, k] * SIN[k] + off * ny[k]
-            line_r[i, k] = np.sqrt(lx * lx + ly * ly) * um
-            mass[i, k], crest[i, k], fwhm[i, k] = line[MASS], line[CREST], line[FWHM]
-            shoulder[k] = line[INNER]
             inner = nucleus[i, k] * factor
             if (radius[k] - inner) * mpp > ROOM_UM:
                 mid = 0.5 * (radius[k] + inner) - 0.25 / mpp
                 inside[roomy] = sample_od(rgb, dab, iy, ix, fy + mid * SIN[k], fx + mid * COS[k])
                 roomy += 1
-        # where the nucleus fills its cell, the line's inner shoulders stand in
-        cytoplasm[i] = middle_of(inside, roomy) if roomy >= ROOMY else middle_of(shoulder, RAYS)
+        ring_normals(radius, nx, ny)
+        sample_lines(rgb, dab, (ix, iy, fx, fy), (radius, nx, ny), step, raw)
+        if roomy < ROOMY:  # the nucleus fills its cell: what lies just inside the line stands in
+            for k in range(RAYS):
+                inside[k] = raw[k, HALF - WITHIN]
+            roomy = RAYS
+        cytoplasm[i] = middle_of(inside, roomy)
+        for k in range(RAYS):
+            # along the border a line goes on, noise and granules do not
+            here, back, on = raw[k], raw[(k + RAYS - 1) % RAYS], raw[(k + 1) % RAYS]
+            for q in range(TAPS):
+                profile[q] = 0.25 * (back[q] + 2.0 * here[q] + on[q])
+            read_line(profile, smooth, cytoplasm[i], line)
+            off = line[R_UM] / um
+            lx = ring[i, k] * COS[k] + off * nx[k]
+            ly = ring[i, k] * SIN[k] + off * ny[k]
+            line_r[i, k] = np.sqrt(lx * lx + ly * ly) * um
+            mass[i, k], crest[i, k], fwhm[i, k] = line[MASS], line[CREST], line[FWHM]

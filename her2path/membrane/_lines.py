@@ -20,10 +20,12 @@ U8 = NDArray[np.uint8]
 STEP_UM = 0.25
 HALF = 13
 TAPS = 2 * HALF + 1
-#: [n, i] = i / n: how far along a line of n steps the i-th sample lies
-SHARE = np.arange(TAPS) / np.maximum(np.arange(TAPS), 1)[:, None]
+#: samples by which a crest may lie off the border, and what each of them costs (OD)
+REACH, NEARER = 5, 0.003
+#: samples that a line may reach to either side of its crest
+ARM = 8
 #: places of one line's result
-R_UM, MASS, CREST, FWHM, INNER = 0, 1, 2, 3, 4
+R_UM, CREST, MASS, FWHM = 0, 1, 2, 3
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -104,96 +106,43 @@ def _lerp(flat: U8, luts: F32, here: int, width: int, places: tuple, out: F64) -
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def read_line(p: F64, smooth: F64, reach: int, out: F64) -> None:
+def read_line(p: F64, smooth: F64, base: float, out: F64) -> None:
     """Read one line from a profile across it.
 
     Parameters
     ----------
     p : (TAPS,) OD across the border, inside first
     smooth : (TAPS,) workspace
-    reach : how many samples the crest may lie off the middle
-    out : (5,) offset of the crest (µm), mass (OD µm), crest OD over the background, full width
-        at half maximum (µm), OD on the inner side; a step, higher on one side, is no line
+    base : OD of the cell's cytoplasm, above which the line rises
+    out : (4,) offset of the crest (µm), OD of the crest and mass (OD µm) above the base, full width
+        at half of the crest (µm); 0 where nothing rises above the base
     """
     smooth[0], smooth[TAPS - 1] = p[0], p[TAPS - 1]
     for q in range(1, TAPS - 1):
         smooth[q] = 0.25 * (p[q - 1] + 2.0 * p[q] + p[q + 1])
     c, best = HALF, smooth[HALF]
-    for s in range(1, reach + 1):
+    for s in range(1, REACH + 1):
         for q in (HALF - s, HALF + s):
-            if smooth[q] - 0.004 * s > best:
-                c, best = q, smooth[q] - 0.004 * s
-    left, right = _valley(smooth, c, -1), _valley(smooth, c, 1)
-    low_l, low_r = _mean3(p, left), _mean3(p, right)
-    wide = _mass(p, left, right, low_l, low_r)
-    strong = smooth[c] - max(low_l, low_r)
-    strong = min(max((strong - 0.12) / 0.20, 0.0), 1.0)
-    # a weak line is read between fixed shoulders: chosen valleys would turn noise into mass
-    a, b = max(c - 5, 1), min(c + 5, TAPS - 2)
-    fix_l, fix_r = _mean3(p, a), _mean3(p, b)
-    narrow = _mass(p, a, b, fix_l, fix_r)
-    shoulder_l = fix_l + strong * (low_l - fix_l)
-    shoulder_r = fix_r + strong * (low_r - fix_r)
-    high, low = max(shoulder_l, shoulder_r), min(shoulder_l, shoulder_r)
-    rise = smooth[c] - low
-    quality = 0.0
-    if rise > 0 and smooth[c] > high:
-        quality = (smooth[c] - high) / rise
-    trust = min(quality / 0.35, 1.0)
-    base = 0.5 * (shoulder_l + shoulder_r)
+            if smooth[q] - NEARER * s > best:
+                c, best = q, smooth[q] - NEARER * s
     out[R_UM] = (c - HALF) * STEP_UM
-    mass = narrow + strong * (wide - narrow)
-    out[MASS] = mass * trust if mass > 0 else mass
-    out[CREST] = (smooth[c] - base) * trust
-    out[FWHM] = _width(smooth, c, base)
-    out[INNER] = shoulder_l
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _valley(smooth: F64, c: int, way: int) -> int:
-    """Return the lowest sample on one side, before another line rises."""
-    at = c + 3 * way
-    at = min(max(at, 1), TAPS - 2)
-    q = at
-    while 1 <= q + way <= TAPS - 2 and abs(q + way - c) <= 10:
-        q += way
-        if smooth[q] < smooth[at]:
-            at = q
-        elif smooth[q] - smooth[at] > 0.25 * max(smooth[c] - smooth[at], 0.0) + 0.02:
-            break
-    return at
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _mean3(p: F64, q: int) -> float:
-    return (p[q - 1] + p[q] + p[q + 1]) / 3.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _mass(p: F64, a: int, b: int, low_a: float, low_b: float) -> float:
-    """Return OD x µm between two shoulders, above the straight line that joins them."""
-    total, steps, rise = 0.0, b - a, low_b - low_a
-    part, share = p[a : b + 1], SHARE[steps]
-    for i in range(steps + 1):
-        weight = 0.5 if i in (0, steps) else 1.0
-        total += weight * (part[i] - (low_a + share[i] * rise))
-    return total * STEP_UM
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _width(smooth: F64, c: int, base: float) -> float:
-    """Return the full width at half maximum (µm), 0 where there is no crest."""
-    half = base + 0.5 * (smooth[c] - base)
+    out[CREST] = max(smooth[c] - base, 0.0)
+    out[MASS], out[FWHM] = 0.0, 0.0
     if smooth[c] <= base:
-        return 0.0
-    total = 0.0
+        return
+    half, total, width = 0.5 * (smooth[c] - base), smooth[c] - base, 0.0
     for way in (-1, 1):
-        q = c
-        while 0 < q < TAPS - 1 and smooth[q + way] > half:
-            q += way
-        nxt = q + way
-        if 0 <= nxt < TAPS and smooth[q] > smooth[nxt]:
-            total += abs(q - c) + (smooth[q] - half) / (smooth[q] - smooth[nxt])
-        else:
-            total += abs(q - c)
-    return total * STEP_UM
+        q, wide = c, True
+        for _ in range(ARM):
+            nxt = q + way
+            # a line ends at the base, or where another one begins to rise
+            if not 0 <= nxt < TAPS or smooth[nxt] <= base or smooth[nxt] > smooth[q] + 0.01:
+                break
+            if wide and smooth[nxt] - base < half:
+                width += (smooth[q] - base - half) / max(smooth[q] - smooth[nxt], 1e-9)
+                wide = False
+            elif wide:
+                width += 1.0
+            total += smooth[nxt] - base
+            q = nxt
+    out[MASS], out[FWHM] = total * STEP_UM, width * STEP_UM

@@ -3,9 +3,10 @@
 Every place of a border reads the sum of two membranes: the cell's own and, where another cell's
 border lies on the same line, that cell's. The reader has said for both how likely the own one is
 stained there. The line is shared in proportion to what each cell is expected to bring: that
-likelihood times the cell's strength, which is the mean of its shares, in a fixed number of
-synchronous rounds (multiplicative updates, as in non-negative factorisation: Lee & Seung 2001).
-Two like cells have half of their line each; beside an unstained cell a stained one keeps all of it.
+likelihood times the root of the cell's strength, in a fixed number of synchronous rounds. Two like
+cells have half of their line each; beside an unstained cell a stained one keeps all of it. With the
+root, a cell's noise moves its neighbours' shares half as much as with the strength itself; a faint
+cell beside a strong one reads somewhat too dark instead.
 """
 
 from __future__ import annotations
@@ -34,12 +35,10 @@ LINK_UM = 30.0
 ROUNDS = 5
 #: a cell depends on cells within this: one link a round, and the links of the last ones, µm
 REACH_UM = LINK_UM * (ROUNDS + 1)
-#: share of a Gaussian's peak times its full width that is its integral
-GAUSS = 1.0645
-#: full width of the blur that is taken out of the lines (scanner, nominal), µm
-BLUR_UM = 0.47
-#: what keeps shares defined where neither cell brings anything, OD µm
-TRACE = 0.003
+#: what keeps shares defined where neither cell brings anything; strengths count as at least LEAST, OD
+TRACE, LEAST = 0.02, 0.005
+#: a cell's line is as dark as this share of a wholly stained ring exceeds
+TOP = 0.4
 #: a cell is uncertain where its log odds of staining lie nearer to even than this (3 to 1), or
 #: where over this share of its border a line of the neighbour's more than so many times stronger
 #: than its own covers it
@@ -106,12 +105,10 @@ def _solve(raw: Raw, mpp_a: float) -> F64:
     length = _joint.ring_lengths(radius)
     # lines near the meeting of three cells read too much: they say less of a cell's strength
     trust = length * (1.0 - 0.6 * junction)
-    brought = np.maximum(mass, 0.0)
     strength = np.zeros(n)
-    settle(brought, own, trust, (partner, overlap), strength)
+    settle(crest, own, trust, (partner, overlap), strength)
     out = np.zeros((n, len(NAMES) + 1))
-    lines = brought, np.maximum(crest, 0.0), width
-    summarise(lines, own, (length, trust), (partner, overlap), strength, out)
+    summarise((mass, width), own, (length, trust), (partner, overlap), strength, out)
     return out
 
 
@@ -132,46 +129,66 @@ def thin(counts: F64, worth: float, out: F64) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def share_of(i: int, k: int, own: F64, links: tuple, strength: F64) -> tuple[float, float]:
-    """Return the cell's share of the line at its place, and what the partner brings, OD µm."""
+    """Return the cell's share of the line at its place, and how much stronger the partner is."""
     partner, overlap = links
     link = partner[i, k]
     if link < 0:
         return 1.0, 0.0
     j, s = link // PLACES, link % PLACES
-    mine = own[i, k] * strength[i] + TRACE
-    other = overlap[i, k] * own[j, s] * strength[j]
-    return mine / (mine + other), other
+    mine = own[i, k] * np.sqrt(max(strength[i], LEAST)) + TRACE
+    other = overlap[i, k] * own[j, s] * np.sqrt(max(strength[j], LEAST))
+    brought = own[i, k] * max(strength[i], LEAST)
+    return mine / (mine + other), overlap[i, k] * own[j, s] * strength[j] / max(brought, 1e-3)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def settle(mass: F64, own: F64, trust: F64, links: tuple, strength: F64) -> None:
-    """Write every cell's strength, OD µm: the mean of its shares over its stained places.
+def exceeded(crest: F64, stained: float, ordered: F64) -> float:
+    """Return the crest that a share of the ring exceeds, the larger the more of it is stained.
+
+    `crest` and the workspace `ordered` are (PLACES,).
+    """
+    for k in range(PLACES):
+        v, q = crest[k], k - 1
+        while q >= 0 and ordered[q] > v:
+            ordered[q + 1] = ordered[q]
+            q -= 1
+        ordered[q + 1] = v
+    place = (1.0 - TOP * (0.5 + 0.5 * stained)) * (PLACES - 1)
+    low = int(place)
+    return ordered[low] + (place - low) * (ordered[min(low + 1, PLACES - 1)] - ordered[low])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def settle(crest: F64, own: F64, trust: F64, links: tuple, strength: F64) -> None:
+    """Write every cell's strength, OD: the crest of its line times its mean share of it.
 
     Parameters
     ----------
-    mass, own, trust : (N, PLACES)
-        OD µm across the line, probability that the own membrane is stained, weight.
+    crest, own, trust : (N, PLACES)
+        OD of the line's crest, probability that the own membrane is stained, weight.
     links : tuple
         Partner (N, PLACES) int32 and overlap (N, PLACES), of `_joint.link_places`.
     strength : (N,), written
     """
-    n = mass.shape[0]
-    old = np.empty(n)
-    for number in range(ROUNDS + 1):
+    n = crest.shape[0]
+    seen, old, ordered = np.empty(n), np.empty(n), np.empty(PLACES)
+    for i in range(n):
+        stained = 0.0
+        for k in range(PLACES):
+            stained += own[i, k] / PLACES
+        seen[i] = exceeded(crest[i], stained, ordered)
+        strength[i] = 0.5 * seen[i]
+    for _ in range(ROUNDS):
         for i in range(n):
             old[i] = strength[i]
         for i in range(n):
             total, count = 0.0, 1e-6
             for k in range(PLACES):
                 weight = trust[i, k] * own[i, k] * own[i, k]
-                share = 1.0
-                if number > 0:
-                    share, _ = share_of(i, k, own, links, old)
-                elif links[0][i, k] >= 0:
-                    share = 0.5
-                total += weight * share * mass[i, k]
+                share, _ = share_of(i, k, own, links, old)
+                total += weight * share
                 count += weight
-            strength[i] = total / count
+            strength[i] = seen[i] * (total + 5e-7) / count
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -180,40 +197,31 @@ def summarise(
 ) -> None:
     """Write the columns `NAMES` and the hidden share of the border, (N, 7).
 
-    `lines` = mass (OD µm), crest (OD), width (µm); `weights` = length (µm) and trust; the others
-    are those of `settle`.
+    `lines` = mass (OD µm), width (µm); `weights` = length (µm) and trust; the others are those of
+    `settle`.
     """
-    mass, crest, width = lines
+    mass, width = lines
     length, trust = weights
     for i in range(mass.shape[0]):
-        top, heavy, wide, count = 0.0, 0.0, 0.0, 1e-6
-        round_, stained, shared, hidden = 1e-9, 0.0, 0.0, 0.0
+        heavy, count, wide, lone = 0.0, 1e-6, 0.0, 1e-9
+        around, stained, shared, hidden = 1e-9, 0.0, 0.0, 0.0
         for k in range(PLACES):
             share, other = share_of(i, k, own, links, strength)
-            # where most of a line is the neighbour's, its shape tells little of this one
-            w = trust[i, k] * own[i, k] * own[i, k] * share * share + 1e-9
-            top += w * crest[i, k]
-            heavy += w * mass[i, k]
-            wide += w * width[i, k]
+            w = trust[i, k] * own[i, k] * own[i, k]
+            heavy += w * share * mass[i, k]
             count += w
-            round_ += length[i, k]
+            # where most of a line is the neighbour's, its shape tells little of this one
+            wide += w * share * share * width[i, k]
+            lone += w * share * share
+            around += length[i, k]
             stained += length[i, k] * own[i, k]
             shared += length[i, k] if links[0][i, k] >= 0 else 0.0
-            if other > STRONGER * max(strength[i] * own[i, k], 0.01):
+            if other > STRONGER:
                 hidden += length[i, k]
-        shape, sharp = sharp_shape(top / count, heavy / count, wide / count)
-        out[i, 0] = strength[i] * shape
-        out[i, 2] = strength[i]
-        out[i, 3] = min(stained / round_, 1.0)
+        out[i, 0] = strength[i]
+        out[i, 2] = heavy / count
+        out[i, 3] = min(stained / around, 1.0)
         out[i, 1] = out[i, 0] * out[i, 3]
-        out[i, 4] = sharp
-        out[i, 5] = shared / round_
-        out[i, 6] = hidden / round_
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def sharp_shape(crest: float, mass: float, wide: float) -> tuple[float, float]:
-    """Return crest OD for one unit of mass, and the full width (µm), both before the blur."""
-    sharp = np.sqrt(max(wide * wide - BLUR_UM * BLUR_UM, 0.16 * wide * wide) + 1e-6)
-    shape = min(max(crest / (mass + TRACE) * wide, 0.4), 1.2 / GAUSS)
-    return shape / max(sharp, 0.2), sharp
+        out[i, 4] = wide / lone
+        out[i, 5] = shared / around
+        out[i, 6] = hidden / around

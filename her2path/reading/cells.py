@@ -232,4 +232,4 @@ def _measures(nucleus: F32, stains: F32) -> tuple[F32, F32, F32, F32]:
     spread = np.hypot(0.5 * (xx - yy), xy)
     long, short = 0.5 * (xx + yy) + spread, 0.5 * (xx + yy) - spread
     elongation = np.sqrt(long / np.maximum(short, 1e-9))
-    return tuple(v.astype(np.float32) for v in (area, h, d, elongation))  # type: ignore[return-value]
+    return tuple(v.astype(np.float32) for v in (area, h, d, elongation))

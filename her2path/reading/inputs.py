@@ -49,7 +49,7 @@ PLANE = np.array([0, 1, 1, 2], np.int64)
 
 def place_angles(places: int = PLACES) -> F64:
     """Return the directions of the places, radians, clockwise on screen from +x."""
-    return np.arange(places) * (2 * np.pi / places)
+    return np.arange(places, dtype=np.float64) * (2 * np.pi / places)
 
 
 def grid_inputs(

@@ -113,7 +113,7 @@ class MembraneSettings(Section):
         "membrane_od", description="the column that decides the intensity"
     )
     cutoffs: tuple[float, float, float] = Field(
-        (0.08, 0.25, 0.65),
+        (0.015, 0.068, 0.18),
         description="lower limits of `measure` for faint, moderate, intense (OD, or OD·µm); "
         "the shipped ones are uncalibrated",
     )
@@ -121,11 +121,11 @@ class MembraneSettings(Section):
         0.80, gt=0, le=1, description="own stained share of a complete membrane"
     )
     stained_at: Fraction = Field(0.10, description="own stained share from which a cell is stained")
-    calibration: Literal["control", "reads", "uncalibrated"] = Field(
+    calibration: Literal["control", "reads", "calibrators", "uncalibrated"] = Field(
         "uncalibrated", description="where the cut-offs come from"
     )
     cutoffs_relative_error: Fraction = Field(
-        0.10, description="half-width of the cut-offs' 95 % interval, relative"
+        0.50, description="half-width of the cut-offs' 95 % interval, relative"
     )
 
     @field_validator("cutoffs")
