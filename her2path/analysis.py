@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from her2path import membrane, patterns, qc, reading, stain
 from her2path._scratch import scratch
 from her2path.geometry import Box
+from her2path.reading import doubles
 from her2path.schema import CELLS, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS, arrow_schema
 from her2path.settings import Settings
 from her2path.stain.unmixing import cell_means
@@ -40,7 +41,7 @@ STRIP = 4
 #: what a block reads beyond its core, µm
 HALO_UM = reading.HALO_UM + membrane.HALO_UM
 #: how far a cell's final values may depend on other raw cells, µm
-REACH_UM = membrane.REACH_UM
+REACH_UM = membrane.REACH_UM + doubles.REACH_UM
 #: row stride of the cell identity
 ID_STRIDE = 1 << 31
 
@@ -144,6 +145,7 @@ def _read_columns(found: reading.Cells, mpp_a: float) -> Columns:
         "nucleus_outline": _outline(found.nucleus, mpp_a),
         "outline": _outline(found.border, mpp_a),
         "kind": found.kind,
+        "heat": found.heat,
         "evidence": found.evidence,
     }
 
@@ -222,7 +224,7 @@ def resolve(
     pyarrow.Table
         Columns of `schema.CELLS` less ``region_id``, sorted by ``cell_id``.
     """
-    columns = to_columns(raw.sort_by("cell_id"))
+    columns = _once(to_columns(raw.sort_by("cell_id")), optics.mpp_a)
     own = _inside(columns["x_fx"], columns["y_fx"], core, optics.factor)
     if not own.any():
         return arrow_schema(_FINAL).empty_table()
@@ -233,6 +235,16 @@ def resolve(
     )
     out |= {"pattern": pattern, "intensity": intensity, "score": score}
     return _final_table(out)
+
+
+def _once(columns: Columns, mpp_a: float) -> Columns:
+    """Return the raw columns without the second finds of a nucleus."""
+    um = mpp_a / FIXED
+    double = reading.are_doubles(
+        columns["x_fx"] * um, columns["y_fx"] * um, columns["outline"] / OUTLINE_PER_UM,
+        columns["heat"].astype(np.float64), columns["cell_id"],
+    )  # fmt: skip
+    return {name: values[~double] for name, values in columns.items()}
 
 
 def _kinds(kind: NDArray[np.float32], settings: Settings) -> Columns:

@@ -105,6 +105,7 @@ def raw_cells() -> pa.Table:
     raw["outline"] = np.full((n, OUTLINE_RAYS), 6 * OUTLINE_PER_UM, np.int16)
     stained = x < x.max() * 0.4
     raw["kind"] = np.tile(np.array([0.9, 0.08, 0.02], np.float32), (n, 1))
+    raw["heat"] = np.full(n, 2.0, np.float32)
     raw["evidence"] = np.where(stained, 3.0, -3.0).astype(np.float32)
     for column in RAW_COLUMNS:
         raw[column.name] = _made_up(column.name, column.type, stained)

@@ -60,6 +60,8 @@ class Cells:
         Probability that the own membrane is stained, by place.
     kind : float32 (N, 3)
         Probabilities of tumour, other, nothing.
+    heat : float32 (N,)
+        Log odds of a nucleus.
     evidence : float32 (N,)
         Log odds of any staining.
     complete : float32 (N,)
@@ -74,6 +76,7 @@ class Cells:
     border: F32
     own: F32
     kind: F32
+    heat: F32
     evidence: F32
     complete: F32
     nucleus_area_um2: F32
@@ -151,7 +154,8 @@ def read_cells(
     inner = stains[:, :, WRAP : WRAP + PLACES]
     return Cells(
         x, y, _on_rays(nucleus) / np.float32(mpp_a), _on_rays(border) / np.float32(mpp_a),
-        (1.0 / (1.0 + np.exp(-own))).astype(np.float32), kind, verdict[:, 3], verdict[:, 4],
+        (1.0 / (1.0 + np.exp(-own))).astype(np.float32), kind, found.heat[is_cell],
+        verdict[:, 3], verdict[:, 4],
         *_measures(nucleus, inner),
     )  # fmt: skip
 

@@ -113,7 +113,7 @@ class MembraneSettings(Section):
         "membrane_od", description="the column that decides the intensity"
     )
     cutoffs: tuple[float, float, float] = Field(
-        (0.015, 0.068, 0.18),
+        (0.015, 0.062, 0.175),
         description="lower limits of `measure` for faint, moderate, intense (OD, or OD·µm); "
         "the shipped ones are uncalibrated",
     )
