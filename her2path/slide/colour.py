@@ -37,6 +37,8 @@ LEAST_RELATED = 0.6
 #: saturated magenta in what was taken for YCbCr and is RGB: share of the pixels, and how many
 #: times the saturated green
 MOST_MAGENTA, MORE_THAN_GREEN = 0.05, 3.0
+#: a few patches of colour may be magenta by chance
+LEAST_PIXELS_TWICE = 20_000
 
 # libjpeg's whole-number conversion (ITU-R BT.601, full range), so that pixels equal its own
 _HALF = 1 << 15
@@ -118,7 +120,7 @@ def looks_converted_twice(pixels: Pixels) -> bool:
     pixels : uint8 (n, 3)
         A sample, as shown.
     """
-    if len(pixels) < LEAST_PIXELS:
+    if len(pixels) < LEAST_PIXELS_TWICE:
         return False
     r, g, b = (pixels[:, k].astype(np.int64) for k in range(3))
     magenta = float(((np.minimum(r, b) >= 250) & (g <= 200)).mean())

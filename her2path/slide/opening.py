@@ -323,7 +323,10 @@ def _find_tiff(ref: SlideRef, path: str, tiff: TiffHead, vendor: str | None) -> 
     properties: Mapping[str, str] = {}
     mpp = tiff.mpp
     if vendor == "aperio":
-        properties, _ = _properties(ref, path)
+        try:
+            properties, _ = _properties(ref, path)
+        except SlideUnreadable:  # its own order of directories, say, is not Aperio's
+            properties = {}
         mpp = mpp or (property_mpp(properties) if tiff.in_order else None)
     known = vendor if vendor == "aperio" else "ome-tiff" if tiff.ome else "tiff"
     return _Found(

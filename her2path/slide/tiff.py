@@ -181,6 +181,8 @@ class TiffSource:
                 data, tables=lay.tables, colorspace=stored,
                 outcolorspace=stored if as_stored else "RGB",
             ))  # fmt: skip
+        if lay.compression in JPEG2000 and lay.planes == 1:
+            return np.asarray(imagecodecs.jpeg2k_decode(data))
         decoded = lay.decode(data, index, jpegtables=lay.tables)[0]
         if decoded is None:
             raise ValueError("an empty segment")
@@ -191,8 +193,8 @@ class TiffSource:
     def _asked(self, number: int, lay: _Level) -> _Level:
         """Return a level as its pixels tell it to be read."""
         sample = self._sample(lay)
-        if sample is None:
-            return lay
+        if sample is None or sample.ndim != 2 or sample.shape[1] < 3:
+            return lay  # damaged: what its segments say does not fit its tags
         lay = self._by_bits(number, lay, sample)
         if lay.alpha == "premultiplied" and sample.shape[1] == 4:
             lay = self._by_alpha(number, lay, sample)
@@ -280,6 +282,9 @@ def _levels(path: str) -> list[_Level]:
     try:
         with tifffile.TiffFile(path) as tiff:  # segments are decoded without it
             pyramid = find_pyramid(tiff)
+            for page in pyramid.pages:
+                if int(page.compression) != JPEG and page.tags.get(530) is None:
+                    page.subsampling = (1, 1)  # the standard's default is (2, 2), and nobody's
             reason = _why_not(pyramid.pages[0])
             good = [page for page in pyramid.pages if not _why_not(page)]
             levels = [] if reason else [_level(page) for page in good]
@@ -342,7 +347,7 @@ def _why_not(page: Any) -> str:
         return f"is packed by {getattr(page.compression, 'name', page.compression)}, not read here"
     if page.imagedepth != 1 or page.tiledepth != 1:
         return "is a volume"
-    if page.is_subsampled and int(page.compression) != JPEG:
+    if page.is_subsampled and int(page.compression) not in {JPEG, *JPEG2000}:
         return "has subsampled colour that is not JPEG, not read here"
     return ""
 

@@ -65,7 +65,7 @@ def _head(tiff: tifffile.TiffFile, pyramid: Pyramid) -> TiffHead:
         size=(int(page.imagewidth), int(page.imagelength)),
         plain_rgb=rgb and bits == 8 and int(page.planarconfig) == 1,
         ycbcr=int(page.photometric) == 6,
-        subsampled=bool(page.is_subsampled),
+        subsampled=bool(page.is_subsampled and page.tags.get(530) is not None),
         ome=bool(tiff.is_ome),
         mpp=_mpp(page, pyramid, bool(tiff.is_imagej)),
         icc=bytes(icc) if icc is not None and 0 < len(icc) <= MAX_ICC_BYTES else None,
