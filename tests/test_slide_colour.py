@@ -351,13 +351,13 @@ def test_a_picture_before_others_in_one_file(tmp_path, rgb) -> None:
 
 
 def test_two_readers_that_agree_are_believed(tmp_path, rgb) -> None:
-    path = write_svs(tmp_path / "a.svs", rgb)
+    path = write_svs(tmp_path / "a.svs", rgb, photometric="rgb")
     with open_slide(SlideRef(str(path))) as slide:
         check_colours(slide, [Box(0, 0, 512, 512)])
 
 
 def test_two_readers_that_differ_end_the_slide(tmp_path, rgb, monkeypatch) -> None:
-    path = write_svs(tmp_path / "a.svs", rgb)
+    path = write_svs(tmp_path / "a.svs", rgb, photometric="rgb")
     made = TiffSource._made
     monkeypatch.setattr(TiffSource, "_made", lambda *a: 255 - made(*a))
     with open_slide(SlideRef(str(path))) as slide:

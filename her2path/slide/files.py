@@ -19,9 +19,9 @@ SUFFIXES = (
 )  # fmt: skip
 _EDGE = 1 << 20
 _SAMPLE = 1 << 16
-#: DICOM tag (0020,000E), the series, in explicit little-endian form
-#: image type (0008,0008) of the levels of a slide, in the same form
+#: DICOM image type (0008,0008) of the levels of a slide, in explicit little-endian form
 _VOLUME = re.compile(rb"\x08\x00\x08\x00CS..[A-Z]{1,16}\\[A-Z]{1,16}\\VOLUME", re.DOTALL)
+#: DICOM tag (0020,000E), the series, in the same form
 _SERIES = re.compile(rb"\x20\x00\x0e\x00UI(..)([0-9.]{8,64})", re.DOTALL)
 
 
