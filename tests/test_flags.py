@@ -16,6 +16,7 @@ import pytest
 import shapely
 import tifffile
 from PIL import Image, ImageCms
+from slide_samples import texture, write_svs
 
 import her2path
 from her2path import cnn, qc, stain
@@ -33,8 +34,6 @@ from her2path.slide import SlideRef, open_slide
 from her2path.slide.jpegtiles import JpegTiles
 from her2path.stain.model import unit
 from her2path.tissue import find_tissue
-
-from slide_samples import texture, write_svs
 
 PIXELS = texture(96, 128)
 Codes = Iterable[str]

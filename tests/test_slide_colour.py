@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from slide_samples import write_svs
 
 from her2path.errors import SlideUnreadable
 from her2path.geometry import Box
@@ -17,8 +18,6 @@ from her2path.phantom import PhantomSpec, make_phantom
 from her2path.slide import SlideRef, check_colours, open_slide
 from her2path.slide.colour import looks_converted_twice, rgb_of_ycbcr, stored_as
 from her2path.slide.tiff import TiffSource
-
-from slide_samples import write_svs
 
 SIDE = 512
 RES: dict[str, Any] = {

@@ -79,8 +79,9 @@ def resolve(path: str) -> str:
 def find_slides(folder: str) -> list[str]:
     """Return the slides of a folder, sorted, hidden files and folders left out.
 
-    A sub-folder that holds DICOM files counts as one slide, or as one a series; files of one DICOM series in the
-    folder itself count as one. Data folders of MRXS files are not entered, nor is any other.
+    A sub-folder that holds DICOM files counts as one slide, or as one a series; files of one DICOM
+    series in the folder itself count as one. Data folders of MRXS files are not entered, nor is any
+    other.
 
     Raises
     ------
