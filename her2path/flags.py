@@ -18,6 +18,30 @@ FLAGS: dict[str, tuple[Severity, str]] = {
     "DARK_BACKGROUND": ("fail", "The background is dark, as in fluorescence."),
     "COARSE_MPP": ("fail", "The pixels are too coarse to read membranes."),
     "MPP_OVERRIDDEN": ("info", "The pixel size was given by the user."),
+    "MPP_NOT_USED": ("warning", "The pixel size given by the user differs from the file's own."),
+    "ANISOTROPIC_MPP": ("info", "The file's pixels are not square; they were resampled."),
+    "COLOUR_TAG_WRONG": (
+        "warning",
+        "The file's pixels contradict what it says of their colour; the pixels were believed.",
+    ),
+    "ALPHA_TAG_WRONG": (
+        "warning",
+        "The file calls its transparency premultiplied, and its pixels are not; they were "
+        "believed.",
+    ),
+    "TRANSPARENT_PIXELS": ("info", "Pixels are transparent; they were laid over white."),
+    "SCALED_TO_8_BIT": ("info", "The pixels were scaled to 8 bit."),
+    "ORIENTATION_IGNORED": (
+        "info",
+        "The file states an orientation; pixels are read, and coordinates given, as stored.",
+    ),
+    "LEVEL_ORDER": (
+        "info", "The file's first image is not its finest; the largest one was read as level 0."
+    ),
+    "SEVERAL_IMAGES": ("warning", "The file holds several images; one of them was read."),
+    "READERS_DIFFER": (
+        "info", "Raw tiles differ from OpenSlide's pixels: it was read by OpenSlide."
+    ),
     "OUT_OF_FOCUS": ("fail", "Too little of the tissue is in focus."),
     "PARTLY_OUT_OF_FOCUS": ("warning", "Part of the tissue is out of focus."),
     "PEN_MARKS": ("info", "Pen marks lie on or near the tissue; they were left out."),
@@ -77,7 +101,6 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "warning",
         "Time points are words without numbers: the alphabet orders them, not time.",
     ),
-    "ANISOTROPIC_MPP": ("info", "The file's pixels are not square; they were resampled."),
     "CNN_DISAGREES": (
         "warning", "The CNN's second look differs from the rule-based score by a class or more."
     ),

@@ -1,15 +1,21 @@
-"""Boxes, blocks and grids on a slide's level-0 plane of square pixels.
+"""Boxes, blocks and grids on a slide's level-0 plane of square pixels, and the named planes.
 
-Two planes are used, and names say which: ``_px`` are level-0 pixels, ``_um`` micrometres from
-the same origin. The analysis plane is level 0 reduced by a whole-number factor.
+Names say which plane a value belongs to: ``_px`` are pixels, ``_um`` micrometres from the same
+origin. The analysis plane is level 0 reduced by a whole-number factor. What leaves or enters the
+program (annotations, tables, exports) is in the file's own pixels, `FilePlane`; what is measured
+is on the `SquarePlane`, which differs where the file's pixels are oblong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Block", "Box", "Grid", "analysis_factor"]
+__all__ = [
+    "Block", "Box", "CropPlane", "FilePlane", "FramePlane", "Grid", "Plane", "Planes",
+    "SquarePlane", "analysis_factor", "squared_px",
+]  # fmt: skip
 
 #: the analysis plane is never coarser than this (µm/px)
 COARSEST_ANALYSIS_MPP = 0.56
@@ -146,3 +152,115 @@ class Grid:
             for r in range(max(0, row - rings), min(rows, row + rings + 1))
             for c in range(max(0, col - rings), min(cols, col + rings + 1))
         ]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A plane of pixels along the slide's axes: ``um = origin_um + px * mpp`` on each of them."""
+
+    mpp_x: float
+    mpp_y: float
+    x0_um: float = 0.0
+    y0_um: float = 0.0
+
+    def to_um(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Return positions on this plane, px, as µm from the file's level-0 origin."""
+        return self.x0_um + x * self.mpp_x, self.y0_um + y * self.mpp_y
+
+    def from_um(self, x_um: Any, y_um: Any) -> tuple[Any, Any]:
+        """Return positions in µm from the file's level-0 origin as pixels of this plane."""
+        return (x_um - self.x0_um) / self.mpp_x, (y_um - self.y0_um) / self.mpp_y
+
+    def move(self, x: Any, y: Any, other: Plane) -> tuple[Any, Any]:
+        """Return positions on this plane as pixels of another; the same values for an equal one."""
+        same = (self.mpp_x, self.mpp_y, self.x0_um, self.y0_um)
+        if same == (other.mpp_x, other.mpp_y, other.x0_um, other.y0_um):
+            return x, y
+        return other.from_um(*self.to_um(x, y))
+
+
+class FilePlane(Plane):
+    """Level 0 of the file in its own pixels, bounds offset included, as OpenSlide shows it."""
+
+
+class SquarePlane(Plane):
+    """Level 0 resampled to square pixels: what blocks are read from and cells measured on."""
+
+
+class CropPlane(Plane):
+    """The file's own pixels from the corner of its bounds, as QuPath shows MRXS and others."""
+
+
+class FramePlane(Plane):
+    """The total pixel matrix of one DICOM instance, which may be a coarser level of the slide."""
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The planes of one slide.
+
+    Parameters
+    ----------
+    file : FilePlane
+    square : SquarePlane
+    crop : CropPlane
+        Equal to ``file`` where the file states no bounds.
+    width_px, height_px : int
+        Level 0 in the file's own pixels.
+    """
+
+    file: FilePlane
+    square: SquarePlane
+    crop: CropPlane
+    width_px: int
+    height_px: int
+
+    @classmethod
+    def of(
+        cls,
+        mpp: tuple[float, float],
+        size: tuple[int, int],
+        corner: tuple[float, float] = (0.0, 0.0),
+    ) -> Planes:
+        """Return the planes of a file.
+
+        Parameters
+        ----------
+        mpp : (float, float)
+            Sides of the file's own pixels, µm.
+        size : (int, int)
+            Width and height of level 0, the file's own pixels.
+        corner : (float, float)
+            Upper left corner of its bounds, the file's own pixels.
+        """
+        side = min(mpp)
+        # a resampled level has whole pixels: its scale is that of the sizes, not of mpp_x / mpp_y
+        x, y = (
+            side * squared_px(n, m, side) / n if n and m != side else m
+            for n, m in zip(size, mpp, strict=True)
+        )
+        return cls(
+            FilePlane(x, y),
+            SquarePlane(side, side),
+            CropPlane(x, y, corner[0] * x, corner[1] * y),
+            *size,
+        )
+
+    @property
+    def square_px(self) -> tuple[int, int]:
+        """Width and height of the square plane, px."""
+        return (
+            max(1, round(self.width_px * self.file.mpp_x / self.square.mpp_x)),
+            max(1, round(self.height_px * self.file.mpp_y / self.square.mpp_y)),
+        )
+
+    def frame(self, columns: int, rows: int) -> FramePlane:
+        """Return the plane of a DICOM instance by its total pixel matrix."""
+        return FramePlane(
+            self.file.mpp_x * self.width_px / columns, self.file.mpp_y * self.height_px / rows
+        )
+
+
+def squared_px(length: int, side_um: float, square_um: float) -> int:
+    """Return how many square pixels a length of so many oblong ones makes; one at the least."""
+    return max(1, round(length * side_um / square_um))

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from her2path.geometry import Planes
+
 __all__ = [
     "Areas",
     "Bystander",
@@ -50,6 +52,17 @@ class SlideFacts(Part):
     height_px: int | None
     sha256_quick: str | None
     bounds_px: tuple[int, int, int, int] | None = None
+    #: sides of the file's own pixels where they are not square; ``mpp`` is the shorter one
+    mpp_x: float | None = None
+    mpp_y: float | None = None
+
+    @property
+    def planes(self) -> Planes:
+        """The slide's named planes, by what the result says of it."""
+        side = self.mpp or 1.0
+        corner = (0, 0) if self.bounds_px is None else (self.bounds_px[0], self.bounds_px[1])
+        mpp = (self.mpp_x or side, self.mpp_y or side)
+        return Planes.of(mpp, (self.width_px or 1, self.height_px or 1), corner)
 
 
 class StainFacts(Part):

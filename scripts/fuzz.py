@@ -39,8 +39,10 @@ WORSE = [b"", b"\0", b"-1", b"1e999", b"NaN", b"null", b"[]", b"{}", b"\xff\xfe"
          b"[" * 3000, b'"' * 7, b"../../x", b"=cmd()", b"<script>", b"!!python/object:os.system",
          b"&a;", b"\n\n", b",,,,", b"2147483648", b"0"]  # fmt: skip
 _WORD = re.compile(rb"[A-Za-z_]+|-?[0-9.]+")
-KINDS = ("svs", "tiff", "geojson", "xml", "csv", "counts", "tma", "yaml", "qupath", "imagescope",
-         "halo", "utf16")  # fmt: skip
+#: formats read as slides; their bytes are spoilt, not their words
+SLIDES = ("svs", "tiff", "tags", "orders")
+KINDS = (*SLIDES, "geojson", "xml", "csv", "counts", "tma", "yaml", "qupath", "imagescope", "halo",
+         "utf16")  # fmt: skip
 
 
 def seeds(folder: Path) -> dict[str, Path]:
@@ -60,6 +62,7 @@ def seeds(folder: Path) -> dict[str, Path]:
     tifffile.imwrite(found["tiff"], np.asarray(rgb)[:512, :512], photometric="rgb",
                      resolution=(40000, 40000), resolutionunit="CENTIMETER", tile=(128, 128),
                      compression="deflate")  # fmt: skip
+    found |= _told_wrong(folder, np.asarray(rgb)[:384, :384])
     ring = [[0, 0], [400, 0], [400, 400], [0, 400], [0, 0]]
     features = [
         {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
@@ -86,6 +89,38 @@ def seeds(folder: Path) -> dict[str, Path]:
         found[name] = folder / f"seed.{name}"
         found[name].write_bytes(data)
     return found
+
+
+def _told_wrong(folder: Path, rgb: Any) -> dict[str, Path]:
+    """Write slides whose colour tags or orders of directories `retold` then changes."""
+    import numpy as np
+    import tifffile
+    from PIL import Image
+
+    plain = {"photometric": "rgb", "metadata": None, "tile": (128, 128), "compression": "deflate",
+             "resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}  # fmt: skip
+    tags, orders = folder / "tags.tif", folder / "orders.tif"
+    tifffile.imwrite(tags, np.array(Image.fromarray(rgb).convert("YCbCr")), **plain)
+    with tifffile.TiffWriter(orders) as tiff:
+        for title, pixels in (("macro", rgb[::3, ::2]), ("", rgb[::4, ::4]), ("", rgb),
+                              ("", rgb[::2, ::2]), ("label", rgb[:200, :300])):  # fmt: skip
+            tiff.write(np.ascontiguousarray(pixels), description=title or None, **plain)
+    return {"tags": tags, "orders": orders}
+
+
+def retold(path: Path, draw: random.Random) -> None:
+    """Give the directories of a TIFF other tags: colour, kind, samples, size, orientation, name."""
+    import tifffile
+
+    #: photometric, compression, kind of image, extra samples, subsampling, orientation, planes
+    worse = {262: (0, 1, 2, 3, 5, 6, 8, 32803), 259: (1, 5, 7, 8, 33003, 34712, 50000, 50001),
+             254: (0, 1, 2, 3, 9), 277: (1, 3, 4), 274: (0, 1, 3, 6, 9), 284: (1, 2),
+             256: (1, 128, 384, 40000), 257: (1, 128, 384, 40000), 296: (1, 2, 3)}  # fmt: skip
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for page in tiff.pages:
+            for code in draw.sample(sorted(worse), 2):
+                if code in page.tags and draw.random() < 0.6:
+                    page.tags[code].overwrite(draw.choice(worse[code]))
 
 
 def mutate(data: bytes, draw: random.Random, text: bool = False) -> bytes:
@@ -161,7 +196,11 @@ class Read:
             tick(key, number - self.first, self.count, 0.0)
             draw = random.Random(f"{self.salt}-{key}")
             path = home / f"input.{self.kind}"
-            path.write_bytes(mutate(data, draw, self.kind not in ("svs", "tiff")))
+            if self.kind in ("tags", "orders") and draw.random() < 0.7:
+                path.write_bytes(data)
+                retold(path, draw)
+            else:
+                path.write_bytes(mutate(data, draw, self.kind not in SLIDES))
             begun = time.process_time()
             try:
                 READERS[self.kind](path, Path(self.seed), home)
@@ -296,9 +335,9 @@ def _dialect(path: Path, seed: Path, home: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path, Path, Path], None]] = {
-    "svs": _slide, "tiff": _slide, "geojson": _annotations, "xml": _annotations, "csv": _manifest,
-    "counts": _counts, "tma": _tma, "yaml": _yaml, "qupath": _dialect, "imagescope": _dialect,
-    "halo": _dialect, "utf16": _dialect,
+    **dict.fromkeys(SLIDES, _slide), "geojson": _annotations, "xml": _annotations, "csv": _manifest,
+    "counts": _counts, "tma": _tma, "yaml": _yaml,
+    **dict.fromkeys(("qupath", "imagescope", "halo", "utf16"), _dialect),
 }  # fmt: skip
 
 

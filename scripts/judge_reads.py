@@ -294,8 +294,11 @@ def score_images(args: argparse.Namespace) -> set[str]:
     from her2path import score_slide
     from her2path.case import RunOptions
     from her2path.errors import Her2PathError
+    from her2path.reading import nets
     from her2path.settings import Settings, parse_set
 
+    if args.nets:
+        nets.FOLDER = args.nets
     changes, failed = dict(parse_set(c) for c in args.set), set()
     again = RunOptions(overwrite=True)
     for key, mine in wanted(args).items():
@@ -376,6 +379,7 @@ def main() -> None:
     ask.add_argument("results", type=Path, help="folder of results")
     ask.add_argument("--score", action="store_true", help="score the images into it first")
     ask.add_argument("--images", nargs="+", default=["*"], help="names of results; * and ? hold")
+    ask.add_argument("--nets", type=Path, help="folder of the nets to score with")
     ask.add_argument("--set", nargs="+", action="extend", default=[], help="settings, K=V")
     ask.add_argument("--fields-like", default="", help="regular expression for names of fields")
     ask.add_argument("--match-um", type=float, default=MATCH_UM)

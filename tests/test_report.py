@@ -237,7 +237,7 @@ def test_no_result_no_report(tmp_path: Path) -> None:
 
 def test_the_overlay_lies_on_the_cells(stores) -> None:
     context = SlideContext(stores["clustered"])
-    codes = pictures.score_layer(context, (768, 1024), 0.25)
+    codes = pictures.score_layer(context, (768, 1024), (0.25, 0.25))
     cells = context.tumour
     x = (cells["x_px"].to_numpy() * 0.25).astype(int)
     y = (cells["y_px"].to_numpy() * 0.25).astype(int)
@@ -251,7 +251,7 @@ def test_the_overlay_lies_on_the_cells(stores) -> None:
 
 def test_a_crowded_overlay_shows_the_majority(stores) -> None:
     context = SlideContext(stores["clustered"])
-    codes = pictures.score_layer(context, (3, 4), 1 / 1024)
+    codes = pictures.score_layer(context, (3, 4), (1 / 1024, 1 / 1024))
     assert (codes[:, 0] == 4).all()
     assert (codes[:, 3] == 1).all()
 

@@ -47,10 +47,17 @@ def test_choice(found, mpp, force, expected) -> None:
 
 
 def test_what_was_overridden_or_kept_is_noted() -> None:
-    _, notes = choose_mpp(SlideRef("a", mpp=0.5), (0.25, 0.25))
-    assert "kept" in notes[0]
-    _, notes = choose_mpp(SlideRef("a", mpp=0.5, force_mpp=True), (0.25, 0.25))
-    assert "overridden" in notes[0]
+    _, (kept,) = choose_mpp(SlideRef("a", mpp=0.5), (0.25, 0.25))
+    assert (kept.code, kept.severity) == ("MPP_NOT_USED", "warning")
+    assert "0.25 µm was kept" in kept.message
+    _, (over,) = choose_mpp(SlideRef("a", mpp=0.5, force_mpp=True), (0.25, 0.25))
+    assert over.code == "MPP_OVERRIDDEN"
+    assert "0.25 µm was overridden" in over.message
+    _, (given,) = choose_mpp(SlideRef("a", mpp=0.5), None)
+    assert given.code == "MPP_OVERRIDDEN"
+    assert "states none" in given.message
+    codes = [f.code for f in choose_mpp(SlideRef("a", mpp=0.25), (0.25, 0.5))[1]]
+    assert codes == ["MPP_NOT_USED", "ANISOTROPIC_MPP"]
     assert choose_mpp(SlideRef("a", mpp=0.25), (0.2501, 0.2501))[1] == []
 
 

@@ -54,7 +54,7 @@ def test_the_pyramid_covers_the_plane() -> None:
 
 
 def test_cells_are_found_like_by_looking_at_all(run: RunStore) -> None:
-    index = build_index(run, MPP)
+    index = build_index(run, run.result().slide.planes)
     table = run.cells()
     x, y = table["x_px"].to_numpy(), table["y_px"].to_numpy()
     assert sorted(index.cells.cell_id) == sorted(table["cell_id"].to_pylist())
@@ -71,7 +71,7 @@ def test_cells_are_found_like_by_looking_at_all(run: RunStore) -> None:
 
 
 def test_a_point_finds_the_cell_around_it_and_no_other(run: RunStore) -> None:
-    index = build_index(run, MPP)
+    index = build_index(run, run.result().slide.planes)
     for row in range(0, len(index.cells), 101):
         x, y = float(index.cells.x_px[row]), float(index.cells.y_px[row])
         assert index.at(x, y) == row

@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from her2path.annotations.classes import hidden_class
 from her2path.annotations.shapes import Left
+from her2path.geometry import Plane
 
 __all__ = ["Annotation", "Annotations"]
 
@@ -123,6 +124,15 @@ class Annotations:
             inside += polygon.area * hit / x.size
             total += polygon.area
         return 1.0 - inside / total
+
+    def moved(self, source: Plane, target: Plane) -> Annotations:
+        """Return the same areas in the pixels of another plane."""
+        def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.stack(source.move(xy[:, 0], xy[:, 1], target), axis=1)
+
+        return replace(self, items=tuple(
+            replace(a, polygon=shapely.transform(a.polygon, move)) for a in self.items
+        ))  # fmt: skip
 
     def named_um(self, mpp: float) -> list[tuple[str, BaseGeometry, str]]:
         """Return (name, polygon in µm, class) of every area that is not left out."""

@@ -16,6 +16,7 @@ from her2path.analysis import MAP_PX
 from her2path.annotations import Annotations
 from her2path.case.passes import cells_path, maps_path
 from her2path.case.plan import Plan
+from her2path.geometry import Planes
 from her2path.results import Heterogeneity, Score
 from her2path.schema import CELL_TYPES, CELLS, PATTERNS, arrow_schema
 from her2path.settings import Settings
@@ -30,6 +31,7 @@ __all__ = [
     "certain_share",
     "conclude",
     "focus_grid",
+    "in_file_px",
     "is_tumour",
     "light_cells",
     "make_regions",
@@ -180,6 +182,7 @@ def write_cells(
     store: RunStore,
     cells: pa.Table,
     region_id: NDArray[np.int32],
+    planes: Planes,
     extra: pa.Table | None = None,
 ) -> None:
     """Write the final cell table, part by part, with type and region as decided for the slide.
@@ -190,6 +193,8 @@ def write_cells(
         Light cells in block order, with their final ``cell_type``.
     region_id : int32 (N,)
         One a cell, in the same order.
+    planes : Planes
+        ``x_px`` and ``y_px`` are written in the file's own pixels.
     extra : pyarrow.Table, optional
         More columns, one row a cell.
     """
@@ -202,7 +207,7 @@ def write_cells(
                 part = pa.ipc.open_file(source).read_all().replace_schema_metadata(None)
                 rows = slice(start, start + part.num_rows)
                 start += part.num_rows
-                part = with_cell_type(part, tumour[rows])
+                part = in_file_px(with_cell_type(part, tumour[rows]), planes)
                 where = part.schema.get_field_index("outline")
                 part = part.add_column(where, "region_id", pa.array(region_id[rows], pa.int32()))
                 yield (
@@ -210,6 +215,18 @@ def write_cells(
                 )
 
     store.write_cells(parts())
+
+
+def in_file_px(table: pa.Table, planes: Planes) -> pa.Table:
+    """Return a table of the square plane with ``x_px``, ``y_px`` in the file's own pixels."""
+    x, y = (table.column(n).to_numpy().astype(np.float64) for n in ("x_px", "y_px"))
+    moved = planes.square.move(x, y, planes.file)
+    if moved[0] is x and moved[1] is y:
+        return table
+    for name, values in zip(("x_px", "y_px"), moved, strict=True):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pa.array(values.astype(np.float32)))
+    return table
 
 
 def write_maps(plan: Plan, store: RunStore, cells: pa.Table) -> None:

@@ -47,10 +47,12 @@ def slide_facts(info: SlideInfo, path: Path, options: RunOptions) -> SlideFacts:
         id=hidden if options.pseudonymise else stem,
         vendor=info.vendor,
         mpp=info.mpp,
-        width_px=info.width_px,
-        height_px=info.height_px,
+        mpp_x=info.mpp_x,
+        mpp_y=info.mpp_y,
+        width_px=info.file_width_px,
+        height_px=info.file_height_px,
         sha256_quick=info.sha256_quick,
-        bounds_px=None if info.bounds is None else astuple(info.bounds),
+        bounds_px=None if info.file_bounds is None else astuple(info.file_bounds),
     )
 
 

@@ -95,6 +95,8 @@ class Outcome:
         flags: list[QcFlag] = []
         if self._selection() == "morphology":
             flags.append(flag("IN_SITU_NOT_EXCLUDED"))
+        if self._selection() == "all":
+            flags.append(flag("ALL_CELLS_COUNTED"))
         flags += annotation_flags(self.annotations, self._selection())
         if self.settings.membrane.calibration == "uncalibrated":
             flags.append(flag("UNCALIBRATED_CUTOFFS"))
@@ -118,7 +120,7 @@ class Outcome:
             "fingerprint": self.mark,
             "measured_sha256": self.measured,
             "stain": stain_facts(seen.optics.stain, self.settings) if seen else None,
-            "qc": Qc(flags=merge(flags), tissue_area_mm2=area),
+            "qc": Qc(flags=merge(flags, self.info.flags), tissue_area_mm2=area),
         }
 
     def _provenance(self, tiles: int) -> Provenance:

@@ -19,7 +19,7 @@ from her2path.errors import NotEvaluable
 from her2path.geometry import Box, Grid, analysis_factor
 from her2path.results import QcFlag
 from her2path.settings import Settings
-from her2path.slide import Slide, SlideInfo, SlideRef
+from her2path.slide import Slide, SlideInfo, SlideRef, check_colours
 
 __all__ = ["Plan", "Prepared", "area_mm2", "fingerprint", "look", "make_plan", "measured_sha256",
            "reach_blocks"]  # fmt: skip
@@ -105,8 +105,11 @@ def look(slide: Slide, settings: Settings, threads: int = 1) -> Prepared:
         shown = pool.submit(slide.overview, OVERVIEW_PX, threads)
         small, downsample = _for_mask(slide, settings)
         found = tissue.find_tissue(small, info.mpp * downsample, settings.tissue)
-        samples = list(pool.map(slide.read, _sample_boxes(slide, found, downsample, settings)))
+        boxes = _sample_boxes(slide, found, downsample, settings)
+        samples = list(pool.map(slide.read, boxes))
         model = stain.estimate(samples, info.mpp, settings.stain)
+        if model.impossible:
+            check_colours(slide, boxes)
         optics = Optics(info.mpp, analysis_factor(info.mpp), model)
         _refuse(samples, model, found)
         flags = (*found.flags, *model.flags)

@@ -164,7 +164,7 @@ def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) ->
         )
     mpp = float(old.slide.mpp or 0.0)
     table, region_id = conclude.make_regions(
-        cells, _tissue(store), _annotations(store, settings), mpp, settings
+        cells, _tissue(store), _annotations(store, old, settings), mpp, settings
     )
     where = cells.schema.get_field_index("region_id")
     cells = cells.set_column(where, "region_id", pa.array(region_id, pa.int32()))
@@ -226,6 +226,10 @@ def _tissue(store: RunStore) -> tuple[NDArray[np.bool_], float]:
     return maps.read("tissue").astype(bool), maps.mpp_um()
 
 
-def _annotations(store: RunStore, settings: Settings) -> Annotations | None:
+def _annotations(store: RunStore, old: Result, settings: Settings) -> Annotations | None:
     path = store.annotations_path
-    return read_annotations(path, settings.tumour, stored=True) if path.exists() else None
+    if not path.exists():
+        return None
+    planes = old.slide.planes
+    read = read_annotations(path, settings.tumour, stored=True)
+    return read.moved(planes.file, planes.square)

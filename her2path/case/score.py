@@ -143,7 +143,10 @@ class _Run:
         ref = _ref(self.path, self.settings)
         with open_slide(ref) as slide:
             self.info = slide.info
+            self.planes = slide.info.planes
+            #: as drawn, in the file's own pixels, and on the plane that cells are measured on
             self.annotations = self._read_annotations()
+            self.placed = self._placed()
             self.outcome = self._outcome()
             if self._is_complete():
                 return SlideResult(self.store.out, self.store.result(), fresh=False)
@@ -195,11 +198,16 @@ class _Run:
                 raise _no_annotations()
             return None
         offset = (0, 0)
-        if self.options.qupath_crop and self.info.bounds is not None:
-            offset = (self.info.bounds.x0, self.info.bounds.y0)
+        if self.options.qupath_crop and self.info.file_bounds is not None:
+            offset = (self.info.file_bounds.x0, self.info.file_bounds.y0)
         read = read_annotations(self.annotations_path, self.settings.tumour, offset)
         check_usable(read, self.settings, self.annotations_path)
         return read.hidden() if self.options.pseudonymise else read
+
+    def _placed(self) -> Annotations | None:
+        if self.annotations is None or not self.info.anisotropic:
+            return self.annotations
+        return self.annotations.moved(self.planes.file, self.planes.square)
 
     def _is_complete(self) -> bool:
         """Tell whether OUT holds this very run; prepare it for work otherwise.
@@ -258,18 +266,18 @@ class _Run:
     def _evaluate(self, slide: Slide, ref: SlideRef, seen: Prepared, stream: Stream) -> None:
         incomplete = guidelines.incomplete_score(self.settings.score.guideline)
         plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
-        if self.annotations is not None:
-            check_fits(self.annotations, plan, self.info)
+        if self.placed is not None:
+            check_fits(self.placed, plan, self.info)
         stream.prove_paths([self.path.absolute()], self.store.out)
         done = self._measure(plan, stream)
         bad = self._unreadable(done)
         self._sharp(plan)
         self._resolve(plan, stream)
-        cells = conclude.assign(conclude.light_cells(plan), self.annotations, self.settings)
+        cells = conclude.assign(conclude.light_cells(plan), self.placed, self.settings)
         self._enough(cells)
         flags = [*seen.flags, *self._recognised(cells), *self._qc(plan, seen, bad, cells)]
         region_table, region_id = conclude.make_regions(
-            cells, conclude.tissue_grid(plan), self.annotations, plan.optics.mpp, self.settings
+            cells, conclude.tissue_grid(plan), self.placed, plan.optics.mpp, self.settings
         )
         mine = conclude.is_tumour(cells)
         tumour = cells.append_column("region_id", pa.array(region_id, pa.int32())).filter(
@@ -280,7 +288,7 @@ class _Run:
         second = self._second_look(slide, tumour, region_table, plan, verdict)
         staged = self.store.staging.create()
         extra = None if second is None else spread_over(second.cells, mine)
-        conclude.write_cells(plan, staged, cells, region_id, extra)
+        conclude.write_cells(plan, staged, cells, region_id, self.planes, extra)
         conclude.write_maps(plan, staged, cells)
         staged.write_regions(
             region_table if second is None else conclude.beside(region_table, second.regions)
@@ -412,7 +420,8 @@ class _Run:
     def _pictures(self, slide: Slide, tumour: pa.Table, staged: RunStore) -> None:
         m = self.settings.membrane
         shown = pictures.gallery(slide, tumour, m.cutoffs, m.measure, m.complete_at)
-        write_gallery(staged.gallery_path, shown.patches, shown.table)
+        table = conclude.in_file_px(shown.table, self.planes)
+        write_gallery(staged.gallery_path, shown.patches, table)
         if self.annotations is not None:
             write_text(staged.annotations_path, self.annotations.geojson())
 

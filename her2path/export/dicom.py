@@ -20,6 +20,7 @@ from her2path._optional import require
 from her2path.errors import OutputError, actual
 from her2path.export import dicom_codes as c
 from her2path.export.geojson import outlines_px
+from her2path.geometry import FilePlane, FramePlane, Planes
 from her2path.palette import PATTERN_COLOURS, WORDS, rgb
 from her2path.results import Result
 from her2path.schema import PATTERNS
@@ -66,12 +67,29 @@ def source_image(result: Result) -> Any:
     """Return the header of the slide's own DICOM file, or of a stand-in."""
     pydicom = require("pydicom", "the DICOM export")
     path = Path(actual(result.slide.path)) if result.slide.path else None
+    if path is not None and path.is_dir():
+        path = _finest(pydicom, path, result)
     if path is not None and path.is_file():
         with path.open("rb") as file:
             file.seek(128)
             if file.read(4) == b"DICM":
                 return pydicom.dcmread(path, stop_before_pixels=True)
     return _stand_in(pydicom, result)
+
+
+def _finest(pydicom: Any, folder: Path, result: Result) -> Path | None:
+    """Return the instance of a DICOM folder that is the slide's level 0."""
+    size = (result.slide.width_px, result.slide.height_px)
+    for path in sorted(folder.glob("*.dcm")):
+        try:
+            head = pydicom.dcmread(path, specific_tags=["TotalPixelMatrixColumns",
+                                                        "TotalPixelMatrixRows"])  # fmt: skip
+        except (OSError, pydicom.errors.InvalidDicomError):
+            continue
+        names = ("TotalPixelMatrixColumns", "TotalPixelMatrixRows")
+        if tuple(getattr(head, n, None) for n in names) == size:
+            return path
+    return None
 
 
 def _stand_in(pydicom: Any, result: Result) -> Any:
@@ -95,7 +113,7 @@ def _stand_in(pydicom: Any, result: Result) -> Any:
 
 
 def _annotations(hd: Any, store: RunStore, result: Result, source: Any) -> Any:
-    groups = list(_groups(hd, store, result))
+    groups = list(_groups(hd, store, result, source))
     if not groups:
         raise OutputError("the run has no tumour cells to annotate", "Export another slide")
     key = result.slide.sha256_quick or result.slide.id
@@ -118,9 +136,10 @@ def _maker() -> dict[str, str]:
             "software_versions": __version__, "device_serial_number": "0"}
 
 
-def _groups(hd: Any, store: RunStore, result: Result) -> Iterator[Any]:
+def _groups(hd: Any, store: RunStore, result: Result, source: Any) -> Iterator[Any]:
     """Yield one group of annotations a pattern; empty patterns have none."""
-    mpp = result.slide.mpp or 1.0
+    planes = result.slide.planes
+    frame = _frame(planes, source)
     points = result.counts.tumour > MAX_OUTLINES
     number = 0
     for name in PATTERNS:
@@ -136,7 +155,7 @@ def _groups(hd: Any, store: RunStore, result: Result) -> Iterator[Any]:
             annotated_property_category=c.code(hd, c.ANATOMICAL),
             annotated_property_type=c.code(hd, c.TUMOUR_CELL),
             graphic_type="POINT" if points else "POLYGON",
-            graphic_data=_graphics(cells, mpp, points),
+            graphic_data=_graphics(cells, planes.file, frame, points),
             algorithm_type="AUTOMATIC",
             algorithm_identification=c.algorithm(hd),
             measurements=[
@@ -154,11 +173,23 @@ def _float(cells: pa.Table, name: str) -> Any:
     return cells[name].to_numpy().astype(np.float32)
 
 
-def _graphics(cells: pa.Table, mpp: float, points: bool) -> list[Any]:
+def _frame(planes: Planes, source: Any) -> FramePlane:
+    """Return the plane of the referenced image, which may be a coarser instance of the slide."""
+    columns = int(getattr(source, "TotalPixelMatrixColumns", 0) or planes.width_px)
+    rows = int(getattr(source, "TotalPixelMatrixRows", 0) or planes.height_px)
+    return planes.frame(columns, rows)
+
+
+def _graphics(
+    cells: pa.Table, plane: FilePlane, frame: FramePlane, points: bool
+) -> list[Any]:
+    """Return points or outlines in the pixels of the referenced image's total pixel matrix."""
     if points:
-        xy = np.stack([cells["x_px"].to_numpy(), cells["y_px"].to_numpy()], axis=1)
-        return list(xy.astype(np.float32)[:, None, :])
-    return list(outlines_px(cells, mpp, 2).astype(np.float32))
+        xy = np.stack([cells["x_px"].to_numpy(), cells["y_px"].to_numpy()], axis=1)[:, None, :]
+    else:
+        xy = outlines_px(cells, plane, 2)
+    moved = np.stack(plane.move(xy[..., 0], xy[..., 1], frame), axis=-1)
+    return list(moved.astype(np.float32))
 
 
 # -- structured report -----------------------------------------------------------------------------

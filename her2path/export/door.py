@@ -90,7 +90,7 @@ def crop_offset(store: RunStore) -> Offset:
         from her2path.slide import SlideRef, open_slide
 
         with open_slide(SlideRef(facts.path, mpp=facts.mpp)) as slide:
-            bounds = slide.info.bounds
+            bounds = slide.info.file_bounds
         return (float(bounds.x0), float(bounds.y0)) if bounds else (0.0, 0.0)
     raise UsageError(
         "the slide's bounds are not stored and the slide is not where it was",

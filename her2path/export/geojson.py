@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
+from her2path.geometry import FilePlane
 from her2path.palette import AREA_COLOURS, SCORE_COLOURS, rgb
 from her2path.schema import OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS
 from her2path.store import RunStore, atomic_file
@@ -58,9 +59,9 @@ def write(store: RunStore, folder: Path, offset: Offset) -> Path:
 
 def write_cells(store: RunStore, path: Path, offset: Offset) -> Path:
     """Write every cell as a detection, level-0 px less ``offset``; memory is bounded."""
-    mpp = store.result().slide.mpp or 1.0
+    plane = store.result().slide.planes.file
     tables = store.iter_cells(_BATCH, _COLUMNS) if store.cells_path.exists() else iter(())
-    _write_collection(path, (_cells(t, mpp, offset) for t in tables))
+    _write_collection(path, (_cells(t, plane, offset) for t in tables))
     return path
 
 
@@ -76,19 +77,20 @@ def _write_collection(path: Path, pieces: Iterable[str]) -> None:
         file.write("\n]}\n")
 
 
-def outlines_px(table: pa.Table, mpp: float, step: int = 1) -> NDArray[np.float64]:
-    """Return the cells' outlines, (n, rays / step, 2) level-0 px as x, y."""
+def outlines_px(table: pa.Table, plane: FilePlane, step: int = 1) -> NDArray[np.float64]:
+    """Return the cells' outlines, (n, rays / step, 2) in the file's own level-0 px as x, y."""
     flat = table["outline"].combine_chunks()
     radii = np.asarray(flat.flatten()).reshape(len(flat), OUTLINE_RAYS)[:, ::step]
     angle = 2 * np.pi * np.arange(0, OUTLINE_RAYS, step) / OUTLINE_RAYS
-    reach = radii / (OUTLINE_PER_UM * mpp)
+    side = np.array([plane.mpp_x, plane.mpp_y])
+    reach = radii[:, :, None] / (OUTLINE_PER_UM * side)
     centre = np.stack([table["x_px"].to_numpy(), table["y_px"].to_numpy()], axis=1)
     rays = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    ring: NDArray[np.float64] = centre[:, None, :].astype(np.float64) + reach[:, :, None] * rays
+    ring: NDArray[np.float64] = centre[:, None, :].astype(np.float64) + reach * rays
     return ring
 
 
-def _cells(table: pa.Table, mpp: float, offset: Offset) -> str:
+def _cells(table: pa.Table, plane: FilePlane, offset: Offset) -> str:
     """Return a batch of cells as features, put together column by column: no loop over cells."""
     tumour = pc.equal(table["cell_type"].cast(pa.string()), "tumour")
     kind = pc.if_else(tumour, table["intensity"], pa.scalar(4, pa.int8()))
@@ -96,7 +98,7 @@ def _cells(table: pa.Table, mpp: float, offset: Offset) -> str:
     ids = table["cell_id"].cast(pa.string())
     parts: list[Any] = [
         '{"type":"Feature","id":"', _uuids(table["cell_id"]),
-        '","geometry":{"type":"Polygon","coordinates":[', _rings(table, mpp, offset),
+        '","geometry":{"type":"Polygon","coordinates":[', _rings(table, plane, offset),
         ']},"properties":{"objectType":"detection","classification":', classes.take(kind),
         ',"metadata":{"pattern":"', table["pattern"].cast(pa.string()), '","cell_id":"', ids,
         '"},"measurements":{',
@@ -136,9 +138,9 @@ def _uuids(ids: pa.ChunkedArray) -> pa.Array:
     return pc.binary_join_element_wise("00000000-0000-0000", *halves, "-")
 
 
-def _rings(table: pa.Table, mpp: float, offset: Offset) -> pa.Array:
+def _rings(table: pa.Table, plane: FilePlane, offset: Offset) -> pa.Array:
     """Return each outline as the text of one closed ring, to a tenth of a pixel."""
-    rings = outlines_px(table, mpp, _STEP) - np.asarray(offset)
+    rings = outlines_px(table, plane, _STEP) - np.asarray(offset)
     closed = np.concatenate([rings, rings[:, :1]], axis=1)
     points = pc.binary_join_element_wise(
         _decimal(closed[..., 0].ravel(), 1), _decimal(closed[..., 1].ravel(), 1), ","
@@ -149,15 +151,16 @@ def _rings(table: pa.Table, mpp: float, offset: Offset) -> pa.Array:
 
 def write_regions(store: RunStore, path: Path, offset: Offset) -> Path:
     """Write every region as an annotation, level-0 px less ``offset``."""
-    mpp = store.result().slide.mpp or 1.0
+    plane = store.result().slide.planes.file
     rows = store.regions().to_pylist() if store.regions_path.exists() else []
-    _write_collection(path, (json.dumps(_region(r, mpp, offset)) for r in rows))
+    _write_collection(path, (json.dumps(_region(r, plane, offset)) for r in rows))
     return path
 
 
-def _region(row: dict[str, Any], mpp: float, offset: Offset) -> dict[str, Any]:
+def _region(row: dict[str, Any], plane: FilePlane, offset: Offset) -> dict[str, Any]:
+    side = np.array([plane.mpp_x, plane.mpp_y])
     shape = shapely.transform(
-        shapely.from_wkb(row["polygon"]), lambda xy: np.round(xy / mpp - np.asarray(offset), 1)
+        shapely.from_wkb(row["polygon"]), lambda xy: np.round(xy / side - np.asarray(offset), 1)
     )
     numbers = {k: row[k] for k in ("tumour_cells", "tissue_area_mm2", "tumour_area_mm2", "h_score",
                                    "positive_fraction", "positive_low", "positive_high", "gi_z")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -79,8 +80,13 @@ def _library(store: RunStore, mpp: float) -> dict[str, Any]:
         image = store.thumbnail()
     except OutputError:
         return library
+    slide = store.result().slide
+    facts["tissue_hires_scalef"] = image.shape[1] / (slide.width_px or 1)
+    if slide.planes.square_px != (slide.width_px, slide.height_px):
+        # one factor for both axes: the overview takes the shape of the file's own oblong pixels
+        height = max(1, round((slide.height_px or 1) * facts["tissue_hires_scalef"]))
+        image = cv2.resize(image, (image.shape[1], height), interpolation=cv2.INTER_AREA)
     library["images"]["hires"] = image
-    facts["tissue_hires_scalef"] = image.shape[1] / (store.result().slide.width_px or 1)
     return library
 
 
@@ -117,8 +123,10 @@ def _images(store: RunStore) -> dict[str, Any]:
     moves = require("spatialdata.transformations", "the SpatialData export")
     image = store.thumbnail()
     facts = store.result().slide
-    scale = (facts.mpp or 1.0) * (facts.width_px or image.shape[1]) / image.shape[1]
-    place = {"global": moves.Scale([scale, scale], axes=("y", "x"))}
+    plane = facts.planes.file
+    scale = [plane.mpp_y * (facts.height_px or image.shape[0]) / image.shape[0],
+             plane.mpp_x * (facts.width_px or image.shape[1]) / image.shape[1]]  # fmt: skip
+    place = {"global": moves.Scale(scale, axes=("y", "x"))}
     model = models.Image2DModel.parse(
         np.moveaxis(image, 2, 0), dims=("c", "y", "x"), c_coords=["r", "g", "b"],
         transformations=place,
@@ -132,8 +140,8 @@ def _shapes(store: RunStore) -> dict[str, Any]:
 
     models = require("spatialdata.models", "the SpatialData export")
     cells = store.cells(["cell_id", "x_px", "y_px", "outline"])
-    mpp = store.result().slide.mpp or 1.0
-    rings = outlines_px(cells, mpp) * mpp
+    plane = store.result().slide.planes.file
+    rings = outlines_px(cells, plane) * np.array([plane.mpp_x, plane.mpp_y])
     outlines = gpd.GeoDataFrame(
         geometry=list(shapely.polygons(rings)), index=cells["cell_id"].to_numpy()
     )

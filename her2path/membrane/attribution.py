@@ -35,7 +35,7 @@ LINK_UM = 30.0
 ROUNDS = 5
 #: a cell depends on cells within this: one link a round, and the links of the last ones, µm
 REACH_UM = LINK_UM * (ROUNDS + 1)
-#: what keeps shares defined where neither cell brings anything; strengths count as at least LEAST, OD
+#: what keeps shares defined where neither cell brings anything; strengths count as at least LEAST
 TRACE, LEAST = 0.02, 0.005
 #: a cell's line is as dark as this share of a wholly stained ring exceeds
 TOP = 0.4

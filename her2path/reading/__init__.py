@@ -1,8 +1,8 @@
 """Reading: from stain planes to cells, by two small nets.
 
 `inputs` is what the nets see, `nets` runs them, `finder` finds the nuclei, `cells` reads them one
-by one, `doubles` tells which nucleus was found twice. The nets say where a line runs and whose it is; how much stain lies there is measured
-(`her2path.membrane`).
+by one, `doubles` tells which nucleus was found twice. The nets say where a line runs and whose it
+is; how much stain lies there is measured (`her2path.membrane`).
 """
 
 from __future__ import annotations

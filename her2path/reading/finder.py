@@ -6,6 +6,7 @@ says depends on the 32 points around it alone, wherever a window or a block begi
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -135,7 +136,7 @@ def _windows(low: int, high: int) -> list[tuple[int, int]]:
     grains = (high - low) // GRAIN
     parts = max(1, -(-(high - low) // WINDOW))
     cuts = [low + GRAIN * (grains * k // parts) for k in range(parts + 1)]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(itertools.pairwise(cuts))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -174,7 +175,7 @@ def _peaks(heat, least, apart, found, place):  # type: ignore[no-untyped-def]
 def _summit(heat, j, i, dj, di):  # type: ignore[no-untyped-def]
     """Return where a parabola through three points has its top, within half a point."""
     height, width = heat.shape
-    if not (0 <= j - dj and j + dj < height and 0 <= i - di and i + di < width):
+    if j < dj or j + dj >= height or i < di or i + di >= width:
         return 0.0
     low, top, high = heat[j - dj, i - di], heat[j, i], heat[j + dj, i + di]
     bend = low - 2.0 * top + high

@@ -99,7 +99,8 @@ def _size_mm(context: SlideContext) -> tuple[float, float]:
     height = context.get("slide.height_px")
     if None in (mpp, width, height):
         raise CannotSay("The size of the slide is not known.")
-    return width * mpp / 1000, height * mpp / 1000
+    x, y = (context.get(f"slide.mpp_{k}") or mpp for k in "xy")
+    return width * x / 1000, height * y / 1000
 
 
 def region_figure(context: SlideContext, what: str) -> Any:
@@ -316,10 +317,9 @@ def what_if(context: SlideContext) -> Values:
     """The score of the same cells under every shipped rule set."""
     context.need("score", "No score was given.")
     tumour = context.tumour
-    table = {k: tumour[k] for k in ("pattern", "x_px", "y_px")}
-    mpp = context.get("slide.mpp")
-    where = {f"{k}_um": tumour[f"{k}_px"].to_numpy() * mpp for k in "xy"} if mpp else {}
-    rows = guidelines.what_if({"pattern": table["pattern"], **where}, context.settings)
+    mpp = {k: context.get(f"slide.mpp_{k}") or context.get("slide.mpp") for k in "xy"}
+    where = {f"{k}_um": tumour[f"{k}_px"].to_numpy() * mpp[k] for k in "xy"} if mpp["x"] else {}
+    rows = guidelines.what_if({"pattern": tumour["pattern"], **where}, context.settings)
     return {"rows": rows, "used": context.get("score.guideline")}
 
 

@@ -52,33 +52,35 @@ def overview(context: SlideContext) -> Overview:
     """
     image = Image.fromarray(context.thumbnail)
     image.thumbnail((OVERVIEW_PX, OVERVIEW_PX), Image.Resampling.BOX)
-    width_px, mpp = context.get("slide.width_px"), context.get("slide.mpp")
-    scale = image.width / width_px if width_px else None
+    width_px, height_px = context.get("slide.width_px"), context.get("slide.height_px")
+    mpp = context.get("slide.mpp_x") or context.get("slide.mpp")
+    known = bool(width_px and height_px)
+    scale = (image.width / width_px, image.height / height_px) if known else None
     layer = None
     if scale and context.evaluable:
         try:
             layer = _png(score_layer(context, (image.height, image.width), scale))
         except CannotSay:
             layer = None  # the overview alone is worth more than nothing
-    um = mpp / scale if scale and mpp else None
+    um = mpp / scale[0] if scale and mpp else None
     return Overview(jpeg(np.asarray(image), 82), layer, image.width, image.height, um)
 
 
 def score_layer(
-    context: SlideContext, shape: tuple[int, int], scale: float
+    context: SlideContext, shape: tuple[int, int], scale: tuple[float, float]
 ) -> NDArray[np.uint8]:
     """Return codes (H, W): 0 no cell, else 1 + the score that most tumour cells there have.
 
-    ``scale`` is layer pixels per level-0 pixel. Ties go to the higher score.
+    ``scale`` is layer pixels per level-0 pixel, along x and y. Ties go to the higher score.
     """
     cells = context.tumour
-    x = (cells["x_px"].to_numpy() * scale).astype(np.int64)
-    y = (cells["y_px"].to_numpy() * scale).astype(np.int64)
+    x = (cells["x_px"].to_numpy() * scale[0]).astype(np.int64)
+    y = (cells["y_px"].to_numpy() * scale[1]).astype(np.int64)
     score = cells["score"].to_numpy().astype(np.int64)
     inside = (x >= 0) & (y >= 0) & (x < shape[1]) & (y < shape[0]) & (score >= 0)
     flat = (score[inside] * shape[0] + y[inside]) * shape[1] + x[inside]
     counts = np.bincount(flat, minlength=4 * shape[0] * shape[1]).reshape(4, *shape)
-    radius = DOT_UM * scale / (context.get("slide.mpp") or 0.25)
+    radius = DOT_UM * scale[0] / (context.get("slide.mpp_x") or context.get("slide.mpp") or 0.25)
     if radius >= 0.75:
         reach = int(np.ceil(radius))
         yy, xx = np.mgrid[-reach : reach + 1, -reach : reach + 1]

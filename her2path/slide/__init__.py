@@ -17,11 +17,13 @@ from her2path.slide.files import find_slides, slide_names
 from her2path.slide.opening import get_slide, open_slide, openslide_version
 from her2path.slide.reader import Slide
 from her2path.slide.ref import SlideInfo, SlideRef
+from her2path.slide.second import check_colours
 
 __all__ = [
     "Slide",
     "SlideInfo",
     "SlideRef",
+    "check_colours",
     "find_slides",
     "get_slide",
     "open_slide",

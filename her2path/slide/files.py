@@ -19,7 +19,9 @@ SUFFIXES = (
 )  # fmt: skip
 _EDGE = 1 << 20
 _SAMPLE = 1 << 16
-#: DICOM tag (0020,000E), the series, in explicit little-endian form
+#: DICOM image type (0008,0008) of the levels of a slide, in explicit little-endian form
+_VOLUME = re.compile(rb"\x08\x00\x08\x00CS..[A-Z]{1,16}\\[A-Z]{1,16}\\VOLUME", re.DOTALL)
+#: DICOM tag (0020,000E), the series, in the same form
 _SERIES = re.compile(rb"\x20\x00\x0e\x00UI(..)([0-9.]{8,64})", re.DOTALL)
 
 
@@ -37,7 +39,8 @@ def resolve(path: str) -> str:
     Raises
     ------
     SlideUnreadable
-        Missing, empty, not a regular file, a folder without DICOM, an MRXS without its data.
+        Missing, empty, not a regular file, a folder without DICOM or with several slides of it,
+        an MRXS without its data.
     """
     try:
         found = Path(path).stat()
@@ -54,7 +57,13 @@ def resolve(path: str) -> str:
             raise SlideUnreadable(
                 f"{path} is a folder without DICOM files", "Give a slide, or use her2path batch"
             )
-        return str(instances[0])
+        series = _volumes(instances)
+        if len(series) > 1:
+            raise SlideUnreadable(
+                f"{path} holds {len(series)} DICOM slides (series)",
+                "Give one of their files, or use her2path batch",
+            )
+        return str(series[0])
     if not stat.S_ISREG(found.st_mode):
         raise SlideUnreadable(f"{path} is not a regular file", "Give a slide file")
     if found.st_size == 0:
@@ -70,8 +79,9 @@ def resolve(path: str) -> str:
 def find_slides(folder: str) -> list[str]:
     """Return the slides of a folder, sorted, hidden files and folders left out.
 
-    A sub-folder that holds DICOM files counts as one slide; files of one DICOM series in the
-    folder itself count as one. Data folders of MRXS files are not entered, nor is any other.
+    A sub-folder that holds DICOM files counts as one slide, or as one a series; files of one DICOM
+    series in the folder itself count as one. Data folders of MRXS files are not entered, nor is any
+    other.
 
     Raises
     ------
@@ -87,8 +97,10 @@ def find_slides(folder: str) -> list[str]:
     slides, series = [], set()
     for entry in entries:
         if entry.is_dir():
-            if _dicom_files(entry):
-                slides.append(str(entry))
+            held = _dicom_files(entry)
+            several = _volumes(held) if held else []
+            # of several slides in one folder each is given by a file
+            slides += [str(p) for p in several] if len(several) > 1 else [str(entry)] * bool(held)
         elif entry.suffix.lower() == ".dcm":
             uid = _dicom_series(entry)
             if uid is None or uid not in series:
@@ -148,12 +160,27 @@ def _dicom_files(folder: Path) -> list[Path]:
         return []
 
 
+def _volumes(instances: list[Path]) -> list[Path]:
+    """Return the first file of every series that holds a slide's volume, or the very first file.
+
+    Label and overview of a slide may come as a series of their own.
+    """
+    first: dict[bytes | None, Path] = {}
+    for path in instances:
+        if _VOLUME.search(_head(path)):
+            first.setdefault(_dicom_series(path), path)
+    return list(first.values()) or instances[:1]
+
+
 def _dicom_series(path: Path) -> bytes | None:
     """Return the series of a DICOM file, or None where its head does not show one."""
+    found = _SERIES.search(_head(path))
+    return found.group(2) if found else None
+
+
+def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(_SAMPLE)
+            return file.read(_SAMPLE)
     except OSError:
-        return None
-    found = _SERIES.search(head)
-    return found.group(2) if found else None
+        return b""

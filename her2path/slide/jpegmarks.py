@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["JpegHeader", "read_header", "scan_is_whole"]
+__all__ = ["JpegHeader", "end_of_image", "read_header", "scan_is_whole"]
 
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _ALONE = {0x01, *range(0xD0, 0xD9)}
@@ -38,13 +38,15 @@ class JpegHeader:
     orientation: int
     #: the ICC profile, joined from its parts
     icc: bytes | None
+    #: JFIF density as (unit: 1 inch, 2 cm; along x; along y), None where none is stated
+    density: tuple[int, int, int] | None = None
 
 
 def read_header(data: bytes) -> JpegHeader | None:
     """Return the header of a JPEG stream, or None where there is none that can be followed."""
     if data[:2] != b"\xff\xd8":
         return None
-    at, frame, orientation = 2, None, 1
+    at, frame, orientation, density = 2, None, 1, None
     icc: dict[int, bytes] = {}
     while at + 4 <= len(data):
         if data[at] != 0xFF:
@@ -59,6 +61,8 @@ def read_header(data: bytes) -> JpegHeader | None:
             frame = (*struct.unpack_from(">BHHB", body), mark in (0xC2, 0xC6, 0xCA, 0xCE))
         elif mark == 0xE1 and body[:6] == b"Exif\0\0":
             orientation = _orientation(body[6:])
+        elif mark == 0xE0 and body[:5] == b"JFIF\0" and len(body) >= 12:
+            density = struct.unpack_from(">BHH", body, 7)
         elif mark == 0xE2 and body[:12] == b"ICC_PROFILE\0" and len(body) > 14:
             icc[body[12]] = body[14:]
         at += 2 + size
@@ -68,8 +72,24 @@ def read_header(data: bytes) -> JpegHeader | None:
             bits, height, width, components, progressive = frame
             profile = b"".join(icc[k] for k in sorted(icc)) or None
             return JpegHeader(
-                width, height, components, bits, progressive, at, orientation, profile
+                width, height, components, bits, progressive, at, orientation, profile, density
             )
+    return None
+
+
+def end_of_image(data: bytes, scan_start: int) -> int | None:
+    """Return where a picture's own end marker ends, or None where it is cut short.
+
+    What follows it is no part of the picture: previews, further pictures (MPO), maker's notes.
+    """
+    at = scan_start
+    while (found := _MARK.search(data, at)) is not None:
+        mark, at = data[found.start() + 1], found.start() + 2
+        if mark == 0xD9:
+            return at
+        if at + 2 > len(data) or mark in _ALONE or mark == 0xD8:
+            return None
+        at += struct.unpack_from(">H", data, at)[0]  # tables between the scans
     return None
 
 

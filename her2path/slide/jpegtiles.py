@@ -22,7 +22,7 @@ from her2path.geometry import Box
 from her2path.slide.cache import Pixels, TileCache
 from her2path.slide.jpegmarks import scan_is_whole
 from her2path.slide.rawfile import RawFile
-from her2path.slide.source import Colour, Source, cells_of, paint
+from her2path.slide.source import Colour, Source, cells_of, colour_of, paint
 
 __all__ = ["JPEG", "DirectSource", "JpegTiles", "NotDirect", "agrees"]
 
@@ -124,6 +124,24 @@ class JpegTiles:
             return None
         return out
 
+    def as_stored(self) -> Pixels:
+        """Return a sample of the components in a few tiles, as stored, (n, 3)."""
+        lay, found = self.layout, []
+        for index in self.some():
+            box, data = self.box(index), self.raw(index)
+            if not self._whole(index, data):
+                continue
+            out = np.empty((lay.tile_h, lay.tile_w, 3), np.uint8)
+            try:
+                imagecodecs.jpeg8_decode(
+                    data, tables=lay.tables, colorspace=lay.colour, outcolorspace=lay.colour,
+                    out=out,
+                )  # fmt: skip
+            except (imagecodecs.Jpeg8Error, ValueError):
+                continue
+            found.append(out[: box.height : 2, : box.width : 2].reshape(-1, 3))
+        return np.concatenate(found) if found else np.zeros((0, 3), np.uint8)
+
     def close(self) -> None:
         """Close the file."""
         self._raw.close()
@@ -156,6 +174,7 @@ class DirectSource:
         self._path = path
         self._coarser = coarser
         self._colour = colour
+        self._ycbcr: frozenset[int] = frozenset()
         self._background = background
         self._lock = threading.Lock()
         self._levels: dict[int, JpegTiles | None] = {0: tiles}
@@ -209,6 +228,12 @@ class DirectSource:
                 self._levels[level] = _trusted(self._path, level, self._coarser)
             return self._levels[level]
 
+    def take_as_ycbcr(self, levels: frozenset[int]) -> None:
+        """See `Source.take_as_ycbcr`."""
+        self._ycbcr = levels
+        self._coarser.take_as_ycbcr(levels)
+        self.cache.clear()
+
     def close(self) -> None:
         """Give back files and memory."""
         for tiles in self._levels.values():
@@ -221,15 +246,16 @@ class DirectSource:
         self, level: int, tiles: JpegTiles, index: int, scratch: Pixels | None
     ) -> Pixels | None:
         if scratch is None:
-            return self.cache.get((level, index), partial(self._made, tiles, index, None))
+            return self.cache.get((level, index), partial(self._made, level, tiles, index, None))
         held, tile = self.cache.peek((level, index))
-        return tile if held else self._made(tiles, index, scratch)
+        return tile if held else self._made(level, tiles, index, scratch)
 
-    def _made(self, tiles: JpegTiles, index: int, out: Pixels | None) -> Pixels | None:
+    def _made(
+        self, level: int, tiles: JpegTiles, index: int, out: Pixels | None
+    ) -> Pixels | None:
         tile = tiles.decode(index, out)
-        if tile is None or self._colour is None:
-            return tile
-        return self._colour(tile)
+        colour = colour_of(level in self._ycbcr, self._colour)
+        return tile if tile is None or colour is None else colour(tile)
 
 
 def _all_there(tiles: JpegTiles, box: Box) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -13,11 +14,15 @@ from typing import Any
 import openslide
 
 from her2path.errors import SlideUnreadable, UsageError, one_line
+from her2path.flags import flag, merge
 from her2path.geometry import Box
+from her2path.results import QcFlag
+from her2path.slide.asking import Answer, ask, shown_pixels
 from her2path.slide.cache import TileCache
+from her2path.slide.colour import looks_converted_twice, stored_as
 from her2path.slide.files import SUFFIXES, resolve, sha256_quick
 from her2path.slide.icc import BadProfile, ToSrgb, profile_name
-from her2path.slide.image import JPEG2000, PNG_MAGIC, MemorySource, TiffSource, decode_image
+from her2path.slide.image import PNG_MAGIC, MemorySource, decode_image
 from her2path.slide.jpegtiles import JPEG, DirectSource, JpegTiles, NotDirect, agrees
 from her2path.slide.mpp import Pair, check_ref, choose_mpp, property_mpp
 from her2path.slide.openslide_source import OpenSlideSource
@@ -26,9 +31,12 @@ from her2path.slide.properties import objective_power, safe_properties
 from her2path.slide.reader import Slide
 from her2path.slide.ref import SlideInfo, SlideRef
 from her2path.slide.source import Colour, Source
-from her2path.slide.tiffhead import TiffHead, read_tiff_head
+from her2path.slide.tiff import TiffSource
+from her2path.slide.tiffhead import LIBTIFF, TiffHead, read_tiff_head
 
 __all__ = ["get_slide", "open_slide", "openslide_version"]
+
+log = logging.getLogger(__name__)
 
 #: no slide is longer than this: 75 mm at 0.1 µm/px
 MAX_SIDE_PX = 1_000_000
@@ -39,8 +47,7 @@ WHITE = (255, 255, 255)
 #: vendors whose raw tiles OpenSlide shows as they are
 _DIRECT_VENDORS = {"aperio", "generic-tiff"}
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BOUNDS = ("x", "y", "width", "height")
-_SCALED = "16-bit values were scaled to 8 bit from their full range."
+_YCBCR = "They are YCbCr, shown as RGB; they were converted."
 _COPY_AGAIN = "Copy it again from the scanner"
 
 
@@ -56,7 +63,7 @@ class _Found:
     properties: Mapping[str, str] = field(default_factory=dict)
     icc: bytes | None = None
     icc_applied: bool = False
-    notes: list[str] = field(default_factory=list)
+    flags: list[QcFlag] = field(default_factory=list)
 
 
 def open_slide(ref: SlideRef) -> Slide:
@@ -90,19 +97,16 @@ def open_slide(ref: SlideRef) -> Slide:
 
 
 def _slide(ref: SlideRef, path: str, found: _Found) -> Slide:
-    (mpp_x, mpp_y), remarks = choose_mpp(ref, found.mpp)
+    (mpp_x, mpp_y), of_mpp = choose_mpp(ref, found.mpp)
     planes = level_planes(found.source.sizes, mpp_x, mpp_y)
     full = planes[0]
-    if mpp_x != mpp_y:
-        remarks.append(
-            f"Pixels of {mpp_x:.4g} x {mpp_y:.4g} µm were resampled to squares of "
-            f"{min(mpp_x, mpp_y):.4g} µm."
-        )
-    bounds = _bounds(found.properties)
-    if bounds is not None:
-        bounds = scaled(bounds, full.width / full.file_width, full.height / full.file_height).clip(
-            full.extent
-        )
+    own = _bounds(found.properties)
+    if own is not None:
+        own = own.clip(Box(0, 0, full.file_width, full.file_height))
+        own = None if own.empty else own
+    bounds = own if own is None or full.square else scaled(
+        own, full.width / full.file_width, full.height / full.file_height
+    ).clip(full.extent)  # fmt: skip
     info = SlideInfo(
         path=ref.path,
         vendor=found.vendor,
@@ -111,7 +115,8 @@ def _slide(ref: SlideRef, path: str, found: _Found) -> Slide:
         mpp_y=mpp_y,
         width_px=full.width,
         height_px=full.height,
-        bounds=bounds if bounds is not None and not bounds.empty else None,
+        bounds=bounds,
+        file_bounds=own,
         levels=tuple(
             1.0 if p is full else (full.width / p.width + full.height / p.height) / 2
             for p in planes
@@ -125,7 +130,7 @@ def _slide(ref: SlideRef, path: str, found: _Found) -> Slide:
         file_height_px=full.file_height,
         icc_profile=profile_name(found.icc) if found.icc else None,
         icc_applied=found.icc_applied,
-        notes=tuple(found.notes + remarks),
+        flags=merge(found.flags, of_mpp),
         properties_safe=safe_properties(found.properties),
     )
     return Slide(info, found.source, planes)
@@ -136,16 +141,17 @@ def _find(ref: SlideRef, path: str) -> _Found:
         head = file.read(16)
     vendor = openslide.OpenSlide.detect_format(path)
     tiff = read_tiff_head(path) if head[:4] in _TIFF_MAGICS else None
-    if vendor == "generic-tiff" and tiff is not None and _better_as_image(ref, tiff):
-        vendor = None
-    if vendor is not None:
+    as_image = vendor is None or (
+        vendor in _DIRECT_VENDORS and tiff is not None and _better_as_image(ref, vendor, tiff)
+    )
+    if vendor is not None and not as_image:
         return _find_openslide(ref, path, vendor, tiff)
     if ref.reader != "auto":
         raise UsageError(
             f"{ref.path} cannot be read by the reader '{ref.reader}'", "Use slide.reader auto"
         )
     if tiff is not None:
-        return _find_tiff(ref, path, tiff)
+        return _find_tiff(ref, path, tiff, vendor)
     if head.startswith((PNG_MAGIC, b"\xff\xd8\xff")) and Path(path).suffix.lower() != ".mrxs":
         return _find_image(ref, path, head)
     raise SlideUnreadable(
@@ -154,27 +160,45 @@ def _find(ref: SlideRef, path: str) -> _Found:
     )
 
 
-def _better_as_image(ref: SlideRef, tiff: TiffHead) -> bool:
-    """Tell whether a TIFF of no vendor is read as a plain image, not by OpenSlide."""
+def _better_as_image(ref: SlideRef, vendor: str, tiff: TiffHead) -> bool:
+    """Tell whether a TIFF is read as a plain image, not by OpenSlide."""
+    if not tiff.in_order or tiff.orientation != 1:
+        return True  # OpenSlide takes the first directory, and turns every tile by itself
+    if vendor != "generic-tiff":
+        return False
     if not tiff.plain_rgb:
         return True  # OpenSlide would show grey, 16-bit and the like as something else
-    if tiff.compression in JPEG2000:
-        return True  # OpenSlide knows it in Aperio's files only
+    if tiff.compression not in LIBTIFF:
+        return True  # OpenSlide does not know it, or in Aperio's files only
+    if tiff.ycbcr and tiff.compression != JPEG and not tiff.subsampled:
+        return True  # its components can then be asked
     return tiff.hidden_levels and tiff.compression != JPEG and ref.reader == "auto"
 
 
 def _find_openslide(ref: SlideRef, path: str, vendor: str, tiff: TiffHead | None) -> _Found:
     properties, icc = _properties(ref, path)
-    notes: list[str] = []
-    colour = _colour(ref, icc, notes)
+    ours = tiff is not None and vendor in _DIRECT_VENDORS
+    flags = _tiff_flags(tiff) if tiff is not None and ours else []
+    colour = _colour(ref, icc, flags)
     background = _background(properties)
     cache_bytes = ref.cache_mb << 20
-    mpp = property_mpp(properties) or (tiff.mpp if tiff else None)
-    tiles = _tiles(ref, path, vendor, notes)
+    mpp = property_mpp(properties)
+    if tiff is not None and (mpp is None or vendor == "generic-tiff"):
+        mpp = tiff.mpp or mpp  # OpenSlide knows neither OME-XML nor ImageJ's units
+    tiles = _tiles(ref, path, vendor)
+    answer, same = _ask(path, background, tiles)
+    if answer.twice or (tiles is not None and _contradicted(tiles)):
+        if tiles is not None:
+            tiles.close()
+        if tiff is None or not ours or ref.reader != "auto":
+            raise _lost(ref)
+        return _find_tiff(ref, path, tiff, vendor)
+    if answer.ycbcr:
+        flags.append(flag("COLOUR_TAG_WRONG", _YCBCR))
     source: Source = OpenSlideSource(path, cache_bytes, background, colour, tiles)
     reader = "openslide"
     if tiles is not None and ref.reader != "openslide":
-        if _checked(path, background, tiles):
+        if same:
             cache = TileCache(cache_bytes)
             if vendor == "generic-tiff" and tiff is not None and tiff.levels > len(source.sizes):
                 source.close()
@@ -183,14 +207,38 @@ def _find_openslide(ref: SlideRef, path: str, vendor: str, tiff: TiffHead | None
             source = DirectSource(path, tiles, source, cache, background, colour)
             reader = "direct"
         else:
-            notes.append("Raw tiles differ from OpenSlide's pixels: read by OpenSlide.")
+            flags.append(flag("READERS_DIFFER"))
     if ref.reader == "direct" and reader != "direct":
         source.close()
         raise UsageError(
             f"{ref.path} cannot be read by the reader 'direct'", "Use slide.reader auto"
         )
+    source.take_as_ycbcr(answer.ycbcr)
     return _Found(
-        source, reader, vendor, mpp, background, properties, icc, colour is not None, notes
+        source, reader, vendor, mpp, background, properties, icc, colour is not None, flags
+    )
+
+
+def _ask(
+    path: str, background: tuple[int, int, int], tiles: JpegTiles | None
+) -> tuple[Answer, bool]:
+    """Return what the pixels say as OpenSlide shows them, and whether raw tiles equal them."""
+    plain = OpenSlideSource(path, 1 << 22, background)
+    try:
+        return ask(plain, background), tiles is not None and agrees(tiles, plain)
+    finally:
+        plain.close()
+
+
+def _contradicted(tiles: JpegTiles) -> bool:
+    """Tell whether tiles that the tags call YCbCr hold RGB."""
+    return tiles.layout.colour == "YCBCR" and stored_as(tiles.as_stored()) == "rgb"
+
+
+def _lost(ref: SlideRef) -> SlideUnreadable:
+    return SlideUnreadable(
+        f"{ref.path} holds RGB, and its tags say YCbCr: its colours cannot be told",
+        "Correct the photometric interpretation, or convert the slide to RGB or a TIFF",
     )
 
 
@@ -233,7 +281,7 @@ def _has_icc(properties: Mapping[str, str]) -> bool:
         return False
 
 
-def _tiles(ref: SlideRef, path: str, vendor: str, notes: list[str]) -> JpegTiles | None:
+def _tiles(ref: SlideRef, path: str, vendor: str) -> JpegTiles | None:
     """Return the tile directory where the direct path can use it."""
     if vendor not in _DIRECT_VENDORS:
         return None
@@ -244,60 +292,82 @@ def _tiles(ref: SlideRef, path: str, vendor: str, notes: list[str]) -> JpegTiles
             raise UsageError(
                 f"{ref.path} cannot be read by the reader 'direct': {exc}", "Use slide.reader auto"
             ) from exc
-        notes.append(f"Read by OpenSlide: {one_line(exc, 80)}.")
+        log.info("%s is read by OpenSlide: %s", ref.path, exc)
         return None
 
 
-def _checked(path: str, background: tuple[int, int, int], tiles: JpegTiles) -> bool:
-    """Compare some raw tiles with OpenSlide's pixels."""
-    plain = OpenSlideSource(path, 1 << 20, background)
-    try:
-        return agrees(tiles, plain)
-    finally:
-        plain.close()
+def _tiff_flags(tiff: TiffHead) -> list[QcFlag]:
+    """Return what a reader should know of a TIFF's directories."""
+    flags = []
+    if not tiff.in_order:
+        flags.append(flag("LEVEL_ORDER"))
+    if tiff.others:
+        flags.append(flag("SEVERAL_IMAGES", f"Not read: {tiff.others}."))
+    if tiff.orientation != 1:
+        flags.append(flag("ORIENTATION_IGNORED", f"It is {tiff.orientation}."))
+    return flags
 
 
-def _find_tiff(ref: SlideRef, path: str, tiff: TiffHead) -> _Found:
-    notes: list[str] = []
-    colour = _colour(ref, tiff.icc, notes)
+def _find_tiff(ref: SlideRef, path: str, tiff: TiffHead, vendor: str | None) -> _Found:
+    flags = _tiff_flags(tiff)
+    colour = _colour(ref, tiff.icc, flags)
     source = TiffSource(path, TileCache(ref.cache_mb << 20), colour)
-    if max(source.sizes[0]) > MAX_SIDE_PX:
+    try:
+        if max(source.sizes[0]) > MAX_SIDE_PX:
+            raise SlideUnreadable(f"{ref.path} claims absurd dimensions", _COPY_AGAIN)
+        if colour is None and looks_converted_twice(shown_pixels(source, 0, WHITE)):
+            raise _lost(ref)
+    except BaseException:
         source.close()
-        raise SlideUnreadable(f"{ref.path} claims absurd dimensions", _COPY_AGAIN)
-    if tiff.bits == 16:
-        notes.append(_SCALED)
-    vendor = "ome-tiff" if tiff.ome else "tiff"
-    return _Found(source, "image", vendor, tiff.mpp, WHITE, {}, tiff.icc, colour is not None, notes)
+        raise
+    properties: Mapping[str, str] = {}
+    mpp = tiff.mpp
+    if vendor == "aperio":
+        try:
+            properties, _ = _properties(ref, path)
+        except SlideUnreadable:  # its own order of directories, say, is not Aperio's
+            properties = {}
+        mpp = mpp or (property_mpp(properties) if tiff.in_order else None)
+    known = vendor if vendor == "aperio" else "ome-tiff" if tiff.ome else "tiff"
+    return _Found(
+        source, "image", known, mpp, WHITE, properties, tiff.icc, colour is not None,
+        flags + source.flags,
+    )  # fmt: skip
 
 
 def _find_image(ref: SlideRef, path: str, head: bytes) -> _Found:
-    image, notes = decode_image(path, head), []
+    image = decode_image(path, head)
+    flags = list(image.flags)
     if image.orientation != 1:
-        notes.append("The Exif orientation was ignored: pixels are read as stored.")
-    if image.bits == 16:
-        notes.append(_SCALED)
-    colour = _colour(ref, image.icc, notes)
-    pixels = image.pixels
+        flags.append(flag("ORIENTATION_IGNORED", f"It is {image.orientation}."))
+    colour = _colour(ref, image.icc, flags)
+    source = MemorySource(image.pixels)
+    answer = ask(source, WHITE)
+    if answer.twice:
+        raise _lost(ref)
+    if answer.ycbcr:
+        flags.append(flag("COLOUR_TAG_WRONG", _YCBCR))
+        source.take_as_ycbcr(answer.ycbcr)
     if colour is not None:
-        for y in range(0, pixels.shape[0], 512):  # strip by strip, in place
-            pixels[y : y + 512] = colour(pixels[y : y + 512])
-    source = MemorySource(pixels)
+        source.convert(colour)
     return _Found(
-        source, "image", image.kind, None, WHITE, {}, image.icc, colour is not None, notes
+        source, "image", image.kind, image.mpp, WHITE, {}, image.icc, colour is not None, flags
     )
 
 
-def _colour(ref: SlideRef, icc: bytes | None, notes: list[str]) -> Colour | None:
-    """Return the conversion to sRGB where it is asked for and possible; note where it is not."""
+def _colour(ref: SlideRef, icc: bytes | None, flags: list[QcFlag]) -> Colour | None:
+    """Return the conversion to sRGB where it is asked for and possible; flag where it is not."""
     if ref.icc == "off":
+        if icc is not None:
+            flags.append(flag("ICC_NOT_APPLIED", f"Profile: {profile_name(icc)}."))
         return None
     if icc is None:
-        notes.append("No ICC profile in the file: colours are as stored.")
+        flags.append(flag("ICC_NOT_APPLIED", "No ICC profile in the file.", "warning"))
         return None
     try:
         return ToSrgb(icc)
     except BadProfile:
-        notes.append("The file's ICC profile cannot be used: colours are as stored.")
+        flags.append(flag("ICC_NOT_APPLIED", "The profile cannot be used.", "warning"))
         return None
 
 

@@ -15,7 +15,7 @@ from her2path.geometry import Box
 from her2path.slide.cache import Pixels
 from her2path.slide.jpegtiles import JpegTiles
 from her2path.slide.resample import argb_over
-from her2path.slide.source import Colour, cells_of, paint
+from her2path.slide.source import Colour, cells_of, colour_of, paint
 
 __all__ = ["OpenSlideSource", "open_handle"]
 
@@ -66,6 +66,7 @@ class OpenSlideSource:
         self._cache_bytes = cache_bytes
         self._background = background
         self._colour = colour
+        self._ycbcr: frozenset[int] = frozenset()
         self._tiles = tiles
         self._lock = threading.Lock()
         self._handle = open_handle(path, cache_bytes)
@@ -98,6 +99,10 @@ class OpenSlideSource:
             bad += self._read_cells(level, strip, target)
         return bad
 
+    def take_as_ycbcr(self, levels: frozenset[int]) -> None:
+        """See `Source.take_as_ycbcr`."""
+        self._ycbcr = levels
+
     def close(self) -> None:
         """Close the handle."""
         self._handle.close()
@@ -107,8 +112,9 @@ class OpenSlideSource:
     def _read(self, handle: openslide.OpenSlide, level: int, box: Box, out: Pixels) -> None:
         argb = _read_argb(handle, level, self._downsamples[level], box)
         clear = argb_over(argb, self._background, out)
-        if self._colour is not None:
-            out[...] = self._colour(np.ascontiguousarray(out))
+        colour = colour_of(level in self._ycbcr, self._colour)
+        if colour is not None:
+            out[...] = colour(np.ascontiguousarray(out))
             if clear:
                 out[argb < 0x01000000] = self._background
 

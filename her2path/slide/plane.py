@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from her2path.geometry import Box
+from her2path.geometry import Box, squared_px
 from her2path.slide.cache import Pixels
 from her2path.slide.resample import axis, bilinear
 from her2path.slide.source import Source
@@ -86,6 +86,6 @@ def level_planes(
     mpp = min(mpp_x, mpp_y)
     planes = []
     for level, (w, h) in enumerate(sizes):
-        width, height = max(1, round(w * mpp_x / mpp)), max(1, round(h * mpp_y / mpp))
-        planes.append(LevelPlane(level, width, height, w, h))
+        size = squared_px(w, mpp_x, mpp), squared_px(h, mpp_y, mpp)
+        planes.append(LevelPlane(level, *size, w, h))
     return tuple(planes)

@@ -51,6 +51,11 @@ class Slide:
         self._planes = planes
         self._local = threading.local()
 
+    @property
+    def source(self) -> Source:
+        """What decodes the file's own pixels."""
+        return self._source
+
     def read(self, box: Box, out: Pixels | None = None) -> Pixels:
         """Return level-0 pixels.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from her2path.geometry import Box
+from her2path.geometry import Box, Planes
+from her2path.results import QcFlag
 
 __all__ = ["Icc", "Reader", "SlideInfo", "SlideRef"]
 
@@ -60,6 +61,8 @@ class SlideInfo:
     height_px: int
     #: the scanned part where the file states one (MRXS and others), else None
     bounds: Box | None
+    #: the same in the file's own pixels
+    file_bounds: Box | None
     #: downsample of every level, the first is 1.0
     levels: tuple[float, ...]
     #: (width, height) of every level
@@ -74,8 +77,8 @@ class SlideInfo:
     file_height_px: int
     icc_profile: str | None = None
     icc_applied: bool = False
-    #: remarks for the report, one sentence each
-    notes: tuple[str, ...] = ()
+    #: what a reader should know of the file and of how it was read
+    flags: tuple[QcFlag, ...] = ()
     #: technical properties only; nothing that may hold a name
     properties_safe: dict[str, str] = field(default_factory=dict)
 
@@ -85,13 +88,24 @@ class SlideInfo:
         return self.bounds
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """The sentences of `flags`."""
+        return tuple(f.message for f in self.flags)
+
+    @property
     def anisotropic(self) -> bool:
         """Whether reads are resampled from the file's oblong pixels."""
         return (self.width_px, self.height_px) != (self.file_width_px, self.file_height_px)
 
+    @property
+    def planes(self) -> Planes:
+        """The slide's named planes: the file's own pixels, the square ones, QuPath's crop."""
+        corner = (0, 0) if self.file_bounds is None else (self.file_bounds.x0, self.file_bounds.y0)
+        size = (self.file_width_px, self.file_height_px)
+        return Planes.of((self.mpp_x, self.mpp_y), size, corner)
+
     def to_file_px(self, x: float, y: float) -> tuple[float, float]:
         """Map a position on the square plane to the file's own level-0 pixels."""
-        return (
-            x * self.file_width_px / self.width_px,
-            y * self.file_height_px / self.height_px,
-        )
+        planes = self.planes
+        at: tuple[float, float] = planes.square.move(x, y, planes.file)
+        return at

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from her2path.geometry import Box
 from her2path.slide.cache import Pixels
+from her2path.slide.colour import rgb_of_ycbcr
 
-__all__ = ["Colour", "Source", "cells_of", "paint"]
+__all__ = ["Colour", "Source", "cells_of", "colour_of", "paint"]
 
 #: a change of colour, pixel by pixel: (h, w, 3) to (h, w, 3)
 Colour = Callable[[Pixels], Pixels]
@@ -41,9 +42,23 @@ class Source(Protocol):
         """
         ...
 
+    def take_as_ycbcr(self, levels: frozenset[int]) -> None:
+        """Convert these levels from YCbCr, which they hold although they are shown as RGB."""
+        ...
+
     def close(self) -> None:
         """Give back files and memory."""
         ...
+
+
+def colour_of(ycbcr: bool, colour: Colour | None) -> Colour | None:
+    """Return what is done to decoded pixels: YCbCr to RGB where it is that, then ``colour``."""
+    if not ycbcr:
+        return colour
+    if colour is None:
+        return rgb_of_ycbcr
+    then = colour
+    return lambda pixels: then(rgb_of_ycbcr(pixels))
 
 
 def cells_of(box: Box, width: int, height: int) -> Iterator[tuple[int, int, Box]]:

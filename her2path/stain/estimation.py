@@ -40,6 +40,8 @@ ENOUGH_SHARE = 0.0004
 #: least angle between the vectors, degrees, and largest red part of DAB
 LEAST_ANGLE = 22.0
 MOST_DAB_RED = 0.40
+#: no DAB takes less red, or less blue, than this: the colours themselves are then in doubt
+LEAST_DAB_RED, LEAST_DAB_BLUE = 0.08, 0.5
 #: farthest from the usual vectors, degrees
 FARTHEST = 25.0
 
@@ -50,6 +52,8 @@ class _Cone:
 
     vector: Vector | None
     pixels: int
+    #: refused because no stain can have it
+    impossible: bool = False
 
 
 def reduce_tiles(samples: list[Pixels], mpp: float) -> list[Pixels]:
@@ -129,6 +133,7 @@ def estimate(samples: list[Pixels], mpp: float, settings: StainSettings) -> Stai
         "pixels": float(seen),
         "hematoxylin_pixels": float(h.pixels),
         "dab_pixels": float(d.pixels),
+        "impossible": float(d.impossible),
         "angle_deg": round(angle_deg(h.vector or h0, d.vector or d0), 2),
     }
     return StainModel(white, h.vector or h0, d.vector or d0, method, tuple(flags + more), evidence)
@@ -145,6 +150,8 @@ def _vectors(od: Floats, seen: int, h0: Vector, d0: Vector) -> tuple[_Cone, _Con
         d.vector[0] > MOST_DAB_RED or angle_deg(h.vector or h0, d.vector) < LEAST_ANGLE
     ):
         d = _Cone(None, d.pixels)
+    if d.vector and (d.vector[0] < LEAST_DAB_RED or d.vector[2] < LEAST_DAB_BLUE):
+        d = _Cone(None, d.pixels, impossible=True)
     if h.vector and not d.vector and angle_deg(h.vector, d0) < LEAST_ANGLE:
         h = _Cone(None, h.pixels)
     flags = []

@@ -57,6 +57,11 @@ class StainModel:
     flags: tuple[QcFlag, ...] = ()
     evidence: dict[str, float] = field(default_factory=dict, compare=False)
 
+    @property
+    def impossible(self) -> bool:
+        """Whether the pixels led to a vector that no stain can have, which was then not used."""
+        return bool(self.evidence.get("impossible", 0.0))
+
     def tables(self) -> Tables:
         """Return ``(h_lut, d_lut)``, float32 (3, 256) each.
 

@@ -82,8 +82,14 @@ class Viewer:
             rows = self.store.gallery().table.to_pylist()
         except OutputError:
             return []
-        return [{"cell_id": str(r["cell_id"]), "x_px": r["x_px"], "y_px": r["y_px"],
-                 "pattern": r["pattern"]} for r in rows if r["borderline"]]
+        planes = self.tiles.planes
+        found = []
+        for r in rows:
+            if r["borderline"]:
+                x, y = planes.file.move(r["x_px"], r["y_px"], planes.square)
+                found.append({"cell_id": str(r["cell_id"]), "x_px": x, "y_px": y,
+                              "pattern": r["pattern"]})  # fmt: skip
+        return found
 
 
 def _finite(value: Any) -> Any:
@@ -279,7 +285,8 @@ class CorrectionsHandler(Handler):
 
     def _region(self, body: dict[str, Any]) -> Any:
         return self.viewer.ledger.mark_region(
-            body.get("ring"), body.get("class"), body.get("name"), body.get("reader")
+            body.get("ring"), body.get("class"), body.get("name"), body.get("reader"),
+            self.viewer.tiles.planes,
         )
 
     def _remove(self, body: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path.geometry import Box
+from her2path.geometry import Box, Planes
 from her2path.schema import OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS
 from her2path.store import RunStore, dictionary_codes
 
@@ -34,7 +34,7 @@ class Cells:
     ----------
     cell_id : (n,) int64
     x_px, y_px : (n,) float32
-        Centre, level-0 px.
+        Centre, px of the square plane.
     kind : (n,) uint8
         Pattern code, or `OTHER`.
     score : (n,) int8
@@ -121,9 +121,10 @@ class CellIndex:
         return int(rows[hit[np.argmin(far[hit])]]) if len(hit) else None
 
 
-def build_index(store: RunStore, mpp: float) -> CellIndex:
-    """Read the cells of a run, piece by piece, into an index."""
-    pieces = list(_pieces(store)) if store.cells_path.exists() else []
+def build_index(store: RunStore, planes: Planes) -> CellIndex:
+    """Read the cells of a run, piece by piece, into an index on the square plane."""
+    mpp = planes.square.mpp_x
+    pieces = list(_pieces(store, planes)) if store.cells_path.exists() else []
     names = Cells.__dataclass_fields__
     if not pieces:
         nothing = Cells(
@@ -134,14 +135,15 @@ def build_index(store: RunStore, mpp: float) -> CellIndex:
     return CellIndex(Cells(*(np.concatenate([getattr(p, k) for p in pieces]) for k in names)), mpp)
 
 
-def _pieces(store: RunStore) -> Iterator[Cells]:
+def _pieces(store: RunStore, planes: Planes) -> Iterator[Cells]:
     for table in store.iter_cells(columns=_COLUMNS):
         pattern = dictionary_codes(table, "pattern").to_numpy()
         other = dictionary_codes(table, "cell_type").to_numpy() != 0
+        x, y = planes.file.move(table["x_px"].to_numpy(), table["y_px"].to_numpy(), planes.square)
         yield Cells(
             table["cell_id"].to_numpy(),
-            table["x_px"].to_numpy(),
-            table["y_px"].to_numpy(),
+            x.astype(np.float32, copy=False),
+            y.astype(np.float32, copy=False),
             np.where(other, OTHER, pattern).astype(np.uint8),
             table["score"].to_numpy(),
             _radii(table["outline"].combine_chunks()),

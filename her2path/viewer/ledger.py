@@ -11,6 +11,7 @@ from typing import Any
 
 from her2path.corrections import Correction
 from her2path.errors import OutputError, UsageError, one_line
+from her2path.geometry import Planes
 from her2path.schema import CELL_TYPES, PATTERNS
 from her2path.store import RunStore, write_json
 
@@ -83,8 +84,12 @@ class Ledger:
         }
         return self._add(feature)
 
-    def mark_region(self, ring: Any, kind: Any, name: Any, reader: Any) -> dict[str, Any]:
-        """Note a region that a reader drew, level-0 px; return the feature.
+    def mark_region(
+        self, ring: Any, kind: Any, name: Any, reader: Any, planes: Planes | None = None
+    ) -> dict[str, Any]:
+        """Note a region that a reader drew; return the feature, in the file's own level-0 px.
+
+        With ``planes`` the ring is given on their square plane.
 
         Raises
         ------
@@ -93,6 +98,9 @@ class Ledger:
         """
         kind = _one_of(kind, REGION_CLASSES, "region class") or "other"
         points = _ring(ring)
+        if planes is not None:
+            moved = [planes.square.move(x, y, planes.file) for x, y in points]
+            points = [[round(x, 1), round(y, 1)] for x, y in moved]
         feature = {
             "type": "Feature",
             "id": str(uuid.uuid4()),

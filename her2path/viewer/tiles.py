@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from her2path.annotations import read_annotations
 from her2path.errors import Her2PathError, actual
-from her2path.geometry import Box
+from her2path.geometry import Box, Planes
 from her2path.palette import AREA_COLOURS, SCORE_COLOURS, rgb
 from her2path.slide import Slide, SlideRef, open_slide
 from her2path.store import RunStore
@@ -41,7 +41,7 @@ Rgba = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Plane:
-    """The level-0 plane and its tile pyramid: at zoom ``z_max`` a page pixel is a level-0 pixel."""
+    """The square plane and its tile pyramid: at zoom ``z_max`` a page pixel is a level-0 pixel."""
 
     width_px: int
     height_px: int
@@ -86,18 +86,20 @@ class Tiles:
         self.thumbnail = store.thumbnail()
         mpp = facts.mpp or 1.0
         rows, columns = self.thumbnail.shape[:2]
-        self.plane = Plane(facts.width_px or columns, facts.height_px or rows, mpp)
+        self.planes = facts.planes
+        size = self.planes.square_px if facts.width_px and facts.height_px else (columns, rows)
+        self.plane = Plane(size[0], size[1], mpp)
         self.why_no_slide = ""
         self._slide = self._open(
             slide or (Path(actual(facts.path)) if facts.path else None), mpp
         )
         self._lock = threading.Lock()
-        self.index = build_index(store, mpp)
+        self.index = build_index(store, self.planes)
         self.heat = Heat(self.index.cells, self.plane.width_px, self.plane.height_px, mpp)
         self.regions = store.regions().to_pylist() if store.regions_path.exists() else []
         self._region_shapes = [shapely.from_wkb(r["polygon"]) for r in self.regions]
         self._region_tree = shapely.STRtree(self._region_shapes)
-        self._annotations = _annotations(store)
+        self._annotations = _annotations(store, self.planes)
         self._masks = _masks(store)
 
     def _open(self, path: Path | None, mpp: float) -> Slide | None:
@@ -105,7 +107,8 @@ class Tiles:
             self.why_no_slide = "The result does not say where the slide is."
             return None
         try:
-            slide = open_slide(SlideRef(str(path), mpp=mpp, force_mpp=True))
+            oblong = self.planes.file.mpp_x != self.planes.file.mpp_y
+            slide = open_slide(SlideRef(str(path), mpp=mpp, force_mpp=not oblong))
         except Her2PathError as exc:
             self.why_no_slide = str(exc)
             return None
@@ -287,11 +290,12 @@ def _over(canvas: Rgba, layer: Rgba) -> None:
     canvas[..., 3:] = np.round(alpha * 255).astype(np.uint8)
 
 
-def _annotations(store: RunStore) -> list[tuple[Any, tuple[int, int, int]]]:
+def _annotations(store: RunStore, planes: Planes) -> list[tuple[Any, tuple[int, int, int]]]:
     if not store.annotations_path.is_file():
         return []
     try:
         read = read_annotations(store.annotations_path, store.settings().tumour, stored=True)
+        read = read.moved(planes.file, planes.square)
     except Her2PathError:
         return []
     return [(a.polygon, (0, 110, 60) if a.role == "tumour" else (60, 60, 60)) for a in read.items]

@@ -1,0 +1,264 @@
+"""Every flag of the catalogue is raised by the program on an input that calls for it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import imagecodecs
+import numpy as np
+import pytest
+import shapely
+import tifffile
+from PIL import Image, ImageCms
+from slide_samples import texture, write_svs
+
+import her2path
+from her2path import cnn, qc, stain
+from her2path.annotations import Annotations
+from her2path.annotations.model import Annotation
+from her2path.case.outcome import Outcome
+from her2path.case.plan import look
+from her2path.case.run import RunOptions
+from her2path.cohort import cases
+from her2path.errors import NotEvaluable
+from her2path.flags import FLAGS
+from her2path.results import QcFlag, Score
+from her2path.settings import QcSettings, Settings, StainSettings, TissueSettings
+from her2path.slide import SlideRef, open_slide
+from her2path.slide.jpegtiles import JpegTiles
+from her2path.stain.model import unit
+from her2path.tissue import find_tissue
+
+PIXELS = texture(96, 128)
+Codes = Iterable[str]
+
+
+def of(flags: Iterable[QcFlag]) -> set[str]:
+    return {f.code for f in flags}
+
+
+# -- the slide's file ------------------------------------------------------------------------------
+
+
+def opened(path: Path, **options: Any) -> set[str]:
+    with open_slide(SlideRef(str(path), **{"mpp": 0.25, **options})) as slide:
+        return of(slide.info.flags)
+
+
+def tiff(folder: Path, pixels: np.ndarray = PIXELS, **options: Any) -> Path:
+    settings = {"photometric": "rgb", "resolution": (40_000, 40_000),
+                "resolutionunit": "CENTIMETER", "metadata": None, **options}  # fmt: skip
+    tifffile.imwrite(folder / "a.tif", pixels, **settings)
+    return folder / "a.tif"
+
+
+def stored_as_ycbcr(folder: Path) -> Codes:
+    y, x = np.mgrid[:256, :256]
+    rgb = np.full((256, 256, 3), 240, np.uint8)
+    rgb[(x - 128) ** 2 + (y - 128) ** 2 < 90**2] = (150, 100, 70)
+    rgb[(x // 16 + y // 16) % 3 == 0] = (110, 110, 170)
+    held = np.array(Image.fromarray(rgb).convert("YCbCr"))
+    return opened(tiff(folder, held))
+
+
+def premultiplied(folder: Path, colour: int) -> Codes:
+    rgba = np.dstack([np.full((90, 90, 3), colour, np.uint8), np.full((90, 90), 100, np.uint8)])
+    return opened(tiff(folder, rgba, extrasamples=["assocalpha"]))
+
+
+def transparent(folder: Path) -> Codes:
+    rgba = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 90, np.uint8)])
+    Image.fromarray(rgba).save(folder / "a.png")
+    return opened(folder / "a.png")
+
+
+def smallest_first(folder: Path) -> Codes:
+    with tifffile.TiffWriter(folder / "a.tif") as file:
+        for s in (2, 1):
+            file.write(np.ascontiguousarray(PIXELS[::s, ::s]), photometric="rgb", tile=(32, 32),
+                       metadata=None)  # fmt: skip
+    return opened(folder / "a.tif")
+
+
+def two_pictures(folder: Path) -> Codes:
+    im = Image.fromarray(PIXELS)
+    im.save(folder / "a.mpo", format="MPO", save_all=True, append_images=[im])
+    (folder / "a.mpo").rename(folder / "a.jpg")
+    return opened(folder / "a.jpg")
+
+
+def readers_differ(folder: Path) -> Codes:
+    decode = JpegTiles.decode
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JpegTiles, "decode", lambda s, i, out=None: decode(s, i, out) // 2)
+        return opened(write_svs(folder / "a.svs", PIXELS, photometric="rgb"))
+
+
+def profile(folder: Path) -> Codes:
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return opened(tiff(folder, iccprofile=icc))
+
+
+def sixteen_bit(folder: Path) -> Codes:
+    (folder / "a.png").write_bytes(imagecodecs.png_encode(PIXELS.astype(np.uint16) * 257))
+    return opened(folder / "a.png")
+
+
+# -- tissue, stain, focus --------------------------------------------------------------------------
+
+
+def tissue(change: Callable[[np.ndarray], np.ndarray]) -> Codes:
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:300, :300]
+    disc = (x - 150) ** 2 + (y - 150) ** 2 < 100**2
+    density = disc * 0.06 * (1 + 0.3 * rng.normal(0, 1, disc.shape))
+    rgb = np.array([238.0, 238.0, 240.0]) * 10.0 ** -(density[..., None] * [1.25, 1.2, 0.55])
+    return of(find_tissue(change(np.clip(rgb, 0, 255).astype(np.uint8)), 8.0,
+                          TissueSettings()).flags)  # fmt: skip
+
+
+def inked(rgb: np.ndarray) -> np.ndarray:
+    cv2.line(rgb, (20, 60), (280, 150), (60, 70, 190), 16)
+    return rgb
+
+
+def folded(rgb: np.ndarray) -> np.ndarray:
+    cv2.line(rgb, (110, 90), (190, 210), (60, 50, 90), 3)
+    return rgb
+
+
+def covered(rgb: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(1).normal((150, 120, 170), 14, rgb.shape)
+    return np.clip(noise, 0, 255).astype(np.uint8)
+
+
+def framed(rgb: np.ndarray) -> np.ndarray:
+    rgb[:14] = 6
+    return rgb
+
+
+def estimated(h: float, d: float, noise: bool = False) -> Codes:
+    rng = np.random.default_rng(0)
+    od_h, od_d = (np.abs(rng.normal(v, v / 2, (512, 512))) if v else np.zeros((512, 512))
+                  for v in (h, d))  # fmt: skip
+    od_h[:, :128] = od_d[:, :128] = 0.0
+    used = StainSettings()
+    both = od_h[..., None] * unit(used.hematoxylin) + od_d[..., None] * unit(used.dab)
+    rgb = np.clip(np.rint(240.0 * 10.0**-both), 0, 255).astype(np.uint8)
+    if noise:
+        rgb = np.repeat(rng.integers(30, 240, (512, 512, 1)), 3, axis=2).astype(np.uint8)
+    return of(stain.estimate([rgb], 0.5, used).flags)
+
+
+def assessed(**measured: Any) -> Codes:
+    return of(qc.assess(QcSettings(), **measured))
+
+
+def refused(folder: Path, rgb: tuple[int, int, int], mpp: float) -> Codes:
+    rng = np.random.default_rng(0)
+    pixels = np.full((600, 600, 3), 240, np.uint8)
+    pixels[100:500, 100:500] = np.clip(rng.normal(rgb, 12, (400, 400, 3)), 0, 255)
+    Image.fromarray(pixels).save(folder / "a.png")
+    with open_slide(SlideRef(str(folder / "a.png"), mpp=mpp)) as slide:
+        with pytest.raises(NotEvaluable) as caught:
+            look(slide, Settings())
+        return {caught.value.code}
+
+
+# -- settings, cases, CNN --------------------------------------------------------------------------
+
+
+def own(annotations: Annotations | None = None, **changes: Any) -> Codes:
+    settings = Settings().replace({k.replace("__", "."): v for k, v in changes.items()})
+    outcome = Outcome(Path("a"), None, settings, RunOptions(), annotations, "", "",
+                      datetime.now(UTC), 0.0)  # type: ignore[arg-type]  # fmt: skip
+    return of(outcome._own_flags())
+
+
+def mended() -> Annotations:
+    return Annotations((Annotation("a", "Tumor", shapely.box(0, 0, 9, 9), "tumour"),), "0", 1)
+
+
+def case(done: Iterable[bool], samples: int) -> Codes:
+    parts = [SimpleNamespace(member=SimpleNamespace(slide_id=str(i), done=d))
+             for i, d in enumerate(done)]  # fmt: skip
+    maker = next(c for c in vars(cases).values() if hasattr(c, "_qc"))
+    made = [SimpleNamespace(part=p) for p in parts[:samples]]
+    fake = SimpleNamespace(plan=SimpleNamespace(parts=parts), samples=made)
+    return of(maker._qc(fake, []).flags)
+
+
+def second_look() -> Codes:
+    score = Score(guideline="asco_cap_2018", ihc="0", substate="null", rule="", trace=(), flags=(),
+                  category="null")  # fmt: skip
+    said = cnn.verdict(np.array([0.0, 0.0, 0.0, 1.0]), score, "m", 0.1)
+    return {str(said.flag)}
+
+
+RAISED: dict[str, Callable[[Path], Codes]] = {
+    "NO_TISSUE": lambda _: tissue(lambda rgb: np.full_like(rgb, 238)),
+    "LITTLE_TISSUE": lambda _: assessed(tissue_area_mm2=0.01),
+    "NOT_H_DAB": lambda f: refused(f, (60, 170, 70), 0.25),
+    "DARK_BACKGROUND": lambda _: tissue(lambda rgb: np.clip(245 - rgb.astype(int), 3, 255)
+                                        .astype(np.uint8)),
+    "COARSE_MPP": lambda f: refused(f, (150, 100, 70), 1.0),
+    "MPP_OVERRIDDEN": lambda f: opened(tiff(f), mpp=0.3, force_mpp=True),
+    "MPP_NOT_USED": lambda f: opened(tiff(f), mpp=0.4),
+    "ANISOTROPIC_MPP": lambda f: opened(tiff(f, resolution=(40_000, 20_000)), mpp=None),
+    "COLOUR_TAG_WRONG": stored_as_ycbcr,
+    "ALPHA_TAG_WRONG": lambda f: premultiplied(f, 200),
+    "TRANSPARENT_PIXELS": transparent,
+    "SCALED_TO_8_BIT": sixteen_bit,
+    "ORIENTATION_IGNORED": lambda f: opened(tiff(f, extratags=[(274, "H", 1, 6, True)])),
+    "LEVEL_ORDER": smallest_first,
+    "SEVERAL_IMAGES": two_pictures,
+    "READERS_DIFFER": readers_differ,
+    "ICC_NOT_APPLIED": profile,
+    "OUT_OF_FOCUS": lambda _: assessed(focus=np.zeros(100)),
+    "PARTLY_OUT_OF_FOCUS": lambda _: assessed(focus=np.r_[np.ones(70) * 9, np.zeros(30)]),
+    "PEN_MARKS": lambda _: tissue(inked),
+    "FOLDS": lambda _: tissue(folded),
+    "DARK_BORDER": lambda _: tissue(framed),
+    "NO_GLASS": lambda _: tissue(covered),
+    "WHITE_FALLBACK": lambda _: of(stain.estimate([], 0.25, StainSettings()).flags),
+    "STAIN_FALLBACK": lambda _: estimated(0, 0, noise=True),
+    "STAIN_DAB_FALLBACK": lambda _: estimated(0.5, 0),
+    "STAIN_H_FALLBACK": lambda _: estimated(0, 0.4),
+    "PALE_STAIN": lambda _: assessed(nucleus_h_od=0.01),
+    "STRONG_COUNTERSTAIN": lambda _: assessed(nucleus_h_od=3.0),
+    "HIGH_BACKGROUND": lambda _: assessed(background_dab_od=1.0),
+    "UNREADABLE_TILES": lambda _: assessed(bad_fraction=0.005),
+    "IN_SITU_NOT_EXCLUDED": lambda _: own(),
+    "ALL_CELLS_COUNTED": lambda _: own(tumour__method="all"),
+    "UNCALIBRATED_CUTOFFS": lambda _: own(),
+    "ANNOTATIONS_MENDED": lambda _: own(mended()),
+    "SLIDES_MISSING": lambda _: case([True, False], 1),
+    "SLIDES_NOT_EVALUABLE": lambda _: case([True, True], 1),
+    "FEW_TUMOUR_CELLS": lambda _: case([True], 0),
+    "CNN_DISAGREES": lambda _: second_look(),
+}
+
+
+@pytest.mark.parametrize("code", FLAGS)
+def test_every_flag_is_raised_by_something(tmp_path: Path, code: str) -> None:
+    assert code in set(RAISED[code](tmp_path))
+
+
+def test_a_slide_without_oddities_has_no_flag(tmp_path: Path) -> None:
+    assert opened(tiff(tmp_path), mpp=None) == set()
+    assert opened(tiff(tmp_path), mpp=0.25) == set()
+
+
+def test_every_flag_that_the_code_names_is_in_the_catalogue() -> None:
+    named = set()
+    for path in Path(her2path.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "flag":
+                named |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
+    assert named <= set(FLAGS)
