@@ -278,13 +278,13 @@ class QcSettings(Section):
 
     min_focus: Fraction = Field(0.5, description="share of the tissue that must be in focus")
     certain_from: Fraction = Field(
-        0.80, description="a tumour cell's kind is certain from this probability"
+        0.70, description="a tumour cell's kind is certain from this probability"
     )
     certain_share: Fraction = Field(
         0.60, description="tumour not recognised (warning) below this share of certain cells"
     )
     least_certain_share: Fraction = Field(
-        0.35, description="not evaluable below this share of certain cells"
+        0.20, description="not evaluable below this share of certain cells"
     )
     max_coarse_mpp: float = Field(
         0.505, gt=0, le=2, description="coarser slides are not evaluable, µm/px"
