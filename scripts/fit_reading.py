@@ -5,11 +5,11 @@
         --short -o CACHE/without_2_0123
 
 Pictures are drawings of three generators and every field of real cells read by eye, as it is and
-as worse scanners would show it. First the finder learns where nuclei are and of what kind; then
-membranes are painted on real tissue, on the nuclei that it finds; then the reader learns what one
-cell shows. With ``--without`` no cell of the named images takes part in anything, the painted tissue
-included, and the nets are for judging those images alone. Seeds are fixed; one thread is used, and
-bfloat16 where the processor has it: another kind of processor gives other weights, as good.
+as worse scanners would show it. First the finder learns where nuclei are and of what kind; then the
+reader learns what one cell shows. With ``--without`` no cell of the named images takes part in
+anything, and the nets are for judging those images alone. Seeds are fixed; one thread is used, and
+bfloat16: another kind of processor gives other weights, as good. What is made stays in the cache,
+under a key of the code and files that it is made from.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,8 @@ from her2path.reading.inputs import CHANNELS, GRID_UM, PLACES, RADII, WRAP, grid
 
 log = logging.getLogger("fit_reading")
 FOLDER = Path(reading.__file__).parent / "weights"
-#: numbers of drawings of each kind, and of paintings on real tissue
+#: numbers of drawings of each kind
 DRAWN = {"own": 240, "outlined": 130, "plain": 48}
-PAINTED = 36
 #: steps of finder and reader, in full and in short
 STEPS, SHORT = (4000, 6000), (2600, 4500)
 #: looks under which the read fields are shown, beside their own
@@ -95,7 +95,7 @@ def drawings(cache: Path) -> dict[str, list[Taught]]:
     """Return the drawings of every kind."""
     key = key_of(her2path.phantom, levels, reading_pictures)
     return {
-        kind: [cached(cache / f"drawn-{key}", f"{kind}_{k:04d}", lambda k=k, kind=kind: DRAW[kind](k))
+        kind: [cached(cache / f"drawn-{key}", f"{kind}_{k:04d}", partial(DRAW[kind], k))
                for k in range(count)]
         for kind, count in DRAWN.items()
     }  # fmt: skip
@@ -149,7 +149,9 @@ def fit_finder(pictures: dict[str, list[Taught]], steps: int) -> Finder:
         x = torch.from_numpy(to_channels(np.stack([p["x"] for p in pieces])))
         with torch.autocast("cpu", torch.bfloat16):
             heat, kind, _ = net(x)
-        truth, weight = (torch.from_numpy(np.stack([p[n] for p in pieces])) for n in ("heat", "weight"))
+        truth, weight = (
+            torch.from_numpy(np.stack([p[n] for p in pieces])) for n in ("heat", "weight")
+        )
         loss = heat_loss(heat.float()[:, 0], truth, weight)
         at = [(k, *point) for k, p in enumerate(pieces) for point in p["points"]]
         if at:
@@ -184,7 +186,7 @@ def fit_reader(finder: Finder, drawn: list[Taught], real: list[Taught], steps: i
     """Fit the reader on cells in polar form."""
     rng = np.random.default_rng(SEED + 2)
     torch.manual_seed(SEED + 2)
-    banks = [_bank(finder, pictures, versions, rng) for pictures, versions in ((drawn, 1), (real, 3))]
+    banks = [_bank(finder, some, views, rng) for some, views in ((drawn, 1), (real, 3))]
     log.info("cells: %d drawn, %d real views", *(len(b.truth) for b in banks))
     net = Reader()
 

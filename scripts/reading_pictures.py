@@ -7,7 +7,6 @@ teaches nothing: a reader knows its kind and how its membrane looks, not where i
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import drawn_phantoms
 import numpy as np
-import tissue_phantoms
 from looks import as_seen
 from membrane_phantoms import draw_mixture
 from plain_phantoms import FITTED, make_plain
@@ -42,6 +40,7 @@ AROUND_UM = 40.0
 KINDS = ("tumour", "other", "nothing")
 LEVELS = {"none": 0.0, "weak": 1.0, "moderate": 2.0, "strong": 3.0}
 ANGLES = place_angles()
+LAYOUTS = ("homogeneous", "mosaic", "clustered", "scattered")
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def kinds_of(words: list[str] | np.ndarray) -> np.ndarray:
 def own_spec(number: int) -> PhantomSpec:
     """Return a random phantom: any mixture, half of them beyond what usually is drawn."""
     rng = np.random.default_rng([number, 2031])
-    layout = str(rng.choice(["homogeneous", "mosaic", "clustered", "scattered"], p=(0.5, 0.25, 0.15, 0.1)))
+    layout = str(rng.choice(LAYOUTS, p=(0.5, 0.25, 0.15, 0.1)))
     fixed: dict[str, Any] = {"layout": layout}
     if number % 3:
         fixed["mixture"] = draw_mixture(rng)
@@ -264,22 +263,6 @@ def plain_picture(number: int) -> Taught:
     return _whole(drawn.rgb, drawn.mpp, cells, "plain")
 
 
-Find = Callable[[np.ndarray, float], tuple[np.ndarray, ...]]
-
-
-def painted_picture(folder: Path, number: int, find: Find) -> Taught:
-    """Paint membranes on real tissue without brown; `find` gives its nuclei."""
-    painted = tissue_phantoms.paint(folder, number, SIZE_UM, find)
-    cells = painted.cells
-    every = np.ones(len(cells.at), bool)
-    mine = _outlined(cells, cells.at, every, painted.radius)
-    # who is a tumour cell there, and where nuclei end, is the finder's guess: it teaches nothing
-    mine.kind[:] = np.nan
-    mine.nucleus[:] = np.nan
-    planes, mpp_a = planes_of(painted.rgb, painted.mpp)
-    return Taught(planes, mpp_a, mine, (0.0, 0.0, 0.0, 0.0), f"painted:{tissue_phantoms.CORE}")
-
-
 def real_pictures(folder: Path, looks: tuple[str, ...] = ()) -> list[Taught]:
     """Return every field of read cells as it was read, and as each of `looks` shows it."""
     out = []
@@ -353,5 +336,6 @@ def _real_stain(folder: Path, image: str, look: str) -> StainModel:
         for y in range(0, max(rgb.shape[0] - side // 2, 1), side)
         for x in range(0, max(rgb.shape[1] - side // 2, 1), side)
     ]
-    shown = [as_seen(np.ascontiguousarray(t), mpp, look) for t in tiles[:: max(1, len(tiles) // 60)]]
+    some = tiles[:: max(1, len(tiles) // 60)]
+    shown = [as_seen(np.ascontiguousarray(t), mpp, look) for t in some]
     return estimate([t for t, _ in shown], shown[0][1], Settings().stain)

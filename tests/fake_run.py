@@ -87,6 +87,7 @@ def cells_table(kind: str, plane: Plane, spacing_px: int, seed: int) -> pa.Table
         "x_px": x,
         "y_px": y,
         "tumour_probability": np.where(tumour, 0.95, 0.1),
+        "kind_certainty": np.where(tumour, 0.93, 0.88),
         "nucleus_area_um2": rng.normal(35, 5, n),
         "nucleus_hematoxylin_od": rng.normal(0.5, 0.05, n),
         "nucleus_dab_od": np.abs(rng.normal(0.05, 0.02, n)),
@@ -109,7 +110,8 @@ def cells_table(kind: str, plane: Plane, spacing_px: int, seed: int) -> pa.Table
     columns["intensity"], columns["score"] = pa.array(intensity), pa.array(score)
     columns["uncertain"] = pa.array((intensity == 1) & (rng.random(n) < 0.05))
     columns["region_id"] = pa.array(region)
-    columns["outline"] = pa.FixedSizeListArray.from_arrays(pa.array(outline.ravel()), OUTLINE_RAYS)
+    for name, radii in (("outline", outline), ("nucleus_outline", outline // 2)):
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(radii.ravel()), OUTLINE_RAYS)
     return pa.table(columns)
 
 

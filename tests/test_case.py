@@ -273,7 +273,7 @@ def test_no_mpp_in_a_real_slide(real_data: Path, tmp_path: Path) -> None:
 def test_warming_runs_both_passes() -> None:
     from her2path.case import warm
 
-    assert warm.compile_nuclei() > 20
+    assert warm.compile_cells() > 20
     assert warm.compile_borders() > 20
     assert warm.compile_tables() == warm.CELLS_ALONG**2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -46,7 +47,7 @@ def spots(shape: tuple[int, int], seed: int) -> np.ndarray:
     planes = np.zeros((3, *shape), np.float32)
     for y in np.arange(10, shape[0], 26):
         for x in np.arange(10, shape[1], 26):
-            cy, cx = (y, x) + rng.uniform(-5, 5, 2)
+            cy, cx = (y, x, *rng.uniform(-5, 5, 2))
             far = np.hypot(yy - cy, xx - cx)
             planes[0] += rng.uniform(0.2, 0.5) * expit((rng.uniform(6, 9) - far) / 0.8)
             planes[1] += rng.uniform(0.0, 0.3) * np.exp(-(((far - 12) / 1.5) ** 2))
@@ -239,7 +240,7 @@ def test_windows_tile_a_span_in_whole_grains() -> None:
     for low, high in ((0, 8), (-16, 504), (8, 1040), (1024, 2080)):
         cuts = finder._windows(low, high)
         assert (cuts[0][0], cuts[-1][1]) == (low, high)
-        assert all(a[1] == b[0] for a, b in zip(cuts, cuts[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(cuts))
         assert all(0 < b - a <= finder.WINDOW and a % 8 == b % 8 == 0 for a, b in cuts)
 
 
