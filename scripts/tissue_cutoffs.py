@@ -3,11 +3,11 @@
     python scripts/tissue_cutoffs.py RESULTS [RESULTS ...]
 
 RESULTS are folders as `judge_reads.py --score` makes them, each with nets that had not seen the
-images in it. On tumour cells that both readers call so, and that the program found, the lower limits
-of faint, moderate and intense in `membrane_od` are sought that bring the mean quadratic kappa with
-both readers highest: for every image alone, and one set for all images, each weighing alike.
-The spread of the images' own limits (as a factor) is what an uncalibrated laboratory of the same
-stain may be off by; other laboratories differ by more.
+images in it. On tumour cells that both readers call so, and that the program found, the lower
+limits of faint, moderate and intense in `membrane_od` are sought that bring the mean quadratic
+kappa with both readers highest: for every image alone, and one set for all images, each weighing
+alike. The spread of the images' own limits (as a factor) is what an uncalibrated laboratory of the
+same stain may be off by; other laboratories differ by more.
 """
 
 from __future__ import annotations
