@@ -47,7 +47,7 @@ def spots(shape: tuple[int, int], seed: int) -> np.ndarray:
     planes = np.zeros((3, *shape), np.float32)
     for y in np.arange(10, shape[0], 26):
         for x in np.arange(10, shape[1], 26):
-            cy, cx = (y, x, *rng.uniform(-5, 5, 2))
+            cy, cx = np.add((y, x), rng.uniform(-5, 5, 2))
             far = np.hypot(yy - cy, xx - cx)
             planes[0] += rng.uniform(0.2, 0.5) * expit((rng.uniform(6, 9) - far) / 0.8)
             planes[1] += rng.uniform(0.0, 0.3) * np.exp(-(((far - 12) / 1.5) ** 2))

@@ -10,11 +10,12 @@ import itertools
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.reading.inputs import CHANNELS, GRID_UM, grid_inputs
+from her2path.reading.inputs import CHANNELS, GAIN, GRID_UM, grid_inputs
 from her2path.reading.nets import run_finder
 
 __all__ = ["MARGIN_UM", "Peaks", "find_peaks"]
@@ -27,8 +28,8 @@ MARGIN, GRAIN, WINDOW = 32, 8, 512
 MARGIN_UM = (MARGIN + 4) * GRID_UM
 #: two nuclei lie no nearer than this, µm: the lower peak of two is part of the higher one
 APART_UM = 2.6
-#: a window is not run where hematoxylin is nowhere above this (OD): glass
-LEAST_H = 0.03
+#: a nucleus has hematoxylin above this (OD) within 3.2 µm; the heat of what has none
+LEAST_H, NEAR, GLASS = 0.03, np.ones((9, 9), np.uint8), np.float32(-20.0)
 #: finds below this are none, whatever the sensitivity; log odds 0 is even
 LOWEST = -4.0
 
@@ -83,7 +84,7 @@ def find_peaks(planes: F32, mpp_a: float, origin: tuple[int, int], least: float)
     rows = _span(origin[0], planes.shape[1], mpp_a)
     columns = _span(origin[1], planes.shape[2], mpp_a)
     shape = rows[1] - rows[0], columns[1] - columns[0]
-    heat = np.full(shape, -20.0, np.float32)
+    heat = np.full(shape, GLASS, np.float32)
     kind = np.zeros((3, shape[0] // 2, shape[1] // 2), np.float32)
     features: F32 | None = None
     for top, bottom in _windows(*rows):
@@ -92,9 +93,13 @@ def find_peaks(planes: F32, mpp_a: float, origin: tuple[int, int], least: float)
                 planes, mpp_a, origin,
                 (top - MARGIN, left - MARGIN, bottom - top + 2 * MARGIN, right - left + 2 * MARGIN),
             )  # fmt: skip
-            if x[0].max() < 2.5 * LEAST_H:
+            blue = x[0] >= LEAST_H * GAIN[0]
+            if not blue.any():
                 continue
             said = run_finder(x)
+            # a window of glass is not run: what has no hematoxylin near is none in any window
+            near = cv2.dilate(blue.astype(np.uint8), NEAR)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+            said[0][near == 0] = GLASS
             if features is None:
                 features = np.zeros((len(said[2]), *kind.shape[1:]), np.float32)
             here = np.s_[top - rows[0] : bottom - rows[0], left - columns[0] : right - columns[0]]
@@ -110,8 +115,9 @@ def find_peaks(planes: F32, mpp_a: float, origin: tuple[int, int], least: float)
     found, place = found[:count], place[:count]
     j, i = found[:, 0] // 2, found[:, 1] // 2
     return Peaks(
-        x=(columns[0] + place[:, 1] + 0.5) * GRID_UM,
-        y=(rows[0] + place[:, 0] + 0.5) * GRID_UM,
+        # whole numbers first: no rounding depends on where the block begins
+        x=((found[:, 1] + columns[0]) + (place[:, 1] + 0.5)) * GRID_UM,
+        y=((found[:, 0] + rows[0]) + (place[:, 0] + 0.5)) * GRID_UM,
         heat=heat[found[:, 0], found[:, 1]],
         kind=np.ascontiguousarray(kind[:, j, i].T),
         features=np.ascontiguousarray(features[:, j, i].T),
@@ -141,7 +147,7 @@ def _windows(low: int, high: int) -> list[tuple[int, int]]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _peaks(heat, least, apart, found, place):  # type: ignore[no-untyped-def]
-    """Write the maxima within a disc, row by row, and where their tops lie; return how many."""
+    """Write the maxima within a disc, and how far off their tops lie; return how many."""
     height, width = heat.shape
     reach = int(np.ceil(apart))
     count = 0
@@ -165,8 +171,8 @@ def _peaks(heat, least, apart, found, place):  # type: ignore[no-untyped-def]
             if not top:
                 continue
             found[count, 0], found[count, 1] = j, i
-            place[count, 0] = j + _summit(heat, j, i, 1, 0)
-            place[count, 1] = i + _summit(heat, j, i, 0, 1)
+            place[count, 0] = _summit(heat, j, i, 1, 0)
+            place[count, 1] = _summit(heat, j, i, 0, 1)
             count += 1
     return count
 

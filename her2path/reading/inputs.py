@@ -165,9 +165,9 @@ def _polar(planes, xs, ys, way, step, out):  # type: ignore[no-untyped-def]
                 px, py = fx + r * c, fy + r * s
                 floor_x, floor_y = np.floor(px), np.floor(py)
                 gx, gy = px - floor_x, py - floor_y
-                x0 = min(max(int(floor_x) + ix, 0), width - 1)
-                y0 = min(max(int(floor_y) + iy, 0), height - 1)
-                x1, y1 = min(x0 + 1, width - 1), min(y0 + 1, height - 1)
+                x1, y1 = int(floor_x) + ix + 1, int(floor_y) + iy + 1
+                x0, y0 = min(max(x1 - 1, 0), width - 1), min(max(y1 - 1, 0), height - 1)
+                x1, y1 = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
                 for p in range(3):
                     plane = planes[p]
                     upper = plane[y0, x0] + gx * (plane[y0, x1] - plane[y0, x0])
