@@ -113,7 +113,7 @@ class MembraneSettings(Section):
         "membrane_od", description="the column that decides the intensity"
     )
     cutoffs: tuple[float, float, float] = Field(
-        (0.015, 0.062, 0.175),
+        (0.015, 0.058, 0.19),
         description="lower limits of `measure` for faint, moderate, intense (OD, or OD·µm); "
         "the shipped ones are uncalibrated",
     )
@@ -125,7 +125,7 @@ class MembraneSettings(Section):
         "uncalibrated", description="where the cut-offs come from"
     )
     cutoffs_relative_error: Fraction = Field(
-        0.50, description="half-width of the cut-offs' 95 % interval, relative"
+        0.60, description="half-width of the cut-offs' 95 % interval, relative"
     )
 
     @field_validator("cutoffs")
