@@ -1,15 +1,17 @@
 """Differences of two readers' figures, paired over cases, with a non-inferiority margin.
 
 With a reference: how much better the program agrees with it than a reader does. Without one: what
-changes when the program takes a reader's place, the mean over the other readers of its agreement
-with them less that reader's. A figure and the one it is held against rest on the same items, those
-that all concerned have read. Not inferior: the lower limit of the 95 % interval lies above minus
+changes when the program takes a reader's place: its agreement with the other readers less that
+reader's. The others' tables are pooled, every item weighing one however many of them have read it.
+A figure and the one it is held against rest on the same items, those that both have read. Not
+inferior: the lower limit of the 95 % interval lies above minus
 the margin.
 
 References
 ----------
 Piaggio G et al. (2012) JAMA 308:2594 (non-inferiority by confidence interval). Williams GW (1976)
-Biometrics 32:619 (one reader against the group of the others).
+Biometrics 32:619 (one reader against the group of the others). De Vries H et al. (2008) Qual Health
+Res 18:272 (kappa of pooled tables).
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from her2path.agreement.draws import Draws, interval, number
 from her2path.agreement.pairwise import Figures, pair
 from her2path.agreement.panel import Panel
 from her2path.agreement.scale import CUTOFFS
-from her2path.agreement.sums import pair_tables
 from her2path.errors import UsageError
 from her2path.reads import PROGRAM, REFERENCE
 
@@ -53,9 +54,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Contrast:
-    """Twins of pairs (columns of the panel) whose differences are averaged, and their names."""
+    """Two sides, each some columns of the panel against one other column, and their names."""
 
-    terms: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+    of: tuple[tuple[int, ...], int]
+    minus: tuple[tuple[int, ...], int]
     names: dict[str, Any]
     figures: tuple[tuple[str, ...], ...] = FIGURES
 
@@ -99,17 +101,13 @@ def default_contrasts(panel: Panel) -> list[_Contrast]:
     program, reference, people = panel.at(PROGRAM), panel.at(REFERENCE), panel.people
     if program is None:
         return []
+    beside = "other readers" if reference is None else REFERENCE
     contrasts = []
     for r in people:
-        if reference is not None:
-            terms = [((reference, program), (reference, r))]
-            beside = REFERENCE
-        else:
-            terms = [((j, program), (j, r)) for j in people if j != r]
-            beside = "other readers"
+        others = tuple(j for j in people if j != r) if reference is None else (reference,)
         names = {"of": [beside, PROGRAM], "minus": [beside, panel.readers[r]]}
-        if terms:
-            contrasts.append(_Contrast(tuple(terms), names))
+        if others:
+            contrasts.append(_Contrast((others, program), (others, r), names))
     return contrasts
 
 
@@ -123,7 +121,7 @@ def _asked(panel: Panel, wanted: Comparison) -> _Contrast:
 
     a, b = ((column(x), column(y)) for x, y in (wanted.of, wanted.minus))
     names = {"of": list(wanted.of), "minus": list(wanted.minus)}
-    return _Contrast(((a, b),), names, (wanted.figure,))
+    return _Contrast(((a[0],), a[1]), ((b[0],), b[1]), names, (wanted.figure,))
 
 
 def _rows(panel: Panel, draws: Draws, margin: float, contrast: _Contrast) -> list[dict[str, Any]]:
@@ -131,11 +129,8 @@ def _rows(panel: Panel, draws: Draws, margin: float, contrast: _Contrast) -> lis
     rows = []
     for figure in contrast.figures:
         each = left[figure].value - right[figure].value
-        some = ~np.isnan(each).all(-1)
-        mean = np.full(len(each), np.nan)
-        mean[some] = np.nanmean(each[some], axis=-1)
-        low, high = (number(v) for v in interval(mean[1:]))
-        value = number(mean[0])
+        low, high = (number(v) for v in interval(each[1:]))
+        value = number(each[0])
         row = {"figure": ".".join(figure), **contrast.names, "n": n, "difference": value,
                "difference_low": None if value is None else low,
                "difference_high": None if value is None else high, "margin": margin}  # fmt: skip
@@ -146,17 +141,28 @@ def _rows(panel: Panel, draws: Draws, margin: float, contrast: _Contrast) -> lis
 
 
 def _twins(panel: Panel, draws: Draws, contrast: _Contrast) -> tuple[Figures, Figures, int]:
-    """Return the figures (1 + D, terms) of both sides on items that all of a term have read."""
-    left, right = [], []
-    for of, minus in contrast.terms:
-        codes: NDArray[np.int8] = panel.score[:, [*of, *minus]]
-        common = (codes >= 0).all(1)
-        codes = np.where(common[:, None], codes, -1).astype(np.int8)
-        left.append(codes[:, :2])
-        right.append(codes[:, 2:])
-    sides = []
-    for side in (left, right):
-        a, b = (np.stack([codes[:, k] for codes in side], axis=1) for k in (0, 1))
-        sides.append(pair(pair_tables(draws, panel.case_of, a, b, (4, 4))))
-    n = int(np.sum(np.any([codes[:, 0] >= 0 for codes in left], axis=0)))
-    return sides[0], sides[1], n
+    """Return the figures (1 + D,) of both sides on the items that both can be had of."""
+    known = panel.score >= 0
+    sides = (contrast.of, contrast.minus)
+    # sides with the same partners need one of them, other sides each its own
+    common = np.logical_and.reduce([known[:, one] for _, one in sides])
+    for partners in {side[0] for side in sides}:
+        common &= known[:, partners].any(1)
+    left, right = (_pooled(panel, draws, *side, common) for side in sides)
+    return left, right, int(common.sum())
+
+
+def _pooled(
+    panel: Panel, draws: Draws, partners: tuple[int, ...], one: int, common: NDArray[np.bool_]
+) -> Figures:
+    """Return the figures of the table of all partners (rows) against one column."""
+    score = panel.score[common]
+    theirs, own = score[:, partners], score[:, one].astype(np.int64)
+    there = theirs >= 0
+    row, _ = np.nonzero(there)
+    terms = np.zeros((len(score), 16))
+    code = theirs[there].astype(np.int64) * 4 + own[row]
+    np.add.at(terms, (row, code), (1.0 / there.sum(1))[row])
+    sums = np.zeros((len(panel.cases), 16))
+    np.add.at(sums, panel.case_of[common], terms)
+    return pair(draws.sums(sums).reshape(4, 4, -1))

@@ -12,6 +12,7 @@ interval.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from her2path.agreement.pairwise import Figure
 from her2path.intervals import wilson
 
-__all__ = ["Draws", "add_figure", "interval", "make_draws", "number"]
+__all__ = ["Draws", "add_figure", "add_figures", "interval", "make_draws", "number"]
 
 Floats = NDArray[np.float64]
 #: draws that are turned into floating point at a time
@@ -37,14 +38,14 @@ class Draws:
     weights: NDArray[np.uint8]
 
     def sums(self, features: NDArray[Any]) -> Floats:
-        """Return weighted sums over cases, (1 + D, F), of features (C, F).
+        """Return weighted sums over cases, (F, 1 + D), of features (C, F).
 
         Features of whole numbers may come as float32: their sums stay exact below 2**24.
         """
-        out = np.empty((len(self.weights), features.shape[1]))
-        for at in range(0, len(out), _BATCH):
+        out = np.empty((features.shape[1], len(self.weights)))
+        for at in range(0, len(self.weights), _BATCH):
             part = self.weights[at : at + _BATCH].astype(features.dtype)
-            out[at : at + _BATCH] = part @ features
+            out[:, at : at + _BATCH] = features.T @ part.T
         return out
 
 
@@ -58,20 +59,22 @@ def make_draws(cases: int, draws: int, seed: int) -> Draws:
 
 
 def interval(values: Floats) -> tuple[Floats, Floats]:
-    """Return the 2.5 and 97.5 percentiles over axis 0 of (D, ...).
+    """Return the 2.5 and 97.5 percentiles over the last axis of (..., D).
 
     NaN where fewer than 90 % of the draws are defined; draws that are not are left out.
     """
     known = np.isfinite(values)
-    if known.all() and len(values):
-        low, high = np.quantile(values, (0.025, 0.975), axis=0)
+    if known.all() and values.shape[-1]:
+        low, high = np.quantile(values, (0.025, 0.975), axis=-1)
         return low, high
-    flat, fine = values.reshape(len(values), -1), known.reshape(len(values), -1)
-    out = np.full((2, flat.shape[1]), np.nan)
-    for j in range(flat.shape[1]):
-        if len(flat) and fine[:, j].mean() >= DEFINED:
-            out[:, j] = np.quantile(flat[fine[:, j], j], (0.025, 0.975))
-    return out[0].reshape(values.shape[1:]), out[1].reshape(values.shape[1:])
+    draws = values.shape[-1]
+    out = np.full((2, values.size // max(1, draws)), np.nan)
+    for j, (row, fine) in enumerate(
+        zip(values.reshape(-1, draws), known.reshape(-1, draws), strict=True)
+    ):
+        if draws and fine.mean() >= DEFINED:
+            out[:, j] = np.quantile(row[fine], (0.025, 0.975))
+    return out[0].reshape(values.shape[:-1]), out[1].reshape(values.shape[:-1])
 
 
 def number(value: Any) -> float | None:
@@ -82,14 +85,21 @@ def number(value: Any) -> float | None:
 
 def add_figure(tree: dict[str, Any], path: tuple[str, ...], figure: Figure) -> None:
     """Put a figure (1 + D,) and its limits where they belong in a tree."""
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    value = number(figure.value[0])
-    low, high = (number(v) for v in interval(figure.value[1:]))
-    if value is None:
-        low = high = None
-    elif figure.of is not None and low == high and value in (0.0, 1.0):
-        n = round(float(figure.of[0]))
-        low, high = wilson(round(value * n), n)
-    tree[path[-1]] = value
-    tree[f"{path[-1]}_low"], tree[f"{path[-1]}_high"] = low, high
+    of = None if figure.of is None else figure.of[None]
+    add_figures([tree], path, Figure(figure.value[None], of))
+
+
+def add_figures(trees: Sequence[dict[str, Any]], path: tuple[str, ...], figure: Figure) -> None:
+    """Put each row of a figure (P, 1 + D), and its limits, into its own of P trees."""
+    lows, highs = interval(figure.value[:, 1:])
+    for i, branch in enumerate(trees):
+        for name in path[:-1]:
+            branch = branch.setdefault(name, {})
+        value, low, high = (number(v) for v in (figure.value[i, 0], lows[i], highs[i]))
+        if value is None:
+            low = high = None
+        elif figure.of is not None and low == high and value in (0.0, 1.0):
+            n = round(float(figure.of[i, 0]))
+            low, high = wilson(round(value * n), n)
+        name = path[-1]
+        branch[name], branch[f"{name}_low"], branch[f"{name}_high"] = value, low, high

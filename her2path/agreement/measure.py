@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from her2path.agreement import several
 from her2path.agreement.differences import Comparison, compare
-from her2path.agreement.draws import Draws, add_figure, make_draws
+from her2path.agreement.draws import Draws, add_figure, add_figures, make_draws
 from her2path.agreement.onest import onest
 from her2path.agreement.pairwise import Figure, Figures, binary, lower_end, moments, pair, ratio
 from her2path.agreement.panel import Panel, make_panel, repeats
@@ -166,35 +166,32 @@ def _block(panel: Panel, draws: Draws, columns: list[tuple[int, int]]) -> list[d
     case_of = panel.case_of
     tables = pair_tables(draws, case_of, panel.score[:, first], panel.score[:, second], (4, 4))
     figures = pair(tables)
-    low = pair_tables(draws, case_of, panel.low[:, first], panel.low[:, second], (3, 3))
     # without a single null or ultralow read there is nothing to divide
     if ((panel.low == 0) | (panel.low == 1)).any():
+        low = pair_tables(draws, case_of, panel.low[:, first], panel.low[:, second], (3, 3))
         figures |= lower_end(low)
-    measures = {name: _measure(draws, case_of, v[:, first], v[:, second])
-                for name, v in panel.values.items()}  # fmt: skip
-    rows = []
+    rows: list[dict[str, Any]] = []
+    tables_found = []
     for i, (a, b) in enumerate(columns):
-        n = round(float(tables[0, i].sum()))
-        row: dict[str, Any] = {"a": panel.readers[a], "b": panel.readers[b], "n": n}
-        _put(row, figures, i)
+        table = tables[..., i, 0].astype(int)
+        rows.append({"a": panel.readers[a], "b": panel.readers[b], "n": int(table.sum())})
+        tables_found.append(table.tolist())
+    for path, figure in figures.items():
+        add_figures(rows, path, figure)
+    for i, row in enumerate(rows):
         for name, cut in row["cutoffs"].items():
-            cut["n"] = n if name in CUTOFFS else round(float(low[0, i].sum()))
-        row["table"] = tables[0, i].astype(int).tolist()
-        for name, found in measures.items():
-            row[name] = _measured(found, i)
-        rows.append(row)
+            cut["n"] = row["n"] if name in CUTOFFS else int(low[..., i, 0].sum())
+        row["table"] = tables_found[i]
+    for name, v in panel.values.items():
+        found = _measured(draws, case_of, v[:, first], v[:, second])
+        for row, entry in zip(rows, found, strict=True):
+            row[name] = entry
     return rows
 
 
-def _put(row: dict[str, Any], figures: Figures, i: int) -> None:
-    for path, figure in figures.items():
-        of = None if figure.of is None else figure.of[:, i]
-        add_figure(row, path, Figure(figure.value[:, i], of))
-
-
-def _measure(
+def _measured(
     draws: Draws, case_of: NDArray[np.int64], a: NDArray[np.float64], b: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], Figures]:
+) -> list[dict[str, Any]]:
     """Return n and the figures of a number: ICC, CCC, and Bland-Altman's of b less a."""
     middle = float(np.nanmean(np.concatenate([a, b]))) if not np.isnan([a, b]).all() else 0.0
     n, sums = pair_moments(draws, case_of, a - middle, b - middle)
@@ -202,18 +199,15 @@ def _measure(
     bias = m.mean_b - m.mean_a
     spread = np.maximum(m.var_a + m.var_b - 2 * m.cov, 0.0) * ratio(n, n - 1)
     sd = np.sqrt(spread)
-    return n, {
+    found: Figures = {
         ("icc",): Figure(m.icc()), ("ccc",): Figure(m.ccc()), ("bias",): Figure(bias),
         ("sd",): Figure(sd), ("loa_lower",): Figure(bias - _Z95 * sd),
         ("loa_upper",): Figure(bias + _Z95 * sd),
     }  # fmt: skip
-
-
-def _measured(found: tuple[NDArray[np.float64], Figures], i: int) -> dict[str, Any]:
-    n, figures = found
-    tree: dict[str, Any] = {"n": round(float(n[0, i]))}
-    _put(tree, figures, i)
-    return tree
+    trees: list[dict[str, Any]] = [{"n": round(float(v))} for v in n[:, 0]]
+    for path, figure in found.items():
+        add_figures(trees, path, figure)
+    return trees
 
 
 def _ish_pairs(panel: Panel, draws: Draws) -> list[dict[str, Any]]:
@@ -224,16 +218,17 @@ def _ish_pairs(panel: Panel, draws: Draws) -> list[dict[str, Any]]:
     tables = pair_tables(draws, panel.case_of, status, panel.score, (2, 4))
     rows = []
     for j, name in enumerate(panel.readers):
-        row: dict[str, Any] = {"a": ISH, "b": name, "n": round(float(tables[0, j].sum()))}
+        row: dict[str, Any] = {"a": ISH, "b": name, "n": int(tables[..., j, 0].sum())}
         for path in _SCORES_ONLY:
             if path[0] != "cutoffs":
                 add_figure(row, path, Figure(np.full(2, np.nan)))
         for cut, above in CUTOFFS.items():
-            table = np.stack([tables[:, j, :, :above].sum(-1), tables[:, j, :, above:].sum(-1)], -1)
+            mine = tables[:, :, j]
+            table = np.stack([mine[:, :above].sum(1), mine[:, above:].sum(1)], axis=1)
             for key, figure in binary(table).items():
                 add_figure(row, ("cutoffs", cut, *key), figure)
             row["cutoffs"][cut]["n"] = row["n"]
-        row["table"] = tables[0, j].astype(int).tolist()
+        row["table"] = tables[..., j, 0].astype(int).tolist()
         rows.append(row)
     return rows
 

@@ -54,7 +54,7 @@ def _points(
     spread = _orders(codes, seed)
     points = []
     for i, k in enumerate(range(2, readers + 1)):
-        top, n = sums[:, 2 * i], sums[:, 2 * i + 1]
+        top, n = sums[2 * i], sums[2 * i + 1]
         known = spread[:, i][~np.isnan(spread[:, i])]
         point: dict[str, Any] = {"readers": k, "n": round(float(n[0]))}
         add_figure(point, ("opa",), Figure(ratio(top, n), n))

@@ -1,8 +1,8 @@
 """Figures of two readers, from their contingency table.
 
-Every function takes tables with any leading axes (bootstrap draws, pairs), rows the first reader's
-class and columns the second's, and returns arrays of the leading shape; NaN where a figure is not
-defined (no reads, or no variation to agree on beyond chance).
+Tables have their classes on the first two axes, (q, q, ...): rows the first reader's class, columns
+the second's; any further axes (pairs, bootstrap draws) are those of the figures that come back. NaN
+where a figure is not defined (no reads, or no variation to agree on beyond chance).
 
 References
 ----------
@@ -54,22 +54,21 @@ def kappa(table: Floats, power: int = 0) -> Floats:
     1 - sum(v p) / sum(v e): v the weight of a disagreement, p the shares, e those by chance, the
     product of both readers' own margins.
     """
-    n = table.sum((-2, -1))
-    v = distance(table.shape[-1], power)
-    chance = table.sum(-1)[..., :, None] * table.sum(-2)[..., None, :]
-    found = (v * table).sum((-2, -1))
-    return 1.0 - ratio(found * n, (v * chance).sum((-2, -1)))
+    v = distance(len(table), power)
+    rows, columns = table.sum(1), table.sum(0)
+    chance = (rows * np.tensordot(v, columns, 1)).sum(0)
+    return 1.0 - ratio(np.tensordot(v, table, 2) * rows.sum(0), chance)
 
 
 def gwet(table: Floats, power: int = 0) -> Floats:
     """Return Gwet's AC1 (power 0), or AC2 with linear (1) or quadratic (2) weights."""
-    q = table.shape[-1]
+    q = len(table)
     w = 1.0 - distance(q, power)
-    n = table.sum((-2, -1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (table.sum(-1) + table.sum(-2)) / (2 * n[..., None])
-    chance = w.sum() / (q * (q - 1)) * (mean * (1 - mean)).sum(-1)
-    found = ratio((w * table).sum((-2, -1)), n)
+    both = table.sum(1) + table.sum(0)
+    n = both.sum(0) / 2
+    mean = ratio(both, 2 * n)
+    chance = w.sum() / (q * (q - 1)) * (mean * (1 - mean)).sum(0)
+    found = ratio(np.tensordot(w, table, 2), n)
     return ratio(found - chance, 1 - chance)
 
 
@@ -97,28 +96,27 @@ class Moments(NamedTuple):
 
 
 def moments(n: Floats, sums: Floats) -> Moments:
-    """Return moments from sums (..., 5) of a, b, a², b², ab."""
-    mean = ratio(sums, n[..., None])
-    a, b = mean[..., 0], mean[..., 1]
+    """Return moments from sums (5, ...) of a, b, a², b², ab."""
+    a, b, aa, bb, ab = ratio(sums, n)
     # rounding must not make a constant reader vary
-    var_a, var_b = (np.where(v > 1e-9, v, 0.0) for v in (mean[..., 2] - a * a, mean[..., 3] - b * b))
-    return Moments(n, a, b, var_a, var_b, mean[..., 4] - a * b)
+    var_a, var_b = (np.where(v > 1e-9, v, 0.0) for v in (aa - a * a, bb - b * b))
+    return Moments(n, a, b, var_a, var_b, ab - a * b)
 
 
 def _moments_of(table: Floats) -> Moments:
-    k = np.arange(table.shape[-1], dtype=float)
-    a, b = table.sum(-1), table.sum(-2)
-    sums = np.stack([a @ k, b @ k, a @ k**2, b @ k**2, (table * np.outer(k, k)).sum((-2, -1))], -1)
-    return moments(table.sum((-2, -1)), sums)
+    k = np.arange(len(table), dtype=float)
+    a, b = table.sum(1), table.sum(0)
+    sums = [np.tensordot(w, side, 1) for w in (k, k**2) for side in (a, b)]
+    return moments(a.sum(0), np.stack([*sums, np.tensordot(np.outer(k, k), table, 2)]))
 
 
 def binary(table: Floats) -> Figures:
-    """Return the figures of (..., 2, 2) tables, below and above a cut-off.
+    """Return the figures of (2, 2, ...) tables, below and above a cut-off.
 
     ``ppa`` and ``npa`` take the rows' reader as the reference: the share of its positives
     (negatives) that the columns' reader calls so too. ``apa`` and ``ana`` take neither.
     """
-    nn, only_b, only_a, pp = (table[..., i, j] for i in (0, 1) for j in (0, 1))
+    nn, only_b, only_a, pp = (table[i, j] for i in (0, 1) for j in (0, 1))
     n = nn + only_b + only_a + pp
     opa = _share(nn + pp, n)
     return {
@@ -134,9 +132,9 @@ def binary(table: Floats) -> Figures:
 
 
 def pair(table: Floats) -> Figures:
-    """Return the figures of (..., q, q) tables of two readers' scores."""
-    q = table.shape[-1]
-    exact = _share(np.trace(table, axis1=-2, axis2=-1), table.sum((-2, -1)))
+    """Return the figures of (q, q, ...) tables of two readers' scores."""
+    q = len(table)
+    exact = _share(np.trace(table), table.sum((0, 1)))
     m = _moments_of(table)
     found: Figures = {
         ("exact",): exact,
@@ -156,18 +154,18 @@ def pair(table: Floats) -> Figures:
 
 
 def lower_end(table: Floats) -> Figures:
-    """Return the figures of (..., 3, 3) tables over null, ultralow, and low or above.
+    """Return the figures of (3, 3, ...) tables over null, ultralow, and low or above.
 
     ``opa`` is over the three classes, ``ppa`` and ``npa`` are at the limit between null and the
     others; each class's own figure is the share of the rows' reader that the other calls so too.
     """
     found: Figures = {
-        ("cutoffs", LOW, "opa"): _share(np.trace(table, axis1=-2, axis2=-1), table.sum((-2, -1))),
+        ("cutoffs", LOW, "opa"): _share(np.trace(table), table.sum((0, 1))),
         ("cutoffs", LOW, "kappa"): Figure(kappa(table)),
     }
     two = binary(collapsed(table, 1))
     for name in ("ppa", "npa"):
         found["cutoffs", LOW, name] = two[name,]
     for k, name in enumerate(LOW_CLASSES):
-        found["cutoffs", LOW, name] = _share(table[..., k, k], table[..., k, :].sum(-1))
+        found["cutoffs", LOW, name] = _share(table[k, k], table[k].sum(0))
     return found

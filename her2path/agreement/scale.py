@@ -34,6 +34,6 @@ def distance(classes: int, power: int) -> Floats:
 
 
 def collapsed(table: Floats, above: int) -> Floats:
-    """Return a contingency table (..., q, q) as (..., 2, 2): below a cut-off, and above it."""
-    rows = np.stack([table[..., :above, :].sum(-2), table[..., above:, :].sum(-2)], axis=-2)
-    return np.stack([rows[..., :above].sum(-1), rows[..., above:].sum(-1)], axis=-1)
+    """Return a contingency table (q, q, ...) as (2, 2, ...): below a cut-off, and above it."""
+    rows = (table[:above].sum(0), table[above:].sum(0))
+    return np.stack([np.stack([r[:above].sum(0), r[above:].sum(0)]) for r in rows])

@@ -2,7 +2,8 @@
 
 The counts (N, q) of an item say how many readers put it into each class. What the figures need
 are sums over items, so that a bootstrap draw is a weighted sum: `features` gives an item's terms,
-the other functions take their sums with any leading axes.
+the other functions take their sums, terms on the first axis, any further axes being those of the
+figures.
 
 References
 ----------
@@ -52,18 +53,18 @@ def features(counts: Floats) -> Floats:
 
 
 def figures(sums: Floats, classes: int) -> Figures:
-    """Return the figures of sums (..., 5 + q + q²) of `features`."""
+    """Return the figures of sums (5 + q + q², ...) of `features`."""
     q = classes
-    twice, once = sums[..., 0], sums[..., 3]
-    found, weighted = ratio(sums[..., 1], twice), ratio(sums[..., 2], twice)
-    shares = ratio(sums[..., 5 : 5 + q], once[..., None])
-    chance = (shares**2).sum(-1)
-    spread = (shares * (1 - shares)).sum(-1)
+    twice, once = sums[0], sums[3]
+    found, weighted = ratio(sums[1], twice), ratio(sums[2], twice)
+    shares = ratio(sums[5 : 5 + q], once)
+    chance = (shares**2).sum(0)
+    spread = (shares * (1 - shares)).sum(0)
     ac1 = spread / (q - 1)
     ac2 = (1.0 - distance(q, 2)).sum() / (q * (q - 1)) * spread
-    coincidences = sums[..., 5 + q :].reshape(*sums.shape[:-1], q, q)
+    coincidences = sums[5 + q :].reshape(q, q, *sums.shape[1:])
     return {
-        ("exact",): Figure(ratio(sums[..., 4], twice), twice),
+        ("exact",): Figure(ratio(sums[4], twice), twice),
         ("pairwise",): Figure(found),
         ("fleiss",): Figure(ratio(found - chance, 1 - chance)),
         ("alpha",): Figure(alpha(coincidences, "ordinal")),
@@ -75,7 +76,7 @@ def figures(sums: Floats, classes: int) -> Figures:
 
 
 def alpha(coincidences: Floats, metric: str) -> Floats:
-    """Return Krippendorff's alpha from coincidences (..., q, q).
+    """Return Krippendorff's alpha from coincidences (q, q, ...).
 
     Parameters
     ----------
@@ -84,16 +85,16 @@ def alpha(coincidences: Floats, metric: str) -> Floats:
     metric : str
         ``nominal``, or ``ordinal``: classes are as far apart as there are reads between them.
     """
-    q = coincidences.shape[-1]
-    margin = coincidences.sum(-1)
-    n = margin.sum(-1)
+    margin = coincidences.sum(1)
+    n = margin.sum(0)
     if metric == "nominal":
-        d = np.broadcast_to(distance(q, 0), coincidences.shape)
+        plain = distance(len(margin), 0)
+        d = plain.reshape(*plain.shape, *(1 for _ in n.shape))
     else:
-        upto = np.cumsum(margin, -1) - margin / 2
-        d = (upto[..., :, None] - upto[..., None, :]) ** 2
-    observed = (coincidences * d).sum((-2, -1))
-    expected = (margin[..., :, None] * margin[..., None, :] * d).sum((-2, -1))
+        upto = np.cumsum(margin, 0) - margin / 2
+        d = (upto[:, None] - upto[None]) ** 2
+    observed = (coincidences * d).sum((0, 1))
+    expected = (margin[:, None] * margin[None] * d).sum((0, 1))
     return 1.0 - ratio((n - 1) * observed, expected)
 
 
@@ -108,14 +109,13 @@ def icc_features(values: Floats) -> Floats:
 
 
 def icc(sums: Floats) -> Floats:
-    """Return ICC(2,1) of all readers from sums (..., 3 + R) of `icc_features`."""
-    n, readers = sums[..., 0], sums.shape[-1] - 3
-    columns = sums[..., 3:]
-    total = columns.sum(-1)
+    """Return ICC(2,1) of all readers from sums (3 + R, ...) of `icc_features`."""
+    n, columns = sums[0], sums[3:]
+    readers, total = len(columns), columns.sum(0)
     middle = ratio(total**2, n * readers)
-    rows = sums[..., 1] / readers - middle
-    between = ratio((columns**2).sum(-1), n) - middle
-    rest = sums[..., 2] - middle - rows - between
+    rows = sums[1] / readers - middle
+    between = ratio((columns**2).sum(0), n) - middle
+    rest = sums[2] - middle - rows - between
     msr, msc = ratio(rows, n - 1), between / (readers - 1)
     mse = ratio(rest, (n - 1) * (readers - 1))
     return ratio(msr - mse, msr + (readers - 1) * mse + ratio(readers * (msc - mse), n))

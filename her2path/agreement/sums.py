@@ -28,7 +28,7 @@ def pair_tables(
     draws: Draws, case_of: NDArray[np.int64], a: NDArray[np.int8], b: NDArray[np.int8],
     shape: tuple[int, int],
 ) -> Floats:  # fmt: skip
-    """Return contingency tables (1 + D, P, *shape) of codes ``a`` and ``b`` (N, P).
+    """Return contingency tables (*shape, P, 1 + D) of codes ``a`` and ``b`` (N, P).
 
     Items that either lacks (below 0) count nowhere.
     """
@@ -36,18 +36,18 @@ def pair_tables(
     features = np.zeros((draws.weights.shape[1], pairs * cells), np.float32)
     row, pair = np.nonzero((a >= 0) & (b >= 0))
     code = a[row, pair].astype(np.int64) * shape[1] + b[row, pair]
-    np.add.at(features, (case_of[row], pair * cells + code), np.float32(1))
-    return draws.sums(features).reshape(-1, pairs, *shape)
+    np.add.at(features, (case_of[row], code * pairs + pair), np.float32(1))
+    return draws.sums(features).reshape(*shape, pairs, -1)
 
 
 def pair_moments(
     draws: Draws, case_of: NDArray[np.int64], a: Floats, b: Floats
 ) -> tuple[Floats, Floats]:
-    """Return n (1 + D, P), and sums (1 + D, P, 5) of a, b, a², b², ab, of values (N, P)."""
+    """Return n (P, 1 + D), and sums (5, P, 1 + D) of a, b, a², b², ab, of values (N, P)."""
     known = ~(np.isnan(a) | np.isnan(b))
     x, y = np.where(known, a, 0.0), np.where(known, b, 0.0)
-    terms = np.stack([known, x, y, x * x, y * y, x * y], axis=-1)
+    terms = np.stack([known, x, y, x * x, y * y, x * y], axis=1)
     cases = draws.weights.shape[1]
     sums = draws.sums(by_case(terms.reshape(len(a), -1), case_of, cases))
-    sums = sums.reshape(-1, a.shape[1], 6)
-    return sums[..., 0], sums[..., 1:]
+    sums = sums.reshape(6, a.shape[1], -1)
+    return sums[0], sums[1:]
