@@ -125,7 +125,8 @@ def _filled(
     values = {name: np.full(shape, np.nan) for name in names}
     ish = np.full(len(items), -1, np.int8)
     for r in reads:
-        if r.ish is not None:
+        # what the reads say of ISH stands before what a result says, which comes last
+        if r.ish is not None and ish[items[r.item]] < 0:
             ish[items[r.item]] = int(r.ish)
     for (item, column), r in chosen.items():
         at = items[item], place[column]
