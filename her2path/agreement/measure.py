@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -127,10 +128,9 @@ def _readers(panel: Panel, reads: Sequence[Read]) -> list[dict[str, Any]]:
     known = panel.score >= 0
     scores = [{str(k): int((panel.score[:, j] == k).sum()) for k in range(4)}
               for j in range(len(panel.readers))]  # fmt: skip
-    total = {name: sum(r.reader == name and r.score is not None for r in reads)
-             for name in panel.readers} if len(panel.readers) < 50 else {}  # fmt: skip
+    total = Counter(r.reader for r in reads if r.score is not None)
     return [{"reader": name, "items": int(known[:, j].sum()), "missing": int((~known[:, j]).sum()),
-             "reads": total.get(name, int(known[:, j].sum())), "scores": scores[j]}
+             "reads": total[name], "scores": scores[j]}
             for j, name in enumerate(panel.readers)]  # fmt: skip
 
 
