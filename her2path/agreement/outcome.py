@@ -25,7 +25,7 @@ from her2path._optional import require
 from her2path.agreement.draws import number
 from her2path.errors import MissingExtra, UsageError
 
-__all__ = ["associate", "fisher", "firth"]
+__all__ = ["associate", "firth", "fisher"]
 
 Floats = NDArray[np.float64]
 

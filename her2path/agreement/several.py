@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from her2path.agreement.pairwise import Figure, Figures, ratio
 from her2path.agreement.scale import distance
 
-__all__ = ["alpha", "counts_of", "figures", "features", "icc", "icc_features"]
+__all__ = ["alpha", "counts_of", "features", "figures", "icc", "icc_features"]
 
 Floats = NDArray[np.float64]
 
@@ -103,7 +103,7 @@ def icc_features(values: Floats) -> Floats:
 
     Complete; square of the sum; sum of squares; the values. Items with a missing read are 0.
     """
-    whole = ~np.isnan(values).any(1)
+    whole = np.asarray(~np.isnan(values).any(axis=1))
     x = np.where(whole[:, None], values, 0.0)
     return np.column_stack([whole, x.sum(1) ** 2, (x**2).sum(1), x])
 

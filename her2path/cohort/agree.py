@@ -20,8 +20,8 @@ from her2path.store.files import make_dir
 __all__ = ["Sources", "agreement_of", "csv_text", "guard_out", "write_agreement"]
 
 #: columns of ``agreement.csv``
-COLUMNS = ("stratum_column", "stratum", "kind", "a", "b", "cutoff", "figure", "value", "low", "high",
-           "n")  # fmt: skip
+COLUMNS = ("stratum_column", "stratum", "kind", "a", "b", "cutoff", "figure", "value", "low",
+           "high", "n")  # fmt: skip
 
 
 @dataclass(frozen=True)

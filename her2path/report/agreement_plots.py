@@ -65,7 +65,7 @@ def bland_altman(a: NDArray[Any], b: NDArray[Any], figures: Row, label: str) -> 
         if value is None:
             continue
         ax.axhline(value, color=INK, linewidth=1, linestyle=style)
-        if low is not None:
+        if low is not None and high is not None:
             ax.axhspan(low, high, color=INK, alpha=0.1, linewidth=0)
         ax.text(1.01, value, f"{value:.1f}", va="center", fontsize=8,
                 transform=ax.get_yaxis_transform())
