@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from her2path import heterogeneity, ish
-    from her2path.api import score_slide
+    from her2path.api import agree, score_slide
     from her2path.case import SlideResult
     from her2path.guidelines import score_cells
     from her2path.settings import Settings, load_settings
@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
     "SlideResult",
     "__version__",
+    "agree",
     "heterogeneity",
     "ish",
     "load_settings",
@@ -38,6 +39,7 @@ _settle()
 _HOME = {
     "Settings": "her2path.settings",
     "SlideResult": "her2path.case",
+    "agree": "her2path.api",
     "load_settings": "her2path.settings",
     "score_cells": "her2path.guidelines",
     "score_slide": "her2path.api",

@@ -21,6 +21,7 @@ EXTRAS: dict[str, str] = {
     "anndata": "anndata",
     "spatialdata": "spatialdata",
     "weasyprint": "pdf",
+    "firthmodels": "cohort",
 }
 
 

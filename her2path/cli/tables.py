@@ -1,4 +1,4 @@
-"""Commands on tables: ISH counts."""
+"""Commands on tables: ISH counts, reads."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = ["add_to"]
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("ish")(ish)
+    app.command("agree")(agree)
 
 
 def ish(
@@ -54,4 +55,60 @@ def ish(
             {k: c.get(k) for k in shown}
             | {"heterogeneous": words[c["heterogeneous"]["filho_2021"]]} for c in result["cases"]
         ])  # fmt: skip
+    return 0
+
+
+def agree(
+    out: o.Out,
+    reads: Annotated[
+        Path | None,
+        typer.Argument(help="READS.csv: case_id, reader, score, ...", show_default=False),
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="OUT: the program is a reader too.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="CSV with the columns of --strata.")
+    ] = None,
+    strata: Annotated[
+        list[str] | None, typer.Option("--strata", help="Column that divides the cases.")
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", help="A difference, as FIGURE:a,b:c,d.", metavar="F:A,B:C,D"),
+    ] = None,
+    margin: Annotated[float, typer.Option("--margin", help="Non-inferiority margin.")] = 0.05,
+    outcome: Annotated[
+        str | None, typer.Option("--outcome", help="FILE.csv:COLUMN, 0 and 1 by case_id.")
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", help="Bootstrap draws over cases.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,  # noqa: ARG001 - read by `main`
+) -> int:
+    """Agreement between readers, and of readers with the program."""
+    from her2path.agreement import AgreeOptions, parse_comparison
+    from her2path.api import agree as measure
+    from her2path.cli.output import echo_json
+    from her2path.cli.words import print_rows
+
+    asked = tuple(parse_comparison(text) for text in compare or ())
+    options = AgreeOptions(draws, seed, margin, asked)
+    tree = measure(reads, results, out, manifest=manifest, strata=tuple(strata or ()),
+                   outcome=outcome, options=options)  # fmt: skip
+    if json:
+        echo_json(tree)
+    elif not quiet:
+        if tree.get("pairs"):
+            print_rows("Agreement", [
+                {"a": p["a"], "b": p["b"], "n": p["n"], "same score": p["exact"],
+                 "kappa, quadratic": p["kappa"]["quadratic"],
+                 **{c: part["opa"] for c, part in p["cutoffs"].items()}} for p in tree["pairs"][:30]
+            ])  # fmt: skip
+        if tree.get("outcome"):
+            print_rows("Outcome", [
+                {k: r.get(k) for k in ("source", "finding", "n", "odds_ratio", "p", "q")}
+                for r in tree["outcome"]["associations"]
+            ])  # fmt: skip
     return 0

@@ -25,7 +25,7 @@ from her2path.settings import Settings
 from her2path.store import BatchStore, RunStore, write_text
 from her2path.store.files import make_dir, write_bytes
 
-__all__ = ["build", "build_all", "build_case", "build_index", "figures"]
+__all__ = ["build", "build_all", "build_case", "build_index", "figures", "plain_page"]
 
 #: nothing from outside, no script but the page's own
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {script}"
@@ -155,6 +155,12 @@ def _page(context: Context, sections: Any, extra: dict[str, Any]) -> str:
         policy=_POLICY.format(script="'none'"),
         **extra,
     )
+
+
+def plain_page(template: str, **values: Any) -> str:
+    """Return a page from a template of its own; without script, nothing from outside."""
+    page = _environment().get_template(template)
+    return page.render(policy=_POLICY.format(script="'none'"), **values)
 
 
 def _noise_floor(context: Context) -> str:
