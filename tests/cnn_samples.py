@@ -18,7 +18,7 @@ def spec(seed: int, mixture: str, **fixed: object) -> PhantomSpec:
     """Return a small homogeneous phantom of one score."""
     told = {
         "width_um": 150.0, "height_um": 150.0, "margin_um": 4.0, "layout": "homogeneous",
-        "tumour_share": 0.85, "mpp": 0.5, "second": {}, "second_fraction": 0.0, "strength": 1.0,
+        "tumour_share": 0.85, "mpp": 0.5, "second": {}, "second_fraction": 0.0, "strength": 2.6,
         "mixture": TUMOURS[mixture], **fixed,
     }
     return PhantomSpec.random(seed, **told)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import cv2
 import imagecodecs
 import numpy as np
+import pyarrow as pa
 import pytest
 import shapely
 import tifffile
@@ -20,8 +22,10 @@ from slide_samples import texture, write_svs
 
 import her2path
 from her2path import cnn, qc, stain
-from her2path.annotations import Annotations
+from her2path.annotations import Annotations, read_annotations
 from her2path.annotations.model import Annotation
+from her2path.case import score
+from her2path.case.drawn import annotation_flags
 from her2path.case.outcome import Outcome
 from her2path.case.plan import look
 from her2path.case.run import RunOptions
@@ -29,6 +33,7 @@ from her2path.cohort import cases
 from her2path.errors import NotEvaluable
 from her2path.flags import FLAGS
 from her2path.results import QcFlag, Score
+from her2path.schema import CELL_TYPES
 from her2path.settings import QcSettings, Settings, StainSettings, TissueSettings
 from her2path.slide import SlideRef, open_slide
 from her2path.slide.jpegtiles import JpegTiles
@@ -185,9 +190,9 @@ def mended() -> Annotations:
     return Annotations((Annotation("a", "Tumor", shapely.box(0, 0, 9, 9), "tumour"),), "0", 1)
 
 
-def case(done: Iterable[bool], samples: int) -> Codes:
-    parts = [SimpleNamespace(member=SimpleNamespace(slide_id=str(i), done=d))
-             for i, d in enumerate(done)]  # fmt: skip
+def case(done: Iterable[bool], samples: int, times: Sequence[str] = ("", "")) -> Codes:
+    parts = [SimpleNamespace(member=SimpleNamespace(slide_id=str(i), done=d, timepoint=t))
+             for i, (d, t) in enumerate(zip(done, times, strict=False))]  # fmt: skip
     maker = next(c for c in vars(cases).values() if hasattr(c, "_qc"))
     made = [SimpleNamespace(part=p) for p in parts[:samples]]
     fake = SimpleNamespace(plan=SimpleNamespace(parts=parts), samples=made)
@@ -199,6 +204,32 @@ def second_look() -> Codes:
                   category="null")  # fmt: skip
     said = cnn.verdict(np.array([0.0, 0.0, 0.0, 1.0]), score, "m", 0.1)
     return {str(said.flag)}
+
+
+def unrecognised() -> Codes:
+    """Half of the tumour cells are doubtful."""
+    kinds = pa.DictionaryArray.from_arrays(pa.array([0] * 10, pa.int8()), list(CELL_TYPES))
+    cells = pa.table({"cell_type": kinds, "kind_certainty": [0.95] * 5 + [0.55] * 5})
+    run = SimpleNamespace(settings=Settings(), annotations=None)
+    return of(score._Run._recognised(run, cells))
+
+
+def area(name: str | None) -> dict[str, Any]:
+    ring = [[0, 0], [90, 0], [90, 90], [0, 90], [0, 0]]
+    named = {} if name is None else {"classification": {"name": name}}
+    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"objectType": "annotation", **named}}  # fmt: skip
+
+
+def point() -> dict[str, Any]:
+    one = area("Tumor")
+    return one | {"geometry": {"type": "Point", "coordinates": [5, 5]}}
+
+
+def drawn(folder: Path, features: list[Any], selection: str = "annotation") -> Codes:
+    path = folder / "a.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return of(annotation_flags(read_annotations(path, Settings().tumour), selection))
 
 
 RAISED: dict[str, Callable[[Path], Codes]] = {
@@ -238,6 +269,12 @@ RAISED: dict[str, Callable[[Path], Codes]] = {
     "ALL_CELLS_COUNTED": lambda _: own(tumour__method="all"),
     "UNCALIBRATED_CUTOFFS": lambda _: own(),
     "ANNOTATIONS_MENDED": lambda _: own(mended()),
+    "TUMOUR_NOT_RECOGNISED": lambda _: unrecognised(),
+    "ANNOTATION_CLASSES_UNKNOWN": lambda f: drawn(f, [area("Tumor"), area("Cloud")]),
+    "ANNOTATIONS_WITHOUT_CLASS": lambda f: drawn(f, [area("Tumor"), area(None)]),
+    "ANNOTATIONS_NOT_SELECTING": lambda f: drawn(f, [area("Necrosis")], "morphology"),
+    "ANNOTATION_OBJECTS_LEFT_OUT": lambda f: drawn(f, [area("Tumor"), point()]),
+    "TIMES_BY_NAME": lambda _: case([True, True], 2, ("before", "after")),
     "SLIDES_MISSING": lambda _: case([True, False], 1),
     "SLIDES_NOT_EVALUABLE": lambda _: case([True, True], 1),
     "FEW_TUMOUR_CELLS": lambda _: case([True], 0),

@@ -122,7 +122,7 @@ def test_merge_keeps_one_flag_a_code() -> None:
 
 def test_the_catalogue_is_whole() -> None:
     for code, (severity, sentence) in FLAGS.items():
-        assert re.fullmatch(r"[A-Z][A-Z_]+", code)
+        assert re.fullmatch(r"[A-Z][A-Z0-9_]+", code)
         assert severity in ("info", "warning", "fail")
         assert sentence.endswith(".")
         assert flag(code, "More.").message.endswith("More.")
@@ -134,8 +134,8 @@ def test_flags_raised_anywhere_are_in_the_catalogue() -> None:
     package = Path(her2path.__file__).parent
     used = set()
     for path in package.rglob("*.py"):
-        used |= set(re.findall(r'\bflag\(\s*"([A-Z_]+)"', path.read_text(encoding="utf-8")))
-        used |= set(re.findall(r'\bcode="([A-Z_]+)"', path.read_text(encoding="utf-8")))
+        used |= set(re.findall(r'\bflag\(\s*"([A-Z0-9_]+)"', path.read_text(encoding="utf-8")))
+        used |= set(re.findall(r'\bcode="([A-Z0-9_]+)"', path.read_text(encoding="utf-8")))
     assert used - {"NOT_EVALUABLE"} <= set(FLAGS)
 
 

@@ -23,12 +23,15 @@ from her2path import reading
 from her2path.case.plan import measured_sha256
 from her2path.errors import ProgramFault
 from her2path.reading import cells, finder, inputs, nets
+from her2path.reading import doubles as reading_doubles
+from her2path.rings import RAYS
 from her2path.settings import Settings
 
 MPP_A = 0.5
 #: a pixel size that no grid line falls in step with
 ODD = 0.4628
 NUCLEI = Settings().nuclei
+TURN = np.arange(RAYS) * (2 * np.pi / RAYS)
 
 
 def smooth(shape: tuple[int, int], seed: int) -> np.ndarray:
@@ -271,7 +274,9 @@ def same_finds(planes: np.ndarray, mpp_a: float, at: tuple[int, int], least: flo
     return compared
 
 
-@pytest.mark.parametrize(("mpp_a", "at"), [(0.5, (0, 0)), (ODD, (8191, 4093))])
+@pytest.mark.parametrize(
+    ("mpp_a", "at"), [(0.5, (0, 0)), (ODD, (8191, 4093)), (0.46, (77, 4001))]
+)
 def test_finds_are_the_same_bits_wherever_the_block_is_cut(
     mpp_a: float, at: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,6 +493,111 @@ def test_planes_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 def test_a_pixel_without_a_size_is_refused(mpp_a: float) -> None:
     with pytest.raises(ValueError, match="not above 0"):
         reading.read_cells(np.zeros((3, 40, 40), np.float32), mpp_a, (0, 0), NUCLEI)
+
+
+# Second finds
+
+
+def rings_at(x: list[float], y: list[float], radius: list[float]) -> tuple[np.ndarray, ...]:
+    """Centres and round borders, µm, and identities in the order of rows."""
+    border = np.repeat(np.array(radius)[:, None], RAYS, axis=1)
+    return np.array(x), np.array(y), border, np.arange(len(x), dtype=np.int64)
+
+
+def doubles(rings: tuple[np.ndarray, ...], heat: list[float]) -> list[bool]:
+    x, y, border, number = rings
+    return reading.are_doubles(x, y, border, np.array(heat), number).tolist()
+
+
+def ellipse_seen_from(x: float, y: float, a: float, b: float) -> np.ndarray:
+    """Radii (48,) of an ellipse around the origin, seen from a point inside of it."""
+    c, s = np.cos(TURN), np.sin(TURN)
+    p, q = c * c / a**2 + s * s / b**2, x * c / a**2 + y * s / b**2
+    return (-q + np.sqrt(q * q - p * (x * x / a**2 + y * y / b**2 - 1))) / p
+
+
+def test_of_two_finds_of_a_long_cell_the_surer_one_stands() -> None:
+    x, y, _, number = rings_at([47.5, 52.0], [50.0, 50.5], [1.0, 1.0])
+    seen_from = zip(x - 50, y - 50, strict=True)
+    twice = x, y, np.stack([ellipse_seen_from(u, v, 9.0, 6.0) for u, v in seen_from]), number
+    assert doubles(twice, [2.0, 1.0]) == [False, True]
+    assert doubles(twice, [1.0, 2.0]) == [True, False]
+    # of equals the first
+    assert doubles(twice, [1.0, 1.0]) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("apart", "radius"),
+    [(12.0, 6.0), (6.5, 6.0), (5.0, 6.0), (1.0, 2.5)],
+    ids=["neighbours", "crowded", "overlapping", "small in large"],
+)
+def test_two_cells_stay_two(apart: float, radius: float) -> None:
+    assert doubles(rings_at([50.0, 50.0 + apart], [50.0, 50.0], [6.0, radius]), [2.0, 1.0]) == [
+        False, False,
+    ]  # fmt: skip
+
+
+def test_no_finds_no_doubles() -> None:
+    assert doubles(rings_at([], [], []), []) == []
+    assert doubles(rings_at([3.0], [4.0], [6.0]), [1.0]) == [False]
+
+
+def crowd(seed: int) -> tuple[np.ndarray, ...]:
+    """Many cells, most found twice: x, y, border (µm), heat, identity."""
+    rng = np.random.default_rng(seed)
+    n = 400
+    x, y = (rng.integers(0, 32 * 190, n) / 32 for _ in "xy")
+    off = rng.integers(-70, 71, (2, n)) / 32
+    long, short = rng.uniform(5, 9, n), rng.uniform(4, 6, n)
+    border = [
+        ellipse_seen_from(u, v, a, b)
+        for sign in (0, 1)
+        for u, v, a, b in zip(*(sign * off), long, short, strict=True)
+    ]
+    border = np.rint(100 * np.array(border) * rng.uniform(0.95, 1.05, (2 * n, 1))) / 100
+    heat = np.rint(4 * rng.normal(size=2 * n)) / 4
+    return np.append(x, x + off[0]), np.append(y, y + off[1]), border, heat, rng.permutation(2 * n)
+
+
+def test_doubles_are_those_of_every_pair() -> None:
+    x, y, border, heat, number = crowd(15)
+
+    def inside(dx: np.ndarray, dy: np.ndarray, radii: np.ndarray) -> np.ndarray:
+        ray = np.floor(np.arctan2(dy, dx) * RAYS / (2 * np.pi) + 0.5).astype(int) % RAYS
+        return dx**2 + dy**2 < radii[ray] ** 2
+
+    expected = np.zeros(len(x), bool)
+    for i in range(len(x)):
+        for j in np.flatnonzero(np.hypot(x - x[i], y - y[i]) < reading_doubles.REACH_UM):
+            surer = heat[j] > heat[i] or (heat[j] == heat[i] and number[j] < number[i])
+            dx, dy = x[j] - x[i], y[j] - y[i]
+            if j == i or not surer:
+                continue
+            shares = []
+            for a, b, sign in ((j, i, 1), (i, j, -1)):
+                r = reading_doubles.SMALLER * border[a]
+                covered = inside(
+                    sign * dx + r * np.cos(TURN), sign * dy + r * np.sin(TURN), border[b]
+                )
+                shares.append(covered.mean() * inside(sign * dx, sign * dy, border[b]))
+            expected[i] |= min(shares) >= reading_doubles.MOST
+    got = reading.are_doubles(x, y, border, heat, number)
+    assert 20 < expected.sum() < len(x) - 20
+    assert np.array_equal(got, expected)
+
+
+def test_doubles_are_the_same_in_any_order_and_cut() -> None:
+    x, y, border, heat, number = crowd(16)
+    whole = reading.are_doubles(x, y, border, heat, number)
+    turned = np.random.default_rng(17).permutation(len(x))
+    again = reading.are_doubles(x[turned], y[turned], border[turned], heat[turned], number[turned])
+    assert np.array_equal(again, whole[turned])
+    reach = reading_doubles.REACH_UM
+    near = np.flatnonzero((x > 40) & (x < 110) & (y > 55))
+    part = reading.are_doubles(x[near], y[near], border[near], heat[near], number[near])
+    core = (x[near] > 40 + reach) & (x[near] < 110 - reach) & (y[near] > 55 + reach)
+    assert core.sum() > 50
+    assert np.array_equal(part[core], whole[near][core])
 
 
 # The files of the nets

@@ -86,7 +86,7 @@ def test_nuclei_are_found_and_little_else(pattern: str, mpp: float) -> None:
     assert got.near.mean() > 0.75
     # hardly a nucleus is found twice
     hits = got.cell_of[got.cell_of >= 0]
-    assert got.near.sum() < 1.2 * len(hits) + 40
+    assert got.near.sum() < 1.1 * len(hits)
 
 
 @pytest.mark.parametrize("pattern", ["none", "moderate_complete"])
@@ -115,7 +115,7 @@ def test_nuclei_and_cells_have_about_their_size() -> None:
 
 def test_bare_cells_read_none_and_stained_ones_do_not() -> None:
     assert (seen("none").said("intensity") > 0).mean() < 0.15
-    assert (seen("faint_complete").said("intensity") > 0).mean() > 0.5
+    assert (seen("faint_complete").said("intensity") > 0).mean() > 0.35
     assert (seen("moderate_complete").said("intensity") > 0).mean() > 0.85
     assert (seen("intense_complete").said("intensity") > 0).mean() > 0.9
 

@@ -20,12 +20,14 @@ from her2path.uncertainty.correlation import Lags, spread
 
 CODES = np.array([[0, 0], [1, 2], [3, 4], [5, 6]])
 MEDIAN, SIGMA = np.log(0.16), 0.6
-CUTOFFS = np.array(load_settings().membrane.cutoffs)
+#: cut-offs and their error that the figures here are worked out for
+CUTOFFS = np.array([0.08, 0.25, 0.65])
+PLAIN = {"membrane.cutoffs": CUTOFFS.tolist(), "membrane.cutoffs_relative_error": 0.10}
 
 
 def settings_of(**changes):
     known = {"draws": "score.bootstrap_draws", "error": "membrane.cutoffs_relative_error"}
-    tree = {known.get(k, k): v for k, v in changes.items()}
+    tree = PLAIN | {known.get(k, k): v for k, v in changes.items()}
     return load_settings().replace(tree)
 
 
@@ -120,7 +122,7 @@ def test_a_naive_interval_is_far_too_narrow():
     rng = np.random.default_rng(5)
     x, y = cells_on((4000.0, 4000.0), 1500.0, rng)
     table = marked(x, y, latent(x, y, 120.0, 0.2, rng) > 0.8)
-    sure = uncertainty.bootstrap(table)
+    sure = uncertainty.bootstrap(table, settings=settings_of())
     low, high = sure.intervals["intense_complete"]
     k = int((table["pattern"] > 0).sum())
     naive = wilson(k, len(x))
@@ -128,7 +130,7 @@ def test_a_naive_interval_is_far_too_narrow():
     assert sure.effective_cells["intense_complete"] < len(x) / 30
     # the same labels shuffled over the cells: the interval is the naive one again
     mixed = marked(x, y, rng.permutation(table["pattern"]) > 0)
-    low, high = uncertainty.bootstrap(mixed).intervals["intense_complete"]
+    low, high = uncertainty.bootstrap(mixed, settings=settings_of()).intervals["intense_complete"]
     assert high - low < 1.5 * (naive[1] - naive[0])
 
 
@@ -153,7 +155,7 @@ def test_cutoffs_decide_between_0_and_1():
     table = stained(x, y, np.zeros(len(x)), rng, complete=0.0)
     table["membrane_od"] = np.where(rng.random(len(x)) < 0.5, 0.083, 0.02).astype(np.float32)
     table["pattern"] = (table["membrane_od"] >= CUTOFFS[0]).astype(int)
-    sure = uncertainty.bootstrap(table)
+    sure = uncertainty.bootstrap(table, settings=settings_of())
     exact = uncertainty.bootstrap(table, settings=settings_of(error=0.0))
     assert exact.probability["1+"] == 1.0
     # log(0.083 / 0.08) in units of log(1.1) / 1.96
@@ -169,7 +171,7 @@ def test_uncertain_cells_are_drawn_either_way():
     x, y = cells_on((4000.0, 4000.0), 1000.0, rng)
     pattern = np.where(rng.random(len(x)) < 0.18, 1, 0)
     table = {"x_um": x, "y_um": y, "pattern": pattern, "uncertain": pattern == 1}
-    sure = uncertainty.bootstrap(table)
+    sure = uncertainty.bootstrap(table, settings=settings_of())
     # faint in 18 % u for a uniform share u: above 10 % in 44 % of the draws
     assert sure.probability["1+"] == pytest.approx(1 - 10 / 18, abs=0.08)
     assert sure.intervals["any"][0] < 0.02
@@ -183,7 +185,7 @@ def test_a_corrected_cell_stays_as_it_is():
     x, y = cells_on((3000.0, 3000.0), 500.0, rng)
     table = stained(x, y, np.zeros(len(x)), rng)
     table["pattern"] = np.full(len(x), PATTERNS.index("intense_complete"))
-    assert uncertainty.bootstrap(table).probability["3+"] == 1.0
+    assert uncertainty.bootstrap(table, settings=settings_of()).probability["3+"] == 1.0
 
 
 # --- rules -------------------------------------------------------------------------------------
@@ -211,7 +213,7 @@ def test_reflex_ish_follows_the_category():
 
 def test_an_ish_result_ends_the_reflex():
     table = mixture(np.random.default_rng(1), none=0.6, moderate_complete=0.4)
-    sure = uncertainty.bootstrap(table)
+    sure = uncertainty.bootstrap(table, settings=settings_of())
     for status, due in ((None, True), ("recount_due", True), ("negative", False)):
         score = guidelines.score_cells(table, ish_status=status)
         assert uncertainty.add_to(score, sure).reflex_ish is due
@@ -220,7 +222,7 @@ def test_an_ish_result_ends_the_reflex():
 def test_flags_of_the_rule_set_ask_for_a_second_look():
     rng = np.random.default_rng(1)
     table = mixture(rng, none=0.4, faint_complete=0.6)
-    sure = uncertainty.bootstrap(table)
+    sure = uncertainty.bootstrap(table, settings=settings_of())
     assert sure.probability["1+"] == 1.0
     assert sure.second_look_reasons == ("flag FAINT_COMPLETE",)
     score = uncertainty.add_to(guidelines.score_cells(table), sure)
@@ -267,7 +269,7 @@ def test_biopsy_cluster_near_a_cutoff():
     table = {"x_um": x, "y_um": np.zeros(n + 5), "membrane_od": measure,
              "completeness": np.ones(n + 5, np.float32),
              "pattern": np.r_[np.full(5, 6), np.zeros(n, int)]}  # fmt: skip
-    sure = uncertainty.bootstrap(table, "gastric_biopsy")
+    sure = uncertainty.bootstrap(table, "gastric_biopsy", settings=settings_of())
     wanted = stats.norm.cdf(np.log(0.66 / 0.65) / (np.log(1.1) / 1.96))
     assert sure.probability["3+"] == pytest.approx(wanted, abs=0.02)
     assert sure.probability["2+"] == pytest.approx(1 - wanted, abs=0.02)
@@ -285,9 +287,9 @@ def test_same_seed_same_result_whatever_the_order():
     table["uncertain"] = rng.random(len(x)) < 0.1
     swap = rng.permutation(len(x))
     mixed = {k: v[swap] for k, v in table.items()}
-    one = uncertainty.bootstrap(table)
-    assert uncertainty.bootstrap(table) == one
-    assert uncertainty.bootstrap(mixed) == one
+    one = uncertainty.bootstrap(table, settings=settings_of())
+    assert uncertainty.bootstrap(table, settings=settings_of()) == one
+    assert uncertainty.bootstrap(mixed, settings=settings_of()) == one
     other = uncertainty.bootstrap(table, settings=settings_of(seed=1))
     assert other.intervals != one.intervals
     for name, (low, high) in one.intervals.items():
@@ -298,7 +300,7 @@ def test_same_seed_same_result_whatever_the_order():
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_very_few_cells(n):
     table = {"x_um": np.arange(n) * 10.0, "y_um": np.zeros(n), "pattern": np.full(n, 6)}
-    sure = uncertainty.bootstrap(table)
+    sure = uncertainty.bootstrap(table, settings=settings_of())
     low, high = sure.intervals["intense_complete"]
     assert (low < 0.7) or n == 7
     assert high == 1.0
@@ -308,7 +310,7 @@ def test_very_few_cells(n):
 
 def test_all_cells_at_one_place():
     table = {"x_um": np.full(50, 3.0), "y_um": np.full(50, 4.0), "pattern": [0, 6] * 25}
-    sure = uncertainty.bootstrap(table)
+    sure = uncertainty.bootstrap(table, settings=settings_of())
     low, high = sure.intervals["intense_complete"]
     assert low < 0.5 < high
     assert sure.few_parts
@@ -324,7 +326,7 @@ def test_only_tumour_cells_count():
         "pattern": np.r_[table["pattern"], np.zeros(n, int)],
         "cell_type": np.array(["tumour"] * n + ["other"] * n, dtype=object),
     }
-    assert uncertainty.bootstrap(more) == uncertainty.bootstrap(table)
+    assert uncertainty.bootstrap(more) == uncertainty.bootstrap(table, settings=settings_of())
 
 
 @pytest.mark.parametrize(
@@ -338,7 +340,7 @@ def test_only_tumour_cells_count():
 )
 def test_bad_tables(table, words):
     with pytest.raises(UsageError, match=words):
-        uncertainty.bootstrap(table)
+        uncertainty.bootstrap(table, settings=settings_of())
 
 
 def test_no_tumour_cells():
@@ -354,7 +356,7 @@ def test_kernel_equals_a_plain_reference():
     x, y = cells_on((1500.0, 1500.0), 900.0, rng)
     table = stained(x, y, rng.standard_normal(len(x)), rng)
     table["uncertain"] = rng.random(len(x)) < 0.3
-    chosen = load_settings()
+    chosen = settings_of()
     cells = read_cells(table, chosen.membrane)
     grid = grid_cells(cells, 50.0, chosen.membrane, 1.3)
     weight = rng.integers(0, 4, len(grid.row))
@@ -412,5 +414,5 @@ def test_a_million_cells_take_seconds():
     table = stained(x, y, rng.standard_normal(n), rng)
     uncertainty.bootstrap({k: v[:1000] for k, v in table.items()})
     start = time.perf_counter()
-    uncertainty.bootstrap(table)
+    uncertainty.bootstrap(table, settings=settings_of())
     assert time.perf_counter() - start < 10

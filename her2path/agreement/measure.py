@@ -97,13 +97,14 @@ def measure(
             "settings": {"draws": how.draws, "seed": how.seed, "confidence": 0.95,
                          "margin": how.margin}}  # fmt: skip
     tree |= _figures(panel, how)
-    tree["intra"] = []
+    intra: list[dict[str, Any]] = []
     if again is not None:
         draws = make_draws(len(again.cases), how.draws, how.seed)
         found = _pairs(again, draws, [(p.a, p.b) for p in pairs_again])
         for p, figures in zip(pairs_again, found, strict=True):
-            tree["intra"].append({"reader": p.reader, "first": p.first, "second": p.second,
+            intra.append({"reader": p.reader, "first": p.first, "second": p.second,
                                   **{k: v for k, v in figures.items() if k not in "ab"}})
+    tree["intra"] = intra
     tree["strata"] = _strata(panel, how, strata or {})
     return tree
 

@@ -195,7 +195,7 @@ def _rows(tree: Mapping[str, Any], column: str, value: str) -> Iterator[tuple[An
         if tree.get(kind):
             yield from _flat(tree[kind], (*head, kind, "", ""))
     for d in tree.get("differences") or ():
-        names = tuple(" ~ ".join(d[k]) for k in ("of", "minus"))
+        names = " ~ ".join(d["of"]), " ~ ".join(d["minus"])
         yield (*head, "difference", *names, "", d["figure"], d["difference"],
                d["difference_low"], d["difference_high"], d["n"])  # fmt: skip
     curves = tree.get("onest") or {}

@@ -21,7 +21,7 @@ _FORMULA = r"^[=+\-@\t\r\n]"
 def write(store: RunStore, folder: Path, _offset: tuple[float, float]) -> Path:
     """Write ``cells.csv`` (without outlines) and ``regions.csv`` (polygons as WKT, µm)."""
     if store.cells_path.exists():
-        names = [n for n in store.cell_columns() if n != "outline"]
+        names = [n for n in store.cell_columns() if n not in ("outline", "nucleus_outline")]
         _write(folder / "cells.csv", store.iter_cells(columns=names))
     if store.regions_path.exists():
         _write(folder / "regions.csv", iter([_regions(store.regions())]))

@@ -23,7 +23,7 @@ MEASURES = (
     "cytoplasm_od", "nucleus_area_um2", "nucleus_hematoxylin_od", "nucleus_dab_od",
     "nucleus_elongation", "cell_area_um2", "shared_fraction", "tumour_probability",
 )
-_NOT_OBS = {*MEASURES, "cell_id", "x_um", "y_um", "x_px", "y_px", "outline"}
+_NOT_OBS = {*MEASURES, "cell_id", "x_um", "y_um", "x_px", "y_px", "outline", "nucleus_outline"}
 #: diameter of a cell, for tools that draw spots, µm
 _SPOT_UM = 12.0
 

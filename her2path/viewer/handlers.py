@@ -70,7 +70,7 @@ class Viewer:
         index = self.tiles.index
         number = int(index.cells.cell_id[row])
         table = self.store.cells(where=pc.field("cell_id") == number)
-        facts: dict[str, Any] = table.drop_columns(["outline"]).to_pylist()[0]
+        facts: dict[str, Any] = table.drop_columns(["outline", "nucleus_outline"]).to_pylist()[0]
         ring = index.outlines_px(np.array([row]))[0]
         # 64-bit whole numbers do not fit into JavaScript's
         return {**{k: _finite(v) for k, v in facts.items()}, "cell_id": str(number),
