@@ -21,7 +21,7 @@ class Finder(nn.Module):
     Takes (N, 4, R, C) on the finder's grid, R and C = 64 more than multiples of 8; gives the heat
     (N, 1, R - 64, C - 64) on the same grid, and per second grid point the logits of the kind
     (N, 3, (R - 64) / 2, ...) and the features (N, 24, ...). No padding: what a point says depends
-    on the 32 points around it and on nothing else.
+    on the points around it and on nothing else.
     """
 
     def __init__(self) -> None:

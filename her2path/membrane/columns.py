@@ -29,8 +29,8 @@ SCALES: dict[str, float] = {
 
 RAW_COLUMNS: tuple[Column, ...] = (
     Column("line_r", _i16, "1/100 µm", "distance of the line from the nucleus' centre"),
-    Column("line_mass", _i16, "1/4000 OD·µm", "DAB OD integrated across the line"),
-    Column("line_crest", _i16, "1/8000 OD", "DAB OD of the crest above its shoulders"),
+    Column("line_mass", _i16, "1/4000 OD·µm", "DAB OD across the line, integrated"),
+    Column("line_crest", _i16, "1/8000 OD", "DAB OD of the crest above the cytoplasm"),
     Column("line_width", _u8, "1/50 µm", "full width at half maximum of the line"),
     Column("line_own", _places, "1/255", "probability that the own membrane is stained, by place"),
     Column("cytoplasm_od", pa.float32(), "OD", "median DAB OD between nucleus and membrane"),

@@ -30,7 +30,7 @@ def are_doubles(
     Parameters
     ----------
     x_um, y_um : float64 (N,)
-        Centres, µm; differences of whole counts, so that no rounding depends on the cut.
+        Centres, µm.
     border_um : float64 (N, 48)
         Radii of the borders, µm.
     heat : float64 (N,)

@@ -1,7 +1,7 @@
 """Where nuclei are: the finder runs over a block's grid, and its peaks are the nuclei.
 
 The net uses no padding and its windows begin at multiples of 8 grid points, so that what a point
-says depends on the 32 points around it alone, wherever a window or a block begins.
+says depends on the 35 points before and the 32 behind it alone, wherever a window begins.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ F32 = NDArray[np.float32]
 
 #: grid points around a window that its answer needs, windows' grain, and their largest side
 MARGIN, GRAIN, WINDOW = 32, 8, 512
-#: what a nucleus' heat depends on around it, µm
-MARGIN_UM = (MARGIN + 4) * GRID_UM
+#: what a find depends on around it, µm: the net, the peak's disc, a pixel
+MARGIN_UM = (MARGIN + 8) * GRID_UM
 #: two nuclei lie no nearer than this, µm: the lower peak of two is part of the higher one
 APART_UM = 2.6
 #: a nucleus has hematoxylin above this (OD) within 3.2 µm; the heat of what has none

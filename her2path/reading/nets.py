@@ -95,7 +95,7 @@ def run_reader(x: F32, features: F32) -> tuple[F32, F32, F32]:
     Parameters
     ----------
     x : float32 (N, 4, 30, 32)
-        See `inputs.polar_inputs`.
+        See `inputs.to_channels`; places wrapped around at both ends.
     features : float32 (N, 24)
         The finder's, at the cells.
 
