@@ -67,8 +67,10 @@ def find_pyramid(tiff: tifffile.TiffFile) -> Pyramid:
     Raises
     ------
     ValueError
-        When the file has no directory.
+        When the file has no directory, or ends before its directories do.
     """
+    if _cut_short(tiff):
+        raise ValueError("the file ends before its directories do")
     texts = ome_images(str(tiff.pages[0].description)) if tiff.is_ome else []
     entries = list(_entries(tiff, texts))
     if not entries:
@@ -94,6 +96,19 @@ def find_pyramid(tiff: tifffile.TiffFile) -> Pyramid:
         stacked,
         0 if stacked else len(others),
     )
+
+
+def _cut_short(tiff: tifffile.TiffFile) -> bool:
+    """Tell whether the chain of directories leads beyond the end: a file that was cut off."""
+    count = len(tiff.pages)  # walks the chain to where it ends, or breaks
+    pointer = int(tiff.pages.next_page_offset) if count else 0
+    wide = 8 if tiff.is_bigtiff else 4
+    handle = tiff.filehandle
+    if not 0 < pointer <= handle.size - wide:
+        return False
+    handle.seek(pointer)
+    order = "little" if tiff.byteorder == "<" else "big"
+    return int.from_bytes(handle.read(wide), order) >= handle.size
 
 
 def ome_images(description: str) -> list[str]:
