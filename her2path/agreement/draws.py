@@ -27,15 +27,17 @@ __all__ = ["Draws", "add_figure", "add_figures", "interval", "make_draws", "numb
 Floats = NDArray[np.float64]
 #: draws that are turned into floating point at a time
 _BATCH = 256
+#: weights that take more than this are kept as bytes
+_ROOM_BYTES = 1 << 28
 #: below this share of draws in which a figure is defined there is no interval
 DEFINED = 0.9
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Weights of cases: row 0 is the sample itself, every other row one draw, (1 + D, C) uint8."""
+    """Weights of cases, (1 + D, C): row 0 is the sample itself, every other row one draw."""
 
-    weights: NDArray[np.uint8]
+    weights: NDArray[Any]
 
     def sums(self, features: NDArray[Any]) -> Floats:
         """Return weighted sums over cases, (F, 1 + D), of features (C, F).
@@ -44,7 +46,7 @@ class Draws:
         """
         out = np.empty((features.shape[1], len(self.weights)))
         for at in range(0, len(self.weights), _BATCH):
-            part = self.weights[at : at + _BATCH].astype(features.dtype)
+            part = self.weights[at : at + _BATCH].astype(features.dtype, copy=False)
             out[:, at : at + _BATCH] = features.T @ part.T
         return out
 
@@ -52,7 +54,9 @@ class Draws:
 def make_draws(cases: int, draws: int, seed: int) -> Draws:
     """Return draws of as many cases as there are, with replacement."""
     rng = np.random.default_rng(seed)
-    weights = np.ones((draws + 1, cases), np.uint8)
+    # single precision is what is multiplied most; bytes where that would fill the memory
+    small = 4 * (draws + 1) * cases <= _ROOM_BYTES
+    weights = np.ones((draws + 1, cases), np.float32 if small else np.uint8)
     for row in weights[1:]:
         row[:] = np.bincount(rng.integers(0, cases, cases), minlength=cases)
     return Draws(weights)

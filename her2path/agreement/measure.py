@@ -92,7 +92,7 @@ def measure(
     panel = make_panel(reads)
     again, pairs_again = repeats(reads)
     _check(panel, bool(pairs_again))
-    tree = {"readers": _readers(panel, reads), "cases": len(panel.cases),
+    tree: dict[str, Any] = {"readers": _readers(panel, reads), "cases": len(panel.cases),
             "items": len(panel.case_of),
             "settings": {"draws": how.draws, "seed": how.seed, "confidence": 0.95,
                          "margin": how.margin}}  # fmt: skip
