@@ -264,7 +264,7 @@ def _all(panel: Panel, draws: Draws, columns: list[int]) -> dict[str, Any]:
 
 def _icc(values: NDArray[np.float64], panel: Panel, draws: Draws) -> NDArray[np.float64]:
     if values.shape[1] < 2 or np.isnan(values).all():
-        return np.full(len(draws.weights), np.nan)
+        return np.full(draws.columns, np.nan)
     # about its mean, so that no figure is lost in large squares
     terms = several.icc_features(values - np.nanmean(values))
     return several.icc(draws.sums(by_case(terms, panel.case_of, len(panel.cases))))
