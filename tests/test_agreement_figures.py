@@ -9,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
 from her2path.agreement import several
-from her2path.agreement.draws import add_figure, interval, make_draws
+from her2path.agreement.draws import Draws, add_figure, interval, make_draws
 from her2path.agreement.pairwise import (
     Figure,
     binary,
@@ -193,12 +193,20 @@ def test_figures_of_many_tables_are_those_of_each() -> None:
 
 def test_draws_are_samples_of_all_cases() -> None:
     draws = make_draws(50, 200, 1)
-    assert (draws.weights[0] == 1).all()
-    assert set(draws.weights.sum(1)) == {50}
+    assert (draws.weights[:, 0] == 1).all()
+    assert set(draws.weights.sum(0)) == {50}
     assert np.array_equal(draws.weights, make_draws(50, 200, 1).weights)
-    features = np.random.default_rng(0).random((50, 3))
-    wanted = features.T @ draws.weights.T.astype(float)
-    assert draws.sums(features) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("shape", [(50, 3, 200), (7, 60, 1300), (1, 1, 1)])
+def test_weighted_sums_are_a_product_of_matrices(shape: tuple[int, int, int]) -> None:
+    cases, terms, columns = shape
+    rng = np.random.default_rng(2)
+    features = rng.random((cases, terms)) * (rng.random((cases, terms)) < 0.4)
+    weights = rng.integers(0, 6, (cases, columns)).astype(np.uint8)
+    assert Draws(weights).sums(features) == pytest.approx(features.T @ weights, rel=1e-12)
+    ones = (features > 0).astype(np.float32)
+    assert np.array_equal(Draws(weights).sums(ones), ones.T @ weights.astype(np.float64))
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:

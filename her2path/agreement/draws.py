@@ -12,40 +12,53 @@ interval.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from her2path.agreement._kernels import BLOCK, weighted_sums
 from her2path.agreement.pairwise import Figure
 from her2path.intervals import wilson
 
 __all__ = ["Draws", "add_figure", "add_figures", "interval", "make_draws", "number"]
 
 Floats = NDArray[np.float64]
-#: draws that are turned into floating point at a time
-_BATCH = 256
 #: below this share of draws in which a figure is defined there is no interval
 DEFINED = 0.9
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Weights of cases: row 0 is the sample itself, every other row one draw, (1 + D, C) uint8."""
+    """Weights of cases, (C, 1 + D) uint8: column 0 is the sample itself, every other one draw."""
 
     weights: NDArray[np.uint8]
+
+    @property
+    def cases(self) -> int:
+        """Number of cases, C."""
+        return len(self.weights)
+
+    @property
+    def columns(self) -> int:
+        """The sample and the draws, 1 + D."""
+        return int(self.weights.shape[1])
 
     def sums(self, features: NDArray[Any]) -> Floats:
         """Return weighted sums over cases, (F, 1 + D), of features (C, F).
 
         Features of whole numbers may come as float32: their sums stay exact below 2**24.
         """
-        out = np.empty((features.shape[1], len(self.weights)))
-        for at in range(0, len(self.weights), _BATCH):
-            part = self.weights[at : at + _BATCH].astype(features.dtype)
-            out[:, at : at + _BATCH] = features.T @ part.T
+        out = np.empty((features.shape[1], self.columns))
+        whole = np.ascontiguousarray(features)
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+            # the list makes what a thread raises known here
+            list(threads.map(lambda at: weighted_sums(whole, self.weights, at, out),
+                             range(0, self.columns, BLOCK)))  # fmt: skip
         return out
 
 
@@ -55,7 +68,7 @@ def make_draws(cases: int, draws: int, seed: int) -> Draws:
     weights = np.ones((draws + 1, cases), np.uint8)
     for row in weights[1:]:
         row[:] = np.bincount(rng.integers(0, cases, cases), minlength=cases)
-    return Draws(weights)
+    return Draws(np.ascontiguousarray(weights.T))
 
 
 def interval(values: Floats) -> tuple[Floats, Floats]:

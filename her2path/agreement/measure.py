@@ -92,7 +92,7 @@ def measure(
     panel = make_panel(reads)
     again, pairs_again = repeats(reads)
     _check(panel, bool(pairs_again))
-    tree = {"readers": _readers(panel, reads), "cases": len(panel.cases),
+    tree: dict[str, Any] = {"readers": _readers(panel, reads), "cases": len(panel.cases),
             "items": len(panel.case_of),
             "settings": {"draws": how.draws, "seed": how.seed, "confidence": 0.95,
                          "margin": how.margin}}  # fmt: skip
@@ -265,7 +265,7 @@ def _all(panel: Panel, draws: Draws, columns: list[int]) -> dict[str, Any]:
 
 def _icc(values: NDArray[np.float64], panel: Panel, draws: Draws) -> NDArray[np.float64]:
     if values.shape[1] < 2 or np.isnan(values).all():
-        return np.full(len(draws.weights), np.nan)
+        return np.full(draws.columns, np.nan)
     # about its mean, so that no figure is lost in large squares
     terms = several.icc_features(values - np.nanmean(values))
     return several.icc(draws.sums(by_case(terms, panel.case_of, len(panel.cases))))

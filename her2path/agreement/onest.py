@@ -50,7 +50,7 @@ def _points(
 ) -> list[dict[str, Any]]:
     readers = codes.shape[1]
     terms = curve(counts_of(codes, classes), readers)
-    sums = draws.sums(by_case(terms, case_of, draws.weights.shape[1]))
+    sums = draws.sums(by_case(terms, case_of, draws.cases))
     spread = _orders(codes, seed)
     points = []
     for i, k in enumerate(range(2, readers + 1)):

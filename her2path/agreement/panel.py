@@ -72,9 +72,10 @@ def make_panel(reads: Sequence[Read]) -> Panel:
     """Return the panel of first reads: of each reader's reads of an item the lowest read_no."""
     first: dict[tuple[tuple[str, str, str], str], Read] = {}
     for r in reads:
-        known = first.setdefault((r.item, r.reader), r)
+        key = r.item, r.reader
+        known = first.setdefault(key, r)
         if r.read_no < known.read_no:
-            first[r.item, r.reader] = r
+            first[key] = r
     return _filled(reads, {(item, name): r for (item, name), r in first.items()},
                    _in_order(r.reader for r in reads))  # fmt: skip
 

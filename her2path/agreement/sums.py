@@ -33,7 +33,7 @@ def pair_tables(
     Items that either lacks (below 0) count nowhere.
     """
     cells, pairs = shape[0] * shape[1], a.shape[1]
-    features = np.zeros((draws.weights.shape[1], pairs * cells), np.float32)
+    features = np.zeros((draws.cases, pairs * cells), np.float32)
     row, pair = np.nonzero((a >= 0) & (b >= 0))
     code = a[row, pair].astype(np.int64) * shape[1] + b[row, pair]
     np.add.at(features, (case_of[row], code * pairs + pair), np.float32(1))
@@ -47,7 +47,7 @@ def pair_moments(
     known = ~(np.isnan(a) | np.isnan(b))
     x, y = np.where(known, a, 0.0), np.where(known, b, 0.0)
     terms = np.stack([known, x, y, x * x, y * y, x * y], axis=1)
-    cases = draws.weights.shape[1]
+    cases = draws.cases
     sums = draws.sums(by_case(terms.reshape(len(a), -1), case_of, cases))
     sums = sums.reshape(6, a.shape[1], -1)
     return sums[0], sums[1:]

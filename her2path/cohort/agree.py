@@ -195,8 +195,8 @@ def _rows(tree: Mapping[str, Any], column: str, value: str) -> Iterator[tuple[An
         if tree.get(kind):
             yield from _flat(tree[kind], (*head, kind, "", ""))
     for d in tree.get("differences") or ():
-        names = " ~ ".join(d["of"]), " ~ ".join(d["minus"])
-        yield (*head, "difference", *names, "", d["figure"], d["difference"],
+        sides = (" ~ ".join(d["of"]), " ~ ".join(d["minus"]))
+        yield (*head, "difference", *sides, "", d["figure"], d["difference"],
                d["difference_low"], d["difference_high"], d["n"])  # fmt: skip
     curves = tree.get("onest") or {}
     for name, points in {"": curves.get("exact", ()), **curves.get("cutoffs", {})}.items():

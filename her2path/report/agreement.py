@@ -104,13 +104,9 @@ def figure(tree: Mapping[str, Any], name: str, percent: bool = False) -> str:
     value, low, high = (tree.get(name + end) for end in ("", "_low", "_high"))
     if value is None:
         return "–"
-
-    def form(number: float) -> str:
-        return f"{100 * number:.1f} %" if percent else f"{number:.2f}"
-
-    if low is None or high is None:
-        return form(value)
-    return f"{form(value)} ({form(low)} to {form(high)})"
+    said = [f"{100 * v:.1f} %" if percent else f"{v:.2f}" for v in (value, low, high)
+            if v is not None]  # fmt: skip
+    return said[0] if len(said) < 3 else f"{said[0]} ({said[1]} to {said[2]})"
 
 
 def _name(pair: Mapping[str, Any]) -> str:
@@ -178,7 +174,7 @@ def cutoffs(context: AgreementContext) -> Row:
     """Return agreement at each cut-off: overall, positive, negative."""
     shown = context.pairs[:SHOWN]
     names = list(dict.fromkeys(cut for p in shown for cut in p["cutoffs"]))
-    plotted: list[tuple[str, Any]] = []
+    plotted: list[tuple[str, Markup]] = []
     for cut in names:
         rows = [{"name": _name(p), "group": _group(p), "value": p["cutoffs"][cut]["opa"],
                  "low": p["cutoffs"][cut]["opa_low"], "high": p["cutoffs"][cut]["opa_high"]}
@@ -198,7 +194,7 @@ def measures(context: AgreementContext) -> Row:
     names = sorted({n for r in context.reads for n in r.values})
     if not names:
         raise CannotSay("The reads hold no h_score and no percent_ column.")
-    found: list[Any] = []
+    found: list[Row] = []
     for name in names:
         for p in [q for q in context.scored if (q.get(name) or {}).get("n", 0) >= 2][:6]:
             a, b = _paired(context.reads, name, p)

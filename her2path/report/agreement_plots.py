@@ -33,7 +33,7 @@ def forest(rows: Sequence[Row], label: str, limits: tuple[float, float]) -> Figu
     """
     height = 0.6 + 0.2 * max(2, len(rows))
     wide = 0.085 * max((len(str(r["name"])) for r in rows), default=1) + 0.15
-    figure, ax = page(wide + 4.6, height, (wide, 0.75, 0.45, 0.05))
+    figure, ax = page(wide + 3.7, height, (wide, 0.75, 0.45, 0.05))
     for at, row in enumerate(rows):
         if row["value"] is None:
             ax.text(limits[0], at, "not defined", va="center", fontsize=8)
