@@ -107,8 +107,8 @@ def _cut_short(tiff: tifffile.TiffFile) -> bool:
     if not 0 < pointer <= handle.size - wide:
         return False
     handle.seek(pointer)
-    order = "little" if tiff.byteorder == "<" else "big"
-    return int.from_bytes(handle.read(wide), order) >= handle.size
+    pointed = handle.read(wide)
+    return int.from_bytes(pointed, "little" if tiff.byteorder == "<" else "big") >= handle.size
 
 
 def ome_images(description: str) -> list[str]:
