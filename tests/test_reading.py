@@ -460,7 +460,7 @@ def test_cells_are_what_their_fields_say() -> None:
     assert (found.border > found.nucleus).all()
     assert (found.border * MPP_A <= inputs.RADIUS_UM).all()
     some = found.take(np.arange(n)[::-1])
-    assert np.array_equal(some.radii, found.nucleus[::-1])
+    assert np.array_equal(some.nucleus, found.nucleus[::-1])
 
 
 def test_only_wanted_cells_are_read_and_the_same() -> None:

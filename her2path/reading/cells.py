@@ -64,8 +64,6 @@ class Cells:
         Log odds of a nucleus.
     evidence : float32 (N,)
         Log odds of any staining.
-    complete : float32 (N,)
-        Log odds of a complete membrane, given one.
     nucleus_area_um2, hematoxylin, dab, elongation : float32 (N,)
         Of the nucleus: area, mean OD of both stains, long over short axis.
     """
@@ -78,16 +76,10 @@ class Cells:
     kind: F32
     heat: F32
     evidence: F32
-    complete: F32
     nucleus_area_um2: F32
     hematoxylin: F32
     dab: F32
     elongation: F32
-
-    @property
-    def radii(self) -> F32:
-        """Nuclear radii (N, 48), px."""
-        return self.nucleus
 
     def __len__(self) -> int:
         """Return how many cells there are."""
@@ -155,7 +147,7 @@ def read_cells(
     return Cells(
         x, y, _on_rays(nucleus) / np.float32(mpp_a), _on_rays(border) / np.float32(mpp_a),
         (1.0 / (1.0 + np.exp(-own))).astype(np.float32), kind, found.heat[is_cell],
-        verdict[:, 3], verdict[:, 4],
+        verdict[:, 3],
         *_measures(nucleus, inner),
     )  # fmt: skip
 

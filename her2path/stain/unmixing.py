@@ -33,53 +33,6 @@ def _unmix(rgb, hl, dl, h, d):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _reduce_unmix(rgb, factor, hl, dl, h, d):  # type: ignore[no-untyped-def]
-    height, width = rgb.shape[0], rgb.shape[1]
-    rows, cols = h.shape
-    acc = np.zeros(width * 3, np.uint32)
-    for j in range(rows):
-        y0 = j * factor
-        ny = min(factor, height - y0)
-        acc[:] = 0
-        for y in range(y0, y0 + ny):
-            line = rgb[y].reshape(-1)
-            for x in range(width * 3):
-                acc[x] += np.uint32(line[x])
-        for i in range(cols):
-            x0 = i * factor
-            nx = min(factor, width - x0)
-            n = np.uint32(nx * ny)
-            half = n // np.uint32(2)
-            r = half
-            g = half
-            b = half
-            for x in range(x0, x0 + nx):
-                r += acc[3 * x]
-                g += acc[3 * x + 1]
-                b += acc[3 * x + 2]
-            r //= n
-            g //= n
-            b //= n
-            h[j, i] = hl[0, r] + hl[1, g] + hl[2, b]
-            d[j, i] = dl[0, r] + dl[1, g] + dl[2, b]
-
-
-@njit(cache=True, nogil=True)
-def _halve_unmix(rgb, hl, dl, h, d):  # type: ignore[no-untyped-def]
-    # the usual case, factor 2 of whole blocks, written out: about twice as fast
-    for j in range(h.shape[0]):
-        a = rgb[2 * j]
-        c = rgb[2 * j + 1]
-        for i in range(h.shape[1]):
-            x = 2 * i
-            r = (np.uint32(a[x, 0]) + a[x + 1, 0] + c[x, 0] + c[x + 1, 0] + 2) >> 2
-            g = (np.uint32(a[x, 1]) + a[x + 1, 1] + c[x, 1] + c[x + 1, 1] + 2) >> 2
-            b = (np.uint32(a[x, 2]) + a[x + 1, 2] + c[x, 2] + c[x + 1, 2] + 2) >> 2
-            h[j, i] = hl[0, r] + hl[1, g] + hl[2, b]
-            d[j, i] = dl[0, r] + dl[1, g] + dl[2, b]
-
-
-@njit(cache=True, nogil=True)
 def _reduce_planes(rgb, factor, tables, out):  # type: ignore[no-untyped-def]
     height, width = rgb.shape[0], rgb.shape[1]
     rows, cols = out.shape[1], out.shape[2]
@@ -107,7 +60,7 @@ def _reduce_planes(rgb, factor, tables, out):  # type: ignore[no-untyped-def]
             r //= n
             g //= n
             b //= n
-            for k in range(3):
+            for k in range(out.shape[0]):
                 out[k, j, i] = tables[k, 0, r] + tables[k, 1, g] + tables[k, 2, b]
 
 
@@ -122,7 +75,7 @@ def _halve_planes(rgb, tables, out):  # type: ignore[no-untyped-def]
             r = (np.uint32(a[x, 0]) + a[x + 1, 0] + c[x, 0] + c[x + 1, 0] + 2) >> 2
             g = (np.uint32(a[x, 1]) + a[x + 1, 1] + c[x, 1] + c[x + 1, 1] + 2) >> 2
             b = (np.uint32(a[x, 2]) + a[x + 1, 2] + c[x, 2] + c[x + 1, 2] + 2) >> 2
-            for k in range(3):
+            for k in range(out.shape[0]):
                 out[k, j, i] = tables[k, 0, r] + tables[k, 1, g] + tables[k, 2, b]
 
 
@@ -191,9 +144,7 @@ def _two_planes(shape: tuple[int, ...]) -> tuple[Plane, Plane]:
     return np.empty(shape, np.float32), np.empty(shape, np.float32)
 
 
-def reduce_unmix(
-    rgb: Pixels, factor: int, model: StainModel, out: tuple[Plane, Plane] | None = None
-) -> tuple[Plane, Plane]:
+def reduce_unmix(rgb: Pixels, factor: int, model: StainModel) -> tuple[Plane, Plane]:
     """Average RGB by a whole factor, ``(sum + n // 2) // n``, then unmix; one pass.
 
     Parameters
@@ -204,40 +155,26 @@ def reduce_unmix(
         Whole-number reduction, at least 1.
     model : StainModel
         White point and vectors.
-    out : two float32 arrays of the result's shape, optional
-        Memory to write it to.
 
     Returns
     -------
     h, d : float32 (ceil(h / factor), ceil(w / factor))
         Optical density, base 10; a last block cut by the border averages what is there.
     """
-    if factor == 1:
-        return unmix(rgb, model, out)
-    hl, dl = model.tables()
-    shape = (-(-rgb.shape[0] // factor), -(-rgb.shape[1] // factor))
-    h, d = out or _two_planes(shape)
-    pixels = np.ascontiguousarray(rgb)
-    if factor == 2 and pixels.shape[0] % 2 == 0 and pixels.shape[1] % 2 == 0:
-        _halve_unmix(pixels, hl, dl, h, d)
-    else:
-        _reduce_unmix(pixels, factor, hl, dl, h, d)
-    return h, d
+    out = np.empty((2, *_reduced(rgb, factor)), np.float32)
+    _fill(np.ascontiguousarray(rgb), factor, model.all_tables()[:2], out)
+    return out[0], out[1]
 
 
 def reduce_planes(
     rgb: Pixels, factor: int, model: StainModel, out: Plane | None = None
 ) -> Plane:
-    """Average RGB by a whole factor as `reduce_unmix` does; also the residual is kept.
+    """Average and unmix as `reduce_unmix` does; also the residual is kept.
 
     Parameters
     ----------
-    rgb : uint8 (h, w, 3)
-        Level-0 pixels, starting at a multiple of ``factor``.
-    factor : int
-        Whole-number reduction, at least 1.
-    model : StainModel
-        White point and vectors.
+    rgb, factor, model
+        Those of `reduce_unmix`.
     out : float32 (3, ceil(h / factor), ceil(w / factor)), optional
         Memory to write it to.
 
@@ -247,15 +184,22 @@ def reduce_planes(
         Hematoxylin, DAB and residual, optical density base 10; the first two are bit for bit
         those of `reduce_unmix`.
     """
-    pixels = np.ascontiguousarray(rgb)
     if out is None:
-        out = np.empty((3, -(-rgb.shape[0] // factor), -(-rgb.shape[1] // factor)), np.float32)
-    tables = model.all_tables()
+        out = np.empty((3, *_reduced(rgb, factor)), np.float32)
+    _fill(np.ascontiguousarray(rgb), factor, model.all_tables(), out)
+    return out
+
+
+def _reduced(rgb: Pixels, factor: int) -> tuple[int, int]:
+    return -(-rgb.shape[0] // factor), -(-rgb.shape[1] // factor)
+
+
+def _fill(pixels: Pixels, factor: int, tables: Plane, out: Plane) -> None:
+    """Write as many planes as there are tables, (k, 3, 256)."""
     if factor == 2 and pixels.shape[0] % 2 == 0 and pixels.shape[1] % 2 == 0:
         _halve_planes(pixels, tables, out)
     else:
         _reduce_planes(pixels, factor, tables, out)
-    return out
 
 
 def mix(h: npt.NDArray[np.floating], d: npt.NDArray[np.floating], model: StainModel) -> Pixels:
