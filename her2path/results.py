@@ -210,6 +210,8 @@ class Provenance(Part):
     tiles: int
     workers: int
     packages: dict[str, str]
+    #: of the weights that read cells, and of the CNN where one took part
+    reading_sha256: str | None = None
     model_sha256: str | None = None
     reader: str | None = None
     icc: str = "off"

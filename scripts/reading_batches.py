@@ -30,7 +30,7 @@ PEAK_UM, DOUBT_UM = 1.3, 3.0
 #: grid points around a nucleus that its peak reaches
 REACH = 7
 #: background of a field of read cells, where a nucleus may have been left without a number
-REAL_BACKGROUND = 0.35
+REAL_BACKGROUND = 0.6
 
 
 def piece(picture: Taught, rng: np.random.Generator) -> dict[str, np.ndarray] | None:

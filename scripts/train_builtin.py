@@ -1,7 +1,7 @@
 """Make, train and judge the CNN model that ships: one command, one result.
 
     python scripts/train_builtin.py                        # phantoms, training, card
-    python scripts/train_builtin.py --real FOLDER_OF_CORES  # also reads real cores into the card
+    python scripts/train_builtin.py --real DATA             # also judged on real images, below DATA
     python scripts/train_builtin.py --only-judge            # measures the model that is there
     python scripts/train_builtin.py -o out/od --channels od --phantoms 60 --drawn 36 --epochs 8
 
@@ -25,6 +25,7 @@ from drawn_phantoms import STYLES as DRAWN_STYLES
 from drawn_phantoms import Drawn, draw
 from patchwork_phantoms import STYLES as PATCHWORK_STYLES
 from patchwork_phantoms import patchwork
+from read_patches import judge_reads
 
 from her2path import cnn
 from her2path.cnn import metrics
@@ -182,7 +183,7 @@ def real_cores(model: Path, folder: Path, work: Path) -> list[dict[str, Any]]:
         "heterogeneity.biopsy_draws": 20,
     })  # fmt: skip
     rows = []
-    for path in sorted(folder.glob("*.jpg")):
+    for path in sorted((folder / "her2_tma_cores").glob("*.jpg")):
         result = score_slide(path, work / path.stem, settings, report=False).result
         if result.cnn is None or result.score is None:
             print(path.name, result.status, flush=True)
@@ -211,6 +212,11 @@ def add_to_card(model: Path, more: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the command line, and do it."""
+    run(arguments())
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, default=MODEL)
     parser.add_argument("--phantoms", type=int, default=160, help="of her2path.phantom")
@@ -219,10 +225,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--channels", default="h_dab")
     parser.add_argument("--arch", default="small")
-    parser.add_argument("--real", type=Path, help="folder of real cores, label first in the name")
+    parser.add_argument("--real", type=Path, help="folder of the real images; they judge only")
     parser.add_argument("--work", type=Path, default=Path("out") / "builtin")
     parser.add_argument("--only-judge", action="store_true", help="measure the model that is there")
-    told = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def run(told: argparse.Namespace) -> None:
+    """Train, judge, and write the card."""
     import torch
 
     torch.set_num_threads(1)  # with more, sums come in another order and the weights differ
@@ -231,6 +241,9 @@ def main() -> None:
         train(told, recipe)
     found = judge_all(told.out, told.evaluate, recipe) if told.evaluate else {}
     if told.real is not None:
+        recipe_of_fields = cnn.Recipe(per_slide=4)
+        found["read_fields"] = judge_reads(told.out, told.real, recipe_of_fields)
+        print("read_fields", json.dumps(found["read_fields"]), flush=True)
         found["real_cores"] = real_cores(told.out, told.real, told.work)
     add_to_card(told.out, found)
 

@@ -336,7 +336,7 @@ def nest(
         "line_crest": pack("line_crest", line.astype(np.float32)),
         "line_width": pack("line_width", 1.2 * full),
         "line_own": pack("line_own", own.astype(np.float32)),
-        "cytoplasm_od": np.full(n, 0.02, np.float32),
+        "cytoplasm_od": np.zeros(n, np.float32),
         "evidence": np.asarray(evidence, np.float32),
     }
 
@@ -344,6 +344,22 @@ def nest(
 def solve(raw: dict[str, np.ndarray], core: np.ndarray | None = None) -> dict[str, np.ndarray]:
     core = np.ones(raw["cell_id"].size, bool) if core is None else core
     return membrane.resolve(raw, MPP_A, core)
+
+
+def test_a_line_keeps_a_part_of_the_blush_it_lies_on() -> None:
+    raw = nest(hexagons(0), np.full((1, RAYS), 0.1))
+    bare = solve(raw)
+    blushed = solve(raw | {"cytoplasm_od": np.full(1, 0.05, np.float32)})
+    assert blushed["membrane_od"] == pytest.approx(bare["membrane_od"] + 0.4 * 0.05, abs=1e-6)
+    assert blushed["membrane_od_ring"] == pytest.approx(
+        blushed["membrane_od"] * blushed["completeness"], rel=1e-5
+    )
+    # a DAB plane below zero is no negative line
+    below = solve(raw | {"cytoplasm_od": np.full(1, -0.05, np.float32)})
+    assert below["membrane_od"] == bare["membrane_od"]
+    # and what is unstained has none, however brown its cytoplasm
+    plain = nest(hexagons(0), np.zeros((1, RAYS))) | {"cytoplasm_od": np.full(1, 0.2, np.float32)}
+    assert solve(plain)["membrane_od"] == 0.0
 
 
 def rough(crest: np.ndarray, seed: int, share: float = 0.15) -> np.ndarray:
@@ -373,7 +389,7 @@ def test_an_unstained_nest_is_unstained() -> None:
     for name in STAINED:
         assert not found[name].any(), name
     assert not found["uncertain"].any()
-    assert found["cytoplasm_od"] == pytest.approx(np.full(19, 0.02))
+    assert found["cytoplasm_od"] == pytest.approx(np.zeros(19))
 
 
 @pytest.mark.parametrize("crest", [0.03, 0.2, 1.0])

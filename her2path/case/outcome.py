@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from her2path import __version__
+from her2path import __version__, reading
 from her2path.annotations import Annotations
 from her2path.case.conclude import Verdict
 from her2path.case.drawn import annotation_flags
@@ -130,6 +130,7 @@ class Outcome:
             tiles=tiles,
             workers=self.settings.stream.workers or (os.cpu_count() or 1),
             packages=packages(),
+            reading_sha256=reading.weights_sha256(),
             icc=self.settings.slide.icc,
             reader=self.info.reader,
         )

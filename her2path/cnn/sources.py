@@ -216,9 +216,14 @@ def _from_cells(
 
 
 def from_phantom_pixels(
-    rgb: NDArray[np.uint8], mpp: float, truth: pa.Table, names: tuple[str, str], recipe: Recipe
+    rgb: NDArray[np.uint8],
+    mpp: float,
+    truth: pa.Table,
+    names: tuple[str, str],
+    recipe: Recipe,
+    model: StainModel | None = None,
 ) -> Patches:
-    """Cut patches from a phantom in memory.
+    """Cut patches from a phantom, or from a picture whose cells are known, in memory.
 
     Parameters
     ----------
@@ -230,6 +235,8 @@ def from_phantom_pixels(
         Its truth table.
     names : (case, scanner)
     recipe : Recipe
+    model : StainModel, optional
+        White point and stains of the slide that the pixels are of; estimated from them by default.
     """
     height, width = rgb.shape[:2]
 
@@ -238,7 +245,7 @@ def from_phantom_pixels(
         xs = np.clip(np.arange(box.x0, box.x1), 0, width - 1)
         return rgb[ys[:, None], xs]
 
-    model = stain.estimate(_sample(read, width, height, mpp), mpp, Settings().stain)
+    model = model or stain.estimate(_sample(read, width, height, mpp), mpp, Settings().stain)
     return _around_cells(read, mpp, _with_ids(truth), model, names, None, recipe)
 
 

@@ -233,6 +233,7 @@ class _Case:
                            height_px=None, sha256_quick=None)  # fmt: skip
         selections = {r.tumour_selection for r in known if r.tumour_selection is not None}
         first = min((r.provenance.started for r in known), default="")
+        weights = {r.provenance.reading_sha256 for r in known}
         return {
             "her2path_version": __version__,
             "status": "complete" if self.top is not None else "not_evaluable",
@@ -248,6 +249,7 @@ class _Case:
                 tiles=sum(r.provenance.tiles for r in known),
                 workers=max((r.provenance.workers for r in known), default=0),
                 packages=known[0].provenance.packages if known else {},
+                reading_sha256=weights.pop() if len(weights) == 1 else None,
             ),
         }
 

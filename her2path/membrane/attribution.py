@@ -39,6 +39,9 @@ REACH_UM = LINK_UM * (ROUNDS + 1)
 TRACE, LEAST = 0.02, 0.005
 #: a cell's line is as dark as this share of a wholly stained ring exceeds
 TOP = 0.4
+#: share of the cytoplasm's OD that stays in the line's: blur carries a line's stain into what is
+#: read as cytoplasm, and an eye grades the line as it lies on its blush
+BLUSH = 0.4
 #: log odds from which a cell counts as stained: a false membrane weighs 2.7 missed ones
 EVIDENT = 1.0
 #: a cell is uncertain where its log odds lie nearer to that than this, or where over this share of
@@ -110,6 +113,8 @@ def _solve(raw: Raw, mpp_a: float) -> F64:
     settle(crest, own, trust, (partner, overlap), strength)
     out = np.zeros((n, len(NAMES) + 1))
     summarise((mass, width), own, (length, trust), (partner, overlap), strength, out)
+    out[:, 0] += BLUSH * np.maximum(np.asarray(raw["cytoplasm_od"], np.float64), 0.0)
+    out[:, 1] = out[:, 0] * out[:, 3]
     return out
 
 
@@ -222,7 +227,6 @@ def summarise(
         out[i, 0] = strength[i]
         out[i, 2] = heavy / count
         out[i, 3] = min(stained / around, 1.0)
-        out[i, 1] = out[i, 0] * out[i, 3]
         out[i, 4] = wide / lone
         out[i, 5] = shared / around
         out[i, 6] = hidden / around

@@ -113,7 +113,7 @@ class MembraneSettings(Section):
         "membrane_od", description="the column that decides the intensity"
     )
     cutoffs: tuple[float, float, float] = Field(
-        (0.015, 0.058, 0.19),
+        (0.02, 0.073, 0.215),
         description="lower limits of `measure` for faint, moderate, intense (OD, or OD·µm); "
         "the shipped ones are uncalibrated",
     )
