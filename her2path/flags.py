@@ -26,8 +26,7 @@ FLAGS: dict[str, tuple[Severity, str]] = {
     ),
     "ALPHA_TAG_WRONG": (
         "warning",
-        "The file calls its transparency premultiplied, and its pixels are not; they were "
-        "believed.",
+        "What the file says of its transparency contradicts its pixels; they were believed.",
     ),
     "TRANSPARENT_PIXELS": ("info", "Pixels are transparent; they were laid over white."),
     "SCALED_TO_8_BIT": ("info", "The pixels were scaled to 8 bit."),

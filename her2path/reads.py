@@ -7,15 +7,15 @@ the cases into strata. Rows are named by their line in the file, the header bein
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from her2path.csvfile import read_sheet, tidy
 from her2path.errors import ManifestError, one_line
+from her2path.numerals import decimal_mark, to_number
 
 __all__ = ["ISH", "PROGRAM", "REFERENCE", "Read", "outcome_of", "read_outcome", "read_reads",
            "read_table", "reads_of"]  # fmt: skip
@@ -39,8 +39,10 @@ _ISH = {
     "negative": False, "neg": False, "-": False, "not amplified": False, "non-amplified": False,
     "equivocal": None,
 }  # fmt: skip
-_NUMBER = re.compile(r"[+-]?\d{1,20}(?:[.,]\d{1,30})?(?:[eE][+-]?\d{1,2})?")
-_WHOLE = re.compile(r"\d{1,6}(?:\.0+)?")
+#: columns that name what was read, and by whom
+_NAMES = ("case_id", "reader", "slide_id", "region_id")
+_PERCENT = re.compile(r"^percent[\s_-]+")
+_WHOLE = re.compile(r"\d{1,6}(?:[.,]0+)?")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Read:
 
 
 def read_reads(path: str | Path) -> list[Read]:
-    """Read READS.csv: comma, semicolon or tab; UTF-8, UTF-16 or Windows-1252.
+    """Read READS.csv; encodings and separators as `csvfile.read_sheet` takes them.
 
     Raises
     ------
@@ -110,7 +112,7 @@ def reads_of(table: Any) -> list[Read]:
     ManifestError
         As `read_reads`; the first row counts as line 2.
     """
-    rows = [(n, {str(k).strip().lower(): _text(v) for k, v in row.items()})
+    rows = [(n, _named((str(k).strip().lower(), _text(v)) for k, v in row.items()))
             for n, row in enumerate(_records(table), 2)]  # fmt: skip
     known = rows[0][1] if rows else {}
     missing = [name for name in NEEDED if name not in known]
@@ -140,12 +142,18 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
+def _named(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return a row's fields by column; names that nobody can tell apart become one."""
+    return {column: tidy(text) if column in _NAMES else text for column, text in fields}
+
+
 # -- rows --------------------------------------------------------------------------------------
 
 
 def _checked(rows: list[tuple[int, dict[str, str]]], name: str) -> list[Read]:
     problems: list[str] = []
-    reads = [r for r in (_read(n, row, problems) for n, row in rows) if r is not None]
+    mark = decimal_mark(t for _, row in rows for c, t in row.items() if _most(c) is not None)
+    reads = [r for r in (_read(n, row, mark, problems) for n, row in rows) if r is not None]
     reads = _one_slide(reads)
     _refuse_twins(reads, problems)
     _refuse_capitals(reads, problems)
@@ -159,7 +167,9 @@ def _checked(rows: list[tuple[int, dict[str, str]]], name: str) -> list[Read]:
     return _five_strata(reads)
 
 
-def _read(row: int, values: dict[str, str], problems: list[str]) -> Read | None:
+def _read(
+    row: int, values: dict[str, str], mark: str | None, problems: list[str]
+) -> Read | None:
     before = len(problems)
 
     def complain(column: str, text: str) -> None:
@@ -170,18 +180,18 @@ def _read(row: int, values: dict[str, str], problems: list[str]) -> Read | None:
             complain(column, "empty")
     score, substate = _score(values.get("score", ""), complain)
     number = values.get("read_no", "")
-    if number and not (_WHOLE.fullmatch(number) and float(number) >= 1):
+    if number and not (_WHOLE.fullmatch(number) and _whole(number) >= 1):
         complain("read_no", f"{one_line(number, 40)!r} is not 1, 2, ...")
     ish = values.get("ish", "")
     if ish and ish.lower() not in _ISH:
         complain("ish", f"{one_line(ish, 40)!r} is not positive, negative or equivocal")
-    numbers = _numbers(values, complain)
+    numbers = _numbers(values, mark, complain)
     if len(problems) > before:
         return None
     extra = {k: v for k, v in values.items() if k not in KNOWN and not k.startswith("percent_")}
     return Read(
         row, values["case_id"], values["reader"], score, substate, values.get("slide_id", ""),
-        values.get("region_id", ""), int(float(number)) if number else 1, _ISH.get(ish.lower()),
+        values.get("region_id", ""), _whole(number) if number else 1, _ISH.get(ish.lower()),
         numbers, extra,
     )  # fmt: skip
 
@@ -190,20 +200,34 @@ def _score(text: str, complain: Any) -> tuple[int | None, str | None]:
     if not text:
         return None, None
     word = text.lower().replace(" ", "").removeprefix("her2-")
-    word = re.sub(r"^([0-3])\.0+$", r"\1", word)
+    word = re.sub(r"^([0-3])[.,]0+$", r"\1", word)
     if word not in _SCORES:
         complain("score", f"{one_line(text, 40)!r} is not 0, 1+, 2+, 3+, null, ultralow or empty")
         return None, None
     return _SCORES[word]
 
 
-def _numbers(values: dict[str, str], complain: Any) -> dict[str, float]:
+def _whole(text: str) -> int:
+    return int(re.split("[.,]", text)[0])
+
+
+def _most(column: str) -> float | None:
+    """Return the largest number that a column may hold; None where it holds none."""
+    if column == "h_score":
+        return 300.0
+    return 100.0 if column.startswith("percent_") else None
+
+
+def _numbers(values: dict[str, str], mark: str | None, complain: Any) -> dict[str, float]:
     found = {}
     for column, text in values.items():
-        if not text or (column != "h_score" and not column.startswith("percent_")):
+        most = _most(column)
+        if not text or most is None:
             continue
-        most = 300.0 if column == "h_score" else 100.0
-        value = float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else -1.0
+        try:
+            value = float(to_number(text, mark, least=0.0, most=most))
+        except ValueError:
+            value = -1.0
         if not 0 <= value <= most:
             complain(column, f"{one_line(text, 40)!r} is not a number from 0 to {most:g}")
         else:
@@ -284,10 +308,10 @@ def outcome_of(rows: list[tuple[int, dict[str, str]]], column: str, name: str) -
     found: dict[str, tuple[bool, int]] = {}
     problems = []
     for number, row in rows:
-        case, text = row.get("case_id", ""), row.get(column, "")
+        case, text = tidy(row.get("case_id", "")), row.get(column, "")
         if not text:
             continue
-        if not case or text not in ("0", "1", "0.0", "1.0"):
+        if not case or text.replace(",", ".") not in ("0", "1", "0.0", "1.0"):
             problems.append(f"row {number}: {one_line(text, 40)!r} is not 0 or 1" if case
                             else f"row {number}: case_id is empty")  # fmt: skip
             continue
@@ -303,57 +327,33 @@ def outcome_of(rows: list[tuple[int, dict[str, str]]], column: str, name: str) -
 # -- the file ----------------------------------------------------------------------------------
 
 
-def read_table(path: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+def read_table(
+    path: Path, needed: tuple[str, ...], known: tuple[str, ...] = KNOWN
+) -> list[tuple[int, dict[str, str]]]:
     """Return a table's rows as text, each with its line; column names in small letters.
+
+    Parameters
+    ----------
+    path : Path
+    needed : tuple of str
+        Columns that must be there.
+    known : tuple of str
+        Further columns that are found whatever their capitals, spaces and underscores.
 
     Raises
     ------
     ManifestError
         Where it cannot be read, lacks a needed column, or has a row of another length.
     """
-    lines = _lines(_decoded(path), path)
-    if not lines:
-        raise ManifestError(f"{path.name} is empty", "Give a header and rows")
-    header = [h.strip().lower() for h in lines[0][1]]
+    sheet = read_sheet(path, (*dict.fromkeys((*needed, *known)),), MAX_BYTES)
+    header = [_PERCENT.sub("percent_", c.lower()) for c in sheet.columns]
     missing = [n for n in needed if n not in header]
     if missing:
         raise ManifestError(
-            f"{path.name} has no column {', '.join(missing)} (it has {', '.join(header)})",
+            f"{path.name} has no column {', '.join(missing)} (it has "
+            f"{one_line(', '.join(header), 200)})",
             f"Needed: {', '.join(needed)}",
         )
     if len(set(header)) != len(header):
         raise ManifestError(f"{path.name} names a column twice", "Give every column one name")
-    wrong = [str(n) for n, row in lines[1:] if len(row) != len(header)]
-    if wrong:
-        raise ManifestError(f"{path.name}: row {', '.join(wrong[:8])} has not {len(header)} fields",
-                            "Correct these rows")  # fmt: skip
-    return [(n, dict(zip(header, (v.strip() for v in row), strict=True))) for n, row in lines[1:]]
-
-
-def _decoded(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ManifestError(f"{path.name} is over 256 MiB", "Give a table of reads")
-        raw = path.read_bytes()
-    except OSError as exc:
-        raise ManifestError(f"{path} cannot be read ({exc.strerror})", "Check the path") from exc
-    wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-    for encoding in ("utf-16",) if wide else ("utf-8-sig", "cp1252"):
-        try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise ManifestError(f"{path.name} is not a text table", "Save it as CSV in UTF-8")
-
-
-def _lines(text: str, path: Path) -> list[tuple[int, list[str]]]:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
-    try:
-        return [(reader.line_num, row) for row in reader if any(f.strip() for f in row)]
-    except csv.Error as exc:
-        raise ManifestError(
-            f"{path.name}: line {reader.line_num} cannot be read ({exc})", "Correct the line"
-        ) from exc
+    return [(n, _named(zip(header, row, strict=True))) for n, row in sheet.rows]

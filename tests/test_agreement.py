@@ -297,11 +297,38 @@ def test_reads_as_people_write_them(tmp_path: Path) -> None:
     assert (two.score, two.read_no, two.row) == (1, 1, 3)
 
 
+@pytest.mark.parametrize(("encoding", "separator"), [
+    ("utf-16", "\t"), ("utf-16-le", ";"), ("utf-8-sig", ","), ("cp1252", "\t"),
+])
+def test_reads_are_read_as_every_other_table(
+    tmp_path: Path, encoding: str, separator: str
+) -> None:
+    lines = [["sep=" + separator], ["Case ID", "READER", "Score", "percent 3", "Seite"],
+             ["Mu\u0308ller ", "A\u00e9", "2.0", '"1,5"' if separator == "," else "1,5", "L"],
+             ["M\u00fcller", "b", "3+", '"12,25"' if separator == "," else "12,25", "R", ""]]
+    if encoding == "cp1252":  # which has no combining accent
+        lines[2][0] = "M\u00fcller "
+    path = tmp_path / "r.csv"
+    path.write_bytes("\r\n".join(separator.join(c) for c in lines).encode(encoding))
+    one, two = read_reads(path)
+    assert one.case == two.case == "M\u00fcller"
+    assert (one.score, one.reader, one.extra) == (2, "A\u00e9", {"seite": "L"})
+    assert (one.values, two.values) == ({"percent_3": 1.5}, {"percent_3": 12.25})
+
+
+def test_a_grouped_thousand_is_no_percentage(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.csv", "case_id;reader;score;h_score;percent_3", "c;a;3;250,5;1.000")
+    with pytest.raises(ManifestError, match="column percent_3"):
+        read_reads(path)
+    path = write(tmp_path / "r.csv", "case_id;reader;score;percent_3", "c;a;3;1.000")
+    assert read_reads(path)[0].values == {"percent_3": 1.0}
+
+
 @pytest.mark.parametrize(("row", "words"), [
     ("c1,r1,4+,,", "row 2, column score: '4\\+'"), (",r1,1+,,", "row 2, column case_id: empty"),
     ("c1,,1+,,", "column reader: empty"), ("c1,r1,1+,0,", "column read_no"),
     ("c1,r1,1+,,301", "column h_score: '301' is not a number from 0 to 300"),
-    ("c1,r1,1+,,nan", "column h_score"), ("c1,r1,1+,", "row 2 has not 5 fields"),
+    ("c1,r1,1+,,nan", "column h_score"), ("c1,r1,1+,", r"\(line 2\) has 4 fields"),
     ("c1,r2,1+,,\nc1,r2,2+,,", "rows 2 and 3: r2 reads case c1 twice"),
     ("c1,r2,1+,,\nC1,r1,2+,,", "differ in capitals"), ("c1,R2,1+,,\nc2,r2,2+,,", "capitals"),
 ])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import shapely
 
-from her2path.annotations import Annotations, read_annotations
+from her2path.annotations import Annotations, SlideCentre, read_annotations
 from her2path.annotations.classes import hidden_class, role_of
 from her2path.case.drawn import annotation_flags, check_usable
 from her2path.errors import AnnotationError
@@ -342,3 +342,102 @@ def test_hidden_annotations_mean_the_same_when_read_again(tmp_path: Path) -> Non
     again = read_annotations(tmp_path / "b", SETTINGS.tumour, stored=True)
     assert [a.role for a in again.items] == [a.role for a in found.items]
     assert [a.polygon for a in again.items] == [a.polygon for a in found.items]
+
+
+# -- NDP.view --------------------------------------------------------------------------------------
+
+#: 3968 x 4864 px of 0.25 µm; the scan's centre lies 12 mm right of and 0.1 mm above the glass's
+CENTRE = SlideCentre.of(
+    {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25",
+     "hamamatsu.XOffsetFromSlideCentre": "12000000",
+     "hamamatsu.YOffsetFromSlideCentre": "-100000"}, (3968, 4864),
+)  # fmt: skip
+
+
+def ndpa(*views: str) -> str:
+    return f"<?xml version='1.0' encoding='utf-8'?><annotations>{''.join(views)}</annotations>"
+
+
+def view(
+    inside: str, title: str = "Tumor", kind: str = "freehand", unit: str = "nanometers"
+) -> str:
+    return (f'<ndpviewstate id="1"><title>{title}</title><details/><coordformat>{unit}'
+            f'</coordformat><annotation type="{kind}">{inside}</annotation></ndpviewstate>')
+
+
+def nm(points: list[list[int]]) -> str:
+    """Return level-0 pixels as NDP.view writes them."""
+    at = [((x - 1984) * 250 + 12_000_000, (y - 2432) * 250 - 100_000) for x, y in points]
+    listed = "".join(f"<point><x>{x}</x><y>{y}</y></point>" for x, y in at)
+    return f"<closed>1</closed><pointlist>{listed}</pointlist>"
+
+
+def read_ndpa(tmp_path: Path, text: str, centre: SlideCentre | None = CENTRE) -> Annotations:
+    path = tmp_path / "a.ndpi.ndpa"
+    path.write_text(text)
+    return read_annotations(path, SETTINGS.tumour, centre=centre)
+
+
+def test_ndpview_counts_nm_from_the_centre_of_the_glass(tmp_path: Path) -> None:
+    circle = "<x>11504000</x><y>-708000</y><radius>25000</radius>"  # 100 px around (0, 0)
+    found = read_ndpa(tmp_path, ndpa(
+        view(nm([[1984, 2432], [2084, 2432], [2084, 2482]])), view(circle, "DCIS", "circle"),
+        view("<x1>0</x1>", kind="linearmeasure"), view("", kind="pointer"), view(nm([[0, 0]])),
+        view(nm(SQUARE).replace("<closed>1", "<closed>0")), view("", kind="lasso"),
+        "<ndpviewstate><title>a place</title></ndpviewstate>",
+    ))  # fmt: skip
+    triangle, disc = found.items
+    assert triangle.polygon.bounds == pytest.approx((1984, 2432, 2084, 2482))
+    assert (triangle.role, disc.role) == ("tumour", "excluded")
+    assert disc.polygon.bounds == pytest.approx((-100, -100, 100, 100), abs=1e-6)
+    assert left(found) == {"ruler": 1, "arrow": 1, "empty area": 1, "line": 1, "saved view": 1,
+                           "shape of another type": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize(("centre", "unit", "words"), [
+    (None, "nanometers", "does not tell where"), (CENTRE, "pixels", "'pixels', not in nanometers"),
+])
+def test_ndpview_without_its_frame_is_refused(
+    tmp_path: Path, centre: SlideCentre | None, unit: str, words: str
+) -> None:
+    with pytest.raises(AnnotationError, match=words):
+        read_ndpa(tmp_path, ndpa(view(nm(SQUARE), unit=unit)), centre)
+
+
+@pytest.mark.parametrize("properties", [
+    {}, {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"},
+    {"openslide.mpp-x": "0", "openslide.mpp-y": "0.25",
+     "hamamatsu.XOffsetFromSlideCentre": "1", "hamamatsu.YOffsetFromSlideCentre": "1"},
+    {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25",
+     "hamamatsu.XOffsetFromSlideCentre": "x", "hamamatsu.YOffsetFromSlideCentre": "1"},
+])
+def test_a_slide_that_does_not_tell_its_centre(properties: dict[str, str]) -> None:
+    assert SlideCentre.of(properties, (10, 10)) is None
+
+
+# -- what other programs call a class, and how they write numbers ----------------------------------
+
+
+@pytest.mark.parametrize("key", ["Classification", "pathClass", "Class", "annotation_type", "TYPE",
+                                 "Tissue Type", "category"])
+def test_a_class_under_any_usual_name_is_never_lost(tmp_path: Path, key: str) -> None:
+    found = read(tmp_path, [feature(**{key: "Tumor"}), feature(AWAY, **{key: "Stroma"})])
+    assert [a.role for a in found.items] == ["tumour", "excluded"]
+
+
+def test_the_kind_of_a_shape_is_no_class(tmp_path: Path) -> None:
+    found = read(tmp_path, [feature(type="Polygon", label="Stroma"), feature(AWAY, type="ROI")])
+    assert [a.classification for a in found.items] == ["Stroma", ""]
+
+
+def test_positions_with_decimal_commas(tmp_path: Path) -> None:
+    points: Any = [("0,5", "10"), ("100,5", "10"), ("100,5", "60,25")]
+    (area,) = read(tmp_path, imagescope(layers(region(points)))).items
+    assert area.polygon.bounds == (0.5, 10, 100.5, 60.25)
+    points[0] = ("1.000,5", "10")
+    with pytest.raises(AnnotationError):
+        read(tmp_path, imagescope(layers(region(points))))
+
+
+def test_an_invisible_character_makes_no_other_class() -> None:
+    assert role_of("\u200bTumor\u200b", SETTINGS.tumour) == "tumour"

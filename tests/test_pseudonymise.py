@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pyarrow.parquet as pq
 import pytest
 import tifffile
@@ -19,9 +22,10 @@ from her2path.cohort import BatchOptions, Faces, run_batch
 from her2path.cohort.hiding import clean, hide_names
 from her2path.cohort.manifest import Entry
 from her2path.errors import OutputError, UsageError
-from her2path.export import export
+from her2path.export import FORMATS, export
 
 MARK = "Zaphod"
+FORMS = [f for f in FORMATS if f != "spatialdata" or find_spec("spatialdata") is not None]
 FACES = Faces(slide=api.faces, case=report.build_case, index=report.build_index)
 RING = [[20, 20], [700, 20], [700, 700], [20, 700], [20, 20]]
 
@@ -47,9 +51,25 @@ def marked(out: Path) -> list[str]:
         if path.suffix == ".parquet":
             table = pq.read_table(path)
             data += f"{table.schema}{table.drop_columns(_long(table)).to_pylist()}".encode()
+        if path.suffix == ".h5ad":
+            data += _h5_texts(path)
         if MARK.casefold().encode() in data.lower():
             found.append(str(path))
     return found
+
+
+def _h5_texts(path: Path) -> bytes:
+    """Return names, attributes and text of an HDF5 file, which compression may hide."""
+    told = io.StringIO()
+
+    def tell(name: str, node: Any) -> None:
+        print(name, dict(node.attrs), file=told)
+        if isinstance(node, h5py.Dataset) and h5py.check_string_dtype(node.dtype) is not None:
+            print(node.asstr()[()], file=told)
+
+    with h5py.File(path) as file:
+        file.visititems(tell)
+    return told.getvalue().encode()
 
 
 def _long(table: Any) -> list[str]:
@@ -87,7 +107,7 @@ def test_one_slide_with_everything_marked(tmp_path: Path) -> None:
     assert result.tumour_selection == "annotation"
     codes = {f.code: f.message for f in result.qc.flags}
     assert "'class 1' (1)" in codes["ANNOTATION_CLASSES_UNKNOWN"]
-    for form in ("geojson", "csv", "ome-zarr"):
+    for form in FORMS:
         export(tmp_path / "out", form, tmp_path / "out" / "exports" / form)
     assert marked(tmp_path / "out") == []
     # the mark would be found: with names it is everywhere
@@ -96,6 +116,8 @@ def test_one_slide_with_everything_marked(tmp_path: Path) -> None:
     where = {Path(p).name for p in marked(tmp_path / "named")}
     assert {"result.json", "annotations.geojson", "regions.parquet", "report.html",
             "settings.yaml"} <= where  # fmt: skip
+    export(tmp_path / "named", "anndata", tmp_path / "exported")
+    assert marked(tmp_path / "exported") != []
     # a result with names is not taken for one without
     with pytest.raises(OutputError, match="with names"):
         score_slide(slide, tmp_path / "named", settings, drawn, hidden)

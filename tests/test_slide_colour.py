@@ -246,7 +246,8 @@ def test_levels_in_any_order(tmp_path, rgb, steps, kind, compression) -> None:
         assert off(slide.overview(128)[0].mean(axis=(0, 1)), rgb.mean(axis=(0, 1))) < 2
 
 
-@pytest.mark.parametrize("name", ["macro", "Label image", "slide_thumbnail", "overview"])
+@pytest.mark.parametrize("name", ["macro", "Label image", "slide_thumbnail", "overview", "Preview",
+                                  "Makro", "Etikett"])  # fmt: skip
 @pytest.mark.parametrize("first", [True, False])
 def test_ome_associated_images_are_never_the_slide(tmp_path, rgb, name, first) -> None:
     path = tmp_path / "a.ome.tif"
@@ -260,6 +261,18 @@ def test_ome_associated_images_are_never_the_slide(tmp_path, rgb, name, first) -
     pixels, codes = shown(path)
     same(pixels, rgb)
     assert "SEVERAL_IMAGES" not in codes
+
+
+def test_an_image_coarser_than_any_scan_is_no_slide(tmp_path, rgb) -> None:
+    path = tmp_path / "a.ome.tif"
+    big = np.ascontiguousarray(np.tile(rgb[:, ::2], (2, 3, 1)))
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for pixels, mpp in ((big, 5.0), (rgb, 0.25)):
+            tiff.write(pixels, photometric="rgb", tile=(128, 128), compression="lzw", metadata={
+                "axes": "YXS", "PhysicalSizeX": mpp, "PhysicalSizeY": mpp})  # fmt: skip
+    pixels, codes = shown(path)
+    same(pixels, rgb)
+    assert codes == ["LEVEL_ORDER"]
 
 
 def test_aperio_levels_smallest_first(tmp_path, rgb) -> None:
@@ -283,6 +296,16 @@ def test_two_scans_in_one_file_are_told(tmp_path, rgb) -> None:
                 "axes": "YXS", "Name": title, "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25,
             })  # fmt: skip
     assert "SEVERAL_IMAGES" in shown(path)[1]
+
+
+def test_two_tiled_images_of_one_size_are_told(tmp_path, rgb) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for pixels in (rgb, np.ascontiguousarray(rgb[::-1])):
+            tiff.write(pixels, photometric="rgb", tile=(128, 128), compression="lzw", **RES)
+    pixels, codes = shown(path)
+    same(pixels, rgb)
+    assert codes == ["SEVERAL_IMAGES"]
 
 
 # -- depth, alpha, orientation ---------------------------------------------------------------------
@@ -325,6 +348,44 @@ def test_alpha_that_is_not_premultiplied_as_it_claims(tmp_path, rgb) -> None:
     pixels, codes = shown(path)
     assert off(pixels, rgb * (100 / 255) + 155) < 0.6
     assert "ALPHA_TAG_WRONG" in codes
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [
+    ("tif", "unassalpha"), ("tif", "assocalpha"), ("png", ""),
+])
+def test_alpha_that_was_never_filled_is_none(tmp_path, rgb, suffix, kind) -> None:
+    path = tmp_path / f"a.{suffix}"
+    four = np.dstack([rgb, np.zeros((SIDE, SIDE, 1), np.uint8)])
+    if suffix == "png":
+        path.write_bytes(imagecodecs.png_encode(four))
+    else:
+        tifffile.imwrite(path, four, photometric="rgb", compression="lzw", tile=(128, 128),
+                         extrasamples=[kind], **RES)  # fmt: skip
+    pixels, codes = shown(path, mpp=0.25)
+    same(pixels, rgb)
+    assert "ALPHA_TAG_WRONG" in codes
+
+
+def test_transparent_pixels_of_a_tiff_are_told(tmp_path, rgb) -> None:
+    path = tmp_path / "a.tif"
+    alpha = np.full((SIDE, SIDE, 1), 255, np.uint8)
+    alpha[:, :100] = 0
+    tifffile.imwrite(path, np.dstack([rgb, alpha]), photometric="rgb", compression="lzw",
+                     tile=(128, 128), extrasamples=["unassalpha"], **RES)  # fmt: skip
+    pixels, codes = shown(path)
+    assert (pixels[:, :100] == 255).all()
+    assert codes == ["TRANSPARENT_PIXELS"]
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_orientation_of_a_png_is_told(tmp_path, rgb, turned) -> None:
+    path = tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[274] = turned
+    Image.fromarray(rgb).save(path, exif=exif)
+    pixels, codes = shown(path, mpp=0.25)
+    same(pixels, rgb)
+    assert ("ORIENTATION_IGNORED" in codes) == (turned == 6)
 
 
 def test_tiff_orientation_is_told(tmp_path, rgb) -> None:

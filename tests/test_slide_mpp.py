@@ -12,7 +12,7 @@ from slide_samples import texture, write_svs
 
 from her2path.errors import MppMissing, UsageError
 from her2path.slide import SlideRef, open_slide
-from her2path.slide.mpp import choose_mpp, ome_mpp, property_mpp, tag_mpp
+from her2path.slide.mpp import aperio_mpp, choose_mpp, ome_mpp, property_mpp, tag_mpp
 
 #: name: (file's, --mpp, force, expected or error)
 CASES = {
@@ -103,6 +103,11 @@ def test_tiff_resolution_counts_only_where_plausible(tmp_path, dpi, unit, expect
 @pytest.mark.parametrize(("x", "xu", "y", "yu", "expected"), [
     ("0.25", None, "0.25", None, (0.25, 0.25)),
     ("250", "nm", "0.00025", "mm", (0.25, 0.25)),
+    ("0,25", "µm", "0,25", "Âµm", (0.25, 0.25)),
+    ("2.5e-10", "km", "250000000", "fm", (0.25, 0.25)),
+    ("0.0000025", "dm", "0.00984252", "thou", (0.25, 0.25)),
+    ("0.000708661", "pt", "250000", "PM", (0.25, 0.25)),
+    ("1", "reference frame", "1", "reference frame", None),
     ("0.25", "µm", None, None, None),
     ("0.25", "pixel", "0.25", "pixel", None),
     ("0", None, "0", None, None),
@@ -117,6 +122,12 @@ def test_ome_xml(x, xu, y, yu, expected) -> None:
     )  # fmt: skip
     found = ome_mpp(f'<OME><Image><Pixels SizeX="9"{parts}></Pixels></Image></OME>')
     assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_aperio_as_people_write_it() -> None:
+    for text in ("Aperio x|MPP = 0.25", "Aperio x|AppMag = 40|mpp=0,25", "Aperio x|Mpp = 2.5e-1"):
+        assert aperio_mpp(text) == (0.25, 0.25)
+    assert aperio_mpp("Aperio x|AppMag = 40") is None
 
 
 def test_helpers_pass_over_nonsense() -> None:

@@ -1,9 +1,10 @@
 """Annotations: where tumour is, and what is to be left out.
 
-GeoJSON as QuPath writes it, XML of ASAP, ImageScope and HALO, all in level-0 pixels.
+GeoJSON as QuPath writes it, XML of ASAP, ImageScope, HALO and NDP.view, all made level-0 pixels.
 """
 
 from her2path.annotations.model import Annotation, Annotations
+from her2path.annotations.ndpa import SlideCentre
 from her2path.annotations.read import SUFFIXES, read_annotations
 
-__all__ = ["SUFFIXES", "Annotation", "Annotations", "read_annotations"]
+__all__ = ["SUFFIXES", "Annotation", "Annotations", "SlideCentre", "read_annotations"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from her2path.csvfile import tidy
 from her2path.settings import TumourSettings
 
 __all__ = ["hidden_class", "meaning", "role_of"]
@@ -17,7 +18,7 @@ _ANY_CONTROL = re.compile(r"\bcontrols?\b")
 
 def _plain(words: str) -> str:
     """Return a class in one spelling: capitals, ``_``, ``-`` and QuPath's final ``*`` apart."""
-    text = unicodedata.normalize("NFKC", words).casefold()
+    text = unicodedata.normalize("NFKC", tidy(words)).casefold()
     return re.sub(r"[\s_-]+", " ", text).strip(" *")
 
 

@@ -22,6 +22,9 @@ from her2path.errors import one_line
 
 __all__ = ["parse_geojson"]
 
+#: what `type` and the like may say of an area that is no class
+_SHAPES = ("annotation", "feature", "polygon", "multipolygon", "rectangle", "ellipse", "circle",
+           "freehand", "brush", "region", "roi")  # fmt: skip
 #: nesting that is still read
 MAX_DEPTH = 64
 #: what QuPath exports beside annotations
@@ -32,8 +35,10 @@ _NO_GROUND = {"Point": "point", "MultiPoint": "point", "LineString": "line",
               "MultiLineString": "line"}  # fmt: skip
 #: QuPath 0.2 told the kind of an object by its id
 _OLD_ID = re.compile(r"(Path[A-Z][A-Za-z]*|TMACore)Object")
-#: properties that programs keep an area's class in
-_CLASS_KEYS = ("classification", "class", "class_name", "className", "label", "group", "category")
+#: properties that programs keep an area's class in, capitals and ``_`` apart
+_CLASS_KEYS = ("classification", "class", "classname", "pathclass", "label", "labels", "group",
+               "category", "annotationclass", "annotationtype", "regiontype", "tissuetype",
+               "tissue", "type", "term", "terms")  # fmt: skip
 
 
 def parse_geojson(text: str) -> Iterator[Drawn | Left]:
@@ -94,9 +99,11 @@ def _object_type(feature: dict[str, Any], properties: dict[str, Any]) -> Left | 
 
 
 def _class_name(properties: dict[str, Any]) -> str:
-    found: Any = next((properties[k] for k in _CLASS_KEYS if properties.get(k)), "")
+    told = {re.sub(r"[\W_]", "", str(k)).casefold(): v for k, v in properties.items()
+            if v and str(v).casefold() not in _SHAPES}  # fmt: skip
+    found: Any = next((told[k] for k in _CLASS_KEYS if k in told), "")
     if isinstance(found, dict):
-        found = found.get("name") or found.get("names") or ""
+        found = next((found[k] for k in ("name", "names", "value", "label") if found.get(k)), "")
     if isinstance(found, list):
         found = ": ".join(str(part) for part in found)
     return str(found)

@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
@@ -16,6 +16,7 @@ from shapely.affinity import translate
 from her2path.annotations.classes import meaning, role_of
 from her2path.annotations.geojson import parse_geojson
 from her2path.annotations.model import Annotation, Annotations
+from her2path.annotations.ndpa import SlideCentre
 from her2path.annotations.shapes import EMPTY, Drawn, Left, sound
 from her2path.annotations.xml import parse_xml
 from her2path.errors import AnnotationError, one_line
@@ -38,6 +39,7 @@ _MARKS = (
 #: how compressed files begin
 _PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ")
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+_VALID = "Export GeoJSON from QuPath, or XML from ASAP, ImageScope, HALO or NDP.view"
 _ROLES = ("tumour", "excluded", "other")
 
 
@@ -46,8 +48,9 @@ def read_annotations(
     settings: TumourSettings,
     offset_px: tuple[int, int] = (0, 0),
     stored: bool = False,
+    centre: SlideCentre | None = None,
 ) -> Annotations:
-    """Read GeoJSON, or XML of ASAP, ImageScope or HALO; see ``docs/annotations.md``.
+    """Read GeoJSON, or XML of ASAP, ImageScope, HALO or NDP.view; see ``docs/annotations.md``.
 
     Parameters
     ----------
@@ -59,6 +62,8 @@ def read_annotations(
         Added to every point, for files drawn on a cropped slide.
     stored : bool
         Whether it is a result's own ``annotations.geojson``, which tells what each area means.
+    centre : SlideCentre, optional
+        Of a Hamamatsu slide; without it NDP.view's files are refused.
 
     Raises
     ------
@@ -69,7 +74,7 @@ def read_annotations(
     left: Counter[Left] = Counter()
     items: list[Annotation] = []
     mended = number = 0
-    for drawn in _guarded(data, path):
+    for drawn in _guarded(data, path, centre):
         if isinstance(drawn, Left):
             left[drawn] += 1
             continue
@@ -88,7 +93,7 @@ def read_annotations(
         items.append(Annotation(drawn.name or f"area {number}", classification, area, role))
     if not items:
         held = f", but {_listed(left)}" if left else ""
-        raise AnnotationError(f"{path} holds no area{held}", "Draw polygons and export them again")
+        raise AnnotationError(f"{path} holds no area{held}", f"Draw polygons. {_VALID}")
     return Annotations(tuple(items), hashlib.sha256(data).hexdigest(), mended, _sorted(left))
 
 
@@ -140,21 +145,21 @@ def _text(data: bytes) -> str:
         return data.decode(told[1].decode() if told else "cp1252", "replace")
 
 
-def _parse(data: bytes) -> Iterator[Drawn | Left]:
+def _parse(data: bytes, centre: SlideCentre | None) -> Iterator[Drawn | Left]:
     text = _text(data).lstrip("\ufeff \t\r\n")
-    parse: Callable[[str], Iterator[Drawn | Left]]
-    parse = parse_xml if text.startswith("<") else parse_geojson
     if text.count("[") > 4 * MAX_POINTS:
         raise ValueError("too many points")
-    return parse(text)
+    return parse_xml(text, centre) if text.startswith("<") else parse_geojson(text)
 
 
-def _guarded(data: bytes, path: str | Path) -> Iterator[Drawn | Left]:
+def _guarded(
+    data: bytes, path: str | Path, centre: SlideCentre | None
+) -> Iterator[Drawn | Left]:
     try:
-        yield from _parse(data)
+        yield from _parse(data, centre)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError,
             ParseError, shapely.errors.ShapelyError) as exc:
         raise AnnotationError(
             f"{path} is not valid annotations ({one_line(exc, 120)})",
-            "Export GeoJSON from QuPath, or XML from ASAP, ImageScope or HALO",
+            _VALID,
         ) from exc

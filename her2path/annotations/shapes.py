@@ -11,7 +11,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-__all__ = ["EMPTY", "Drawn", "Left", "box_of", "ellipse_in", "points_of", "polygon_of", "sound"]
+__all__ = ["EMPTY", "Drawn", "Left", "box_of", "ellipse_in", "number_of", "points_of", "polygon_of",
+           "sound"]  # fmt: skip
 
 #: coordinates beyond this are not level-0 pixels
 FARTHEST_PX = 1e8
@@ -45,6 +46,20 @@ class Left:
     what: str
     usual: bool = False
     quoted: str = ""
+
+
+def number_of(text: str | None) -> float:
+    """Return a number of a file's text, its decimals behind a point or a comma.
+
+    Raises
+    ------
+    ValueError
+        Where it is none, or is not there.
+    """
+    if text is None:
+        raise ValueError("a position lacks a coordinate")
+    # some programs write as the country they run in; nobody groups the digits of a position
+    return float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
 
 
 def points_of(ring: Any) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""XML of ASAP, Aperio ImageScope and HALO."""
+"""XML of ASAP, Aperio ImageScope, HALO and NDP.view."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from her2path.annotations.ndpa import SlideCentre, parse_ndpa
 from her2path.annotations.shapes import (
     EMPTY,
     Drawn,
     Left,
     box_of,
     ellipse_in,
+    number_of,
     points_of,
     polygon_of,
 )
@@ -35,8 +37,14 @@ _NO_GROUND = ("arrow", "ruler", "line", "point")
 _TRUE = ("1", "true", "yes")
 
 
-def parse_xml(text: str) -> Iterator[Drawn | Left]:
+def parse_xml(text: str, centre: SlideCentre | None = None) -> Iterator[Drawn | Left]:
     """Yield every area, and every object that is none.
+
+    Parameters
+    ----------
+    text : str
+    centre : SlideCentre, optional
+        Of the slide, for NDP.view alone.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def parse_xml(text: str) -> Iterator[Drawn | Left]:
     if root.tag == "Annotations":
         return _asap(root) if next(root.iter("Coordinate"), None) is not None else _layers(root)
     if root.tag == "annotations" and next(root.iter("ndpviewstate"), None) is not None:
-        raise ValueError("NDP.view counts in nm from the slide's centre")
+        return parse_ndpa(root, centre)
     raise ValueError(f"unknown XML: {one_line(root.tag, 60)!r}")
 
 
@@ -90,7 +98,7 @@ def _asap(root: Element) -> Iterator[Drawn | Left]:
     for node in root.iter("Annotation"):
         told = node.get("Type") or ""
         corners = sorted(node.iter("Coordinate"), key=lambda c: int(float(c.get("Order", "0"))))
-        points = points_of([(c.attrib["X"], c.attrib["Y"]) for c in corners])
+        points = points_of([(_at(c, "X"), _at(c, "Y")) for c in corners])
         made = _outline(_kind(told), points, told)
         if isinstance(made, Left):
             yield made
@@ -148,7 +156,4 @@ def _layer(layer: Element, classification: str) -> Iterator[Drawn | Left]:
 
 
 def _at(vertex: Element, axis: str) -> float:
-    value = vertex.get(axis) or vertex.get(axis.lower())
-    if value is None:
-        raise ValueError("a vertex lacks X or Y")
-    return float(value)
+    return number_of(vertex.get(axis) or vertex.get(axis.lower()))

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from her2path import _scratch, guidelines, qc
-from her2path.annotations import Annotations, read_annotations
+from her2path.annotations import Annotations, SlideCentre, read_annotations
 from her2path.case import conclude, passes, pictures
 from her2path.case.drawn import check_fits, check_usable
 from her2path.case.facts import spread_over, with_cnn
@@ -200,9 +200,15 @@ class _Run:
         offset = (0, 0)
         if self.options.qupath_crop and self.info.file_bounds is not None:
             offset = (self.info.file_bounds.x0, self.info.file_bounds.y0)
-        read = read_annotations(self.annotations_path, self.settings.tumour, offset)
+        read = read_annotations(
+            self.annotations_path, self.settings.tumour, offset, centre=self._centre()
+        )
         check_usable(read, self.settings, self.annotations_path)
         return read.hidden() if self.options.pseudonymise else read
+
+    def _centre(self) -> SlideCentre | None:
+        size = self.info.file_width_px, self.info.file_height_px
+        return SlideCentre.of(self.info.properties_safe, size)
 
     def _placed(self) -> Annotations | None:
         if self.annotations is None or not self.info.anisotropic:

@@ -9,8 +9,10 @@ from typing import Any
 
 from her2path import __version__
 from her2path.agreement import AgreeOptions, associate, measure
+from her2path.cohort.manifest import KNOWN as MANIFEST_COLUMNS
 from her2path.cohort.readings import Readings, finding_values, shared_values
 from her2path.cohort.tables import csv_line
+from her2path.csvfile import tidy
 from her2path.errors import OutputError, UsageError
 from her2path.reads import Read, read_outcome, read_table
 from her2path.schema import SCORES
@@ -143,9 +145,9 @@ def _strata(reads: Sequence[Read], sources: Sources) -> dict[str, dict[str, str]
 
 def _manifest_rows(path: Path) -> list[dict[str, str]]:
     """Return a manifest's rows; a case without a name is called by its slide's stem."""
-    rows = [row for _, row in read_table(path, ())]
+    rows = [row for _, row in read_table(path, (), MANIFEST_COLUMNS)]
     for row in rows:
-        row["case_id"] = row.get("case_id") or Path(row.get("slide", "")).stem
+        row["case_id"] = row.get("case_id") or tidy(Path(row.get("slide", "")).stem)
     return rows
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import tifffile
 
+from her2path.slide.mpp import MPP_RANGE, ome_mpp
+
 __all__ = ["Pyramid", "find_pyramid", "ome_images"]
 
 #: directories that are looked at, at most
@@ -24,7 +26,8 @@ SIZEABLE = 0.25
 SHAPE_PX, SHAPE_SHARE = 1.5, 0.005
 #: the least reduction of a coarser level
 LEAST_REDUCTION = 1.2
-_WORDS = r"(?<![a-z])(macro|label|thumbnail|overview|slide ?preview|barcode)(?![a-z])"
+_WORDS = (r"(?<![a-z])(ma[ck]ro|label|etikett|barcode|thumbnail|overview|(?:slide ?)?preview)"
+          r"(?![a-z])")  # fmt: skip
 _NAMED = re.compile(_WORDS, re.IGNORECASE)
 #: Aperio names its associated images at the beginning of the second line
 _APERIO_NAMED = re.compile(r"[\r\n]\s*(macro|label|thumbnail)\b", re.IGNORECASE)
@@ -94,7 +97,7 @@ def find_pyramid(tiff: tifffile.TiffFile) -> Pyramid:
         texts[finest.image] if finest.image is not None and texts else None,
         finest.number == 0 and finest.parent is None,
         stacked,
-        0 if stacked else len(others),
+        len(others),
     )
 
 
@@ -134,6 +137,8 @@ def _entries(tiff: tifffile.TiffFile, texts: list[str]) -> Iterator[_Entry]:
         image = image if image is not None and image < len(texts) else None
         name = _ome_name(texts[image]) if image is not None else ""
         associated = _associated(page, name, number, bool(texts))
+        if image is not None and not associated:
+            associated = _too_coarse(texts[image])
         yield _Entry(page.aspage(), number, None, image, associated)
         for sub in page.pages or () if page.subifds else ():
             yield _Entry(sub.aspage(), number, number, image, associated)
@@ -169,6 +174,12 @@ def _associated(page: Any, ome_name: str, number: int, ome: bool) -> bool:
         names.append(text)
     short = [n.strip() for n in names if 0 < len(n.strip()) <= _NAME_CHARS]
     return any(_NAMED.search(n.replace("_", " ")) for n in short)
+
+
+def _too_coarse(text: str) -> bool:
+    """Tell whether an OME image states a pixel size of no scan: an unnamed macro, say."""
+    found = ome_mpp(text)
+    return found is not None and min(found) > MPP_RANGE[1]
 
 
 def _colour(page: Any) -> bool:

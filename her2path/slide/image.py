@@ -16,9 +16,15 @@ from her2path.geometry import Box
 from her2path.results import QcFlag
 from her2path.slide.cache import Pixels
 from her2path.slide.colour import looks_converted_twice, rgb_of_ycbcr, stored_as
-from her2path.slide.jpegmarks import JpegHeader, end_of_image, read_header, scan_is_whole
+from her2path.slide.jpegmarks import (
+    JpegHeader,
+    end_of_image,
+    exif_orientation,
+    read_header,
+    scan_is_whole,
+)
 from her2path.slide.mpp import Pair, plausible, tag_mpp
-from her2path.slide.samples import depth_of, to_rgb8
+from her2path.slide.samples import Alpha, depth_of, is_blank, to_rgb8
 from her2path.slide.source import Colour
 
 __all__ = [
@@ -163,12 +169,17 @@ def _decode_png(path: str, data: bytes) -> Decoded:
     if bits == 16:
         depth = depth_of(int(pixels[..., :3].max()), max(chunks.get(b"sBIT", b"\x08")[:3]))
         flags.append(flag("SCALED_TO_8_BIT", f"From 16-bit values of {depth} bit."))
-    if channels == 4 and int(pixels[..., 3].min()) < (1 << bits) - 1:
+    alpha: Alpha = "straight"
+    if channels == 4 and is_blank(pixels):
+        alpha = "none"
+        flags.append(flag("ALPHA_TAG_WRONG", "It is zero everywhere."))
+    elif channels == 4 and int(pixels[..., 3].min()) < (1 << bits) - 1:
         flags.append(flag("TRANSPARENT_PIXELS"))
     if bits == 16 and channels == 4:
         pixels[..., 3] >>= 16 - depth  # alpha has the full range whatever the colours have
-    rgb = to_rgb8(pixels, "straight", depth)
-    return Decoded(rgb, "png", _profile(chunks), 1, _pitch(chunks), flags)
+    rgb = to_rgb8(pixels, alpha, depth)
+    turned = exif_orientation(chunks.get(b"eXIf", b""))
+    return Decoded(rgb, "png", _profile(chunks), turned, _pitch(chunks), flags)
 
 
 def _png_chunks(data: bytes) -> dict[bytes, bytes]:
@@ -179,7 +190,7 @@ def _png_chunks(data: bytes) -> dict[bytes, bytes]:
         size, name = struct.unpack_from(">I4s", data, at)
         if name == b"IDAT":
             break
-        if name in (b"iCCP", b"pHYs", b"sBIT"):
+        if name in (b"iCCP", b"pHYs", b"sBIT", b"eXIf"):
             found.setdefault(name, data[at + 8 : at + 8 + size])
         at += 12 + size
     return {name: body for name, body in found.items() if body}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["JpegHeader", "end_of_image", "read_header", "scan_is_whole"]
+__all__ = ["JpegHeader", "end_of_image", "exif_orientation", "read_header", "scan_is_whole"]
 
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _ALONE = {0x01, *range(0xD0, 0xD9)}
@@ -60,7 +60,7 @@ def read_header(data: bytes) -> JpegHeader | None:
         if mark in _SOF and len(body) >= 6:
             frame = (*struct.unpack_from(">BHHB", body), mark in (0xC2, 0xC6, 0xCA, 0xCE))
         elif mark == 0xE1 and body[:6] == b"Exif\0\0":
-            orientation = _orientation(body[6:])
+            orientation = exif_orientation(body[6:])
         elif mark == 0xE0 and body[:5] == b"JFIF\0" and len(body) >= 12:
             density = struct.unpack_from(">BHH", body, 7)
         elif mark == 0xE2 and body[:12] == b"ICC_PROFILE\0" and len(body) > 14:
@@ -136,7 +136,7 @@ def _first_scan(data: bytes) -> int | None:
     return None
 
 
-def _orientation(tiff: bytes) -> int:
+def exif_orientation(tiff: bytes) -> int:
     """Return the Exif orientation (tag 274) of the first directory, 1 where there is none."""
     try:
         order = {b"II": "<", b"MM": ">"}[tiff[:2]]
@@ -145,7 +145,7 @@ def _orientation(tiff: bytes) -> int:
         for k in range(min(count, 200)):
             tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * k)
             if tag == 274 and kind == 3:
-                return int(value)
+                return int(value) if 1 <= value <= 8 else 1
     except (KeyError, struct.error):
         return 1
     return 1

@@ -28,8 +28,13 @@ _UNIT_UM = {
     **dict.fromkeys(("um", "u", "micron", "micrometer", "micrometre", "mikrometer"), 1.0),
     **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
+    **dict.fromkeys(("dm", "decimeter", "decimetre"), 1e5),
     **dict.fromkeys(("m", "meter", "metre"), 1e6),
+    **dict.fromkeys(("km", "kilometer", "kilometre"), 1e9),
     **dict.fromkeys(("in", "inch", "inche", '"'), 25400.0),
+    **dict.fromkeys(("thou", "mil"), 25.4),
+    **dict.fromkeys(("pt", "point"), 25400.0 / 72),
+    **dict.fromkeys(("fm", "femtometer", "femtometre"), 1e-9),
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-6),
     **dict.fromkeys(("å", "angstrom", "ångström"), 1e-4),
 }
@@ -148,9 +153,10 @@ def ome_mpp(description: str) -> Pair | None:
         unit = _attribute(pixels.group(), f"PhysicalSize{side}Unit")
         scale = length_um("µm" if unit is None else unit)
         try:
-            if size is None or scale is None or float(size) <= 0:
+            number = float(size.replace(",", ".")) if size else 0.0
+            if scale is None or number <= 0:
                 return None
-            sizes.append(float(size) * scale)
+            sizes.append(number * scale)
         except ValueError:
             return None
     return sizes[0], sizes[1]
@@ -164,7 +170,8 @@ def _attribute(tag: str, name: str) -> str | None:
 
 def aperio_mpp(description: str) -> Pair | None:
     """Return the pixel size that an Aperio description states, µm, or None."""
-    found = re.search(r"\|\s*MPP\s*=\s*([0-9.,eE+-]{1,24})", description[:100_000])
+    found = re.search(r"\|\s*MPP\s*=\s*([0-9.,eE+-]{1,24})", description[:100_000],
+                      re.IGNORECASE)  # fmt: skip
     try:
         size = float(found.group(1).rstrip(",").replace(",", ".")) if found else None
     except ValueError:

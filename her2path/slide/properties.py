@@ -29,6 +29,8 @@ _SAFE: dict[str, re.Pattern[str]] = {
     "dicom.ManufacturerModelName": _MODEL,
     "hamamatsu.Product": _MODEL,
     "hamamatsu.SourceLens": _NUMBER,
+    "hamamatsu.XOffsetFromSlideCentre": _NUMBER,
+    "hamamatsu.YOffsetFromSlideCentre": _NUMBER,
     "leica.device-model": _MODEL,
     "leica.objective": _NUMBER,
     "philips.DICOM_MANUFACTURER": _MODEL,

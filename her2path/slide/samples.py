@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from her2path.slide.cache import Pixels
 
-__all__ = ["Alpha", "Depth", "depth_of", "to_rgb8"]
+__all__ = ["Alpha", "Depth", "depth_of", "is_blank", "to_rgb8"]
 
 #: what a fourth sample is: not alpha (dropped), alpha beside the colours, or within them
 Alpha = Literal["none", "straight", "premultiplied"]
@@ -26,6 +26,14 @@ def depth_of(highest: int, least: Depth = 8) -> Depth:
     told by it, and would otherwise look like a dark slide.
     """
     return next((d for d in _DEPTHS if d >= least and highest < 1 << d), 16)
+
+
+def is_blank(pixels: npt.NDArray[Any]) -> bool:
+    """Tell whether alpha, the last of four samples, is zero everywhere and colours are not.
+
+    Nothing would be left of such an image: some programs write a fourth sample and never fill it.
+    """
+    return bool(pixels.size) and not pixels[..., 3].any() and bool(np.ptp(pixels[..., :3]))
 
 
 def to_rgb8(

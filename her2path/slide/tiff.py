@@ -27,7 +27,7 @@ from her2path.slide.directories import find_pyramid
 from her2path.slide.image import MAX_IMAGE_BYTES, RGB_IT, TILE_IT, guard_size
 from her2path.slide.jpegmarks import read_header, scan_is_whole
 from her2path.slide.rawfile import RawFile
-from her2path.slide.samples import Alpha, Depth, depth_of, to_rgb8
+from her2path.slide.samples import Alpha, Depth, depth_of, is_blank, to_rgb8
 from her2path.slide.source import Colour, cells_of
 
 __all__ = ["JPEG2000", "TiffSource"]
@@ -196,7 +196,7 @@ class TiffSource:
         if sample is None or sample.ndim != 2 or sample.shape[1] < 3:
             return lay  # damaged: what its segments say does not fit its tags
         lay = self._by_bits(number, lay, sample)
-        if lay.alpha == "premultiplied" and sample.shape[1] == 4:
+        if lay.alpha != "none" and sample.shape[1] == 4:
             lay = self._by_alpha(number, lay, sample)
         if lay.compression in WEBP:
             return lay  # its decoder always gives RGB
@@ -249,8 +249,20 @@ class TiffSource:
         return replace(lay, depth=depth)
 
     def _by_alpha(self, number: int, lay: _Level, sample: npt.NDArray[Any]) -> _Level:
-        """Take alpha as straight where colours exceed it, which premultiplied ones cannot."""
-        if (sample[:, :3].max(axis=1) <= sample[:, 3]).mean() > 0.99:
+        """Take alpha as straight where colours exceed it, which premultiplied ones cannot.
+
+        Where it is zero everywhere it is none.
+        """
+        if is_blank(sample):
+            if number == 0:
+                self.flags.append(flag("ALPHA_TAG_WRONG", "It is zero everywhere."))
+            return replace(lay, alpha="none")
+        if number == 0 and sample.size and sample[:, 3].min() < np.iinfo(sample.dtype).max:
+            self.flags.append(flag("TRANSPARENT_PIXELS"))
+        exceeded = lay.alpha == "premultiplied" and sample.size and (
+            (sample[:, :3].max(axis=1) > sample[:, 3]).mean() >= 0.01
+        )  # fmt: skip
+        if not exceeded:
             return lay
         if number == 0:
             self.flags.append(flag("ALPHA_TAG_WRONG"))
