@@ -1,8 +1,8 @@
 """Cut-offs from calibrators alone: the OD at which cells hold what a cut-off asks.
 
 Without an earlier calibration a cut-off lies half-way (geometric mean) between published cell
-lines: the last that does not reach the score and the first that surely does. Receptors a cell by flow
-cytometry and IHC score: Larson 2010 (PMC2990097, table 1).
+lines: the last that does not reach the score and the first that surely does. Receptors a cell by
+flow cytometry and IHC score: Larson 2010 (PMC2990097, table 1).
 """
 
 from __future__ import annotations

@@ -115,17 +115,23 @@ def _shares(reach: F64) -> F64:
     return np.asarray(LAPSE + (1 - 4 * LAPSE) * np.clip(p, 0, 1))
 
 
-def intervals(reads: Reads, found: Fit, draws: int, rng: np.random.Generator) -> F64:
+def intervals(
+    reads: Reads, found: Fit, draws: int, rng: np.random.Generator,
+    cases: NDArray[np.int64] | None = None,
+) -> F64:  # fmt: skip
     """Return 95 % intervals of the logarithms of the cut-offs, (3, 2).
 
-    Cases are drawn with replacement and fitted again. Where reads fall cleanly on two sides any
-    cut-off between them is as good: of every draw a cut-off is therefore taken from its own
-    likelihood, not only the likeliest.
+    `cases` (items,) numbers the items' cases from 0; without it every item is a case. Cases are
+    drawn with replacement and fitted again. Where reads fall cleanly on two sides any cut-off
+    between them is as good: of every draw a cut-off is therefore taken from its own likelihood, not
+    only the likeliest.
     """
-    n = len(reads.counts)
+    owner = np.arange(len(reads.counts)) if cases is None else cases
+    n = int(owner.max()) + 1
+    members = [np.flatnonzero(owner == c) for c in range(n)]
     out = np.empty((draws, 3))
     for d in range(draws):
-        mine = reads.take(rng.integers(0, n, n))
+        mine = reads.take(np.concatenate([members[c] for c in rng.integers(0, n, n)]))
         out[d] = _one(mine, fit_near(mine, found), rng)
     return np.quantile(out, [TAIL, 1 - TAIL], axis=0).T
 
