@@ -102,8 +102,8 @@ class CalibrationFacts(Part):
     """The cut-offs and the curve that this slide was read with, and where they come from.
 
     ``source``: ``slide`` (control areas on the slide itself) or ``settings``. ``controls``: of
-    this slide, whether they were used or not; ``median`` is of ``measure`` over all cells of the
-    area, unstained ones as 0, ``stained`` the share of stained cells.
+    this slide, whether they were used or not; ``median`` is of ``measure`` over the area's stained
+    cells (0 where most are unstained), ``stained`` the share of stained cells.
     """
 
     source: Literal["settings", "slide"] = "settings"

@@ -38,6 +38,10 @@ class Loaded:
     assay: AssayFacts
 
 
+#: settings, a folder for results, and what was scored there already
+_Scoring = tuple[Settings, Path, dict[Path, RunStore]]
+
+
 @dataclass(frozen=True)
 class _Row:
     line: int
@@ -126,9 +130,7 @@ def _stated(
     return level, receptors
 
 
-def _store(
-    row: _Row, base: Path, results: Path | None, scoring: tuple[Settings, Path, dict[Path, RunStore]]
-) -> RunStore:  # fmt: skip
+def _store(row: _Row, base: Path, results: Path | None, scoring: _Scoring) -> RunStore:
     """Return the result that a row names; a slide without one is scored now."""
     settings, folder, scored = scoring
     if row.result:

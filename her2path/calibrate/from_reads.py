@@ -114,8 +114,8 @@ def _refuse_unrelated(found: Fit, counts: F64) -> None:
     shares = counts.sum(axis=0) / counts.sum()
     blind = -float((counts.sum(axis=0) * np.log(np.maximum(shares, 1e-12))).sum())
     if found.loss > blind - SURE:
-        raise UsageError("the reads do not rise with the staining of the cells",
-                         "Check that case_id names the same cases in reads and results")  # fmt: skip
+        mend = "Check that case_id names the same cases in reads and results"
+        raise UsageError("the reads do not rise with the staining of the cells", mend)
 
 
 def _complete_at(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from her2path.errors import UsageError
 
-__all__ = ["LEAST_CELLS", "MEASURES", "Control", "blocks_of", "resampled"]
+__all__ = ["LEAST_CELLS", "MEASURES", "Control", "blocks_of", "middle", "resampled"]
 
 F64 = NDArray[np.float64]
 #: columns of which a control keeps the values
@@ -79,8 +79,18 @@ class Control:
         return self.values[measure][self.values[measure] > 0]
 
     def median(self, measure: str) -> float:
-        """Return the median of the measure over all cells, the unstained ones as 0."""
-        return float(np.median(self.values[measure]))
+        """Return the median of the measure over the stained cells; 0 where most are unstained.
+
+        Whether a faint line is seen at all depends on its surroundings more than on its OD, so that
+        unseen cells are no darker or paler than the seen ones: they are left out, not counted as 0.
+        """
+        return middle(self.values[measure])
+
+
+def middle(values: F64) -> float:
+    """Return the median of what is above 0; 0 where that is half of the values or less."""
+    seen = values[values > 0]
+    return float(np.median(seen)) if 2 * len(seen) > len(values) else 0.0
 
 
 def blocks_of(x_um: F64, y_um: F64) -> NDArray[np.int64]:

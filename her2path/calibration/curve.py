@@ -1,7 +1,7 @@
 """Membrane OD as receptors a cell: a monotone curve through calibrators.
 
-Knots are the calibrators' median cells: half of a control's cells read darker than its median, and
-half of them hold more receptors than its stated number. Knots that do not rise are pooled with
+Knots are the medians of the calibrators' stained cells; a calibrator of which most cells read
+unstained lies below the detection limit and is no knot. Knots that do not rise are pooled with
 their neighbours (isotonic regression of log OD on log receptors); between the knots log receptors
 follow log OD along a monotone cubic (Fritsch and Carlson 1980, SIAM J Numer Anal 17:238; scipy's
 PCHIP). Nothing is read off outside the outermost knots.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
-from her2path.calibration.control import Control, resampled
+from her2path.calibration.control import Control, middle, resampled
 from her2path.errors import UsageError
 from her2path.settings import Curve
 
@@ -84,8 +84,8 @@ def _spread(group: Sequence[Control], measure: str, seed: int) -> float:
     if len(group) > 1:
         return float(np.std(np.log([c.median(measure) for c in group]), ddof=1) / len(group) ** 0.5)
     rng = np.random.default_rng(seed)
-    middles = resampled(group[0], measure, lambda v: float(np.median(v)), DRAWS, rng)
-    return float(np.std(np.log(np.maximum(middles, 1e-4))))
+    middles = resampled(group[0], measure, middle, DRAWS, rng)
+    return float(np.std(np.log(middles[middles > 0])))
 
 
 def _refuse_unranked(receptors: F64, od: F64, spread: F64) -> None:

@@ -53,9 +53,9 @@ class Cutoffs:
 
 
 def relative_error(values: F64, intervals: F64) -> float:
-    """Return one half-width for three cut-offs: the widest, relative, at most 1."""
+    """Return one half-width for three cut-offs that move together: the middle one, at most 1."""
     ratio = np.maximum(intervals[:, 1] / values, values / intervals[:, 0])
-    return float(min(ratio.max() - 1, 1.0))
+    return float(min(np.median(ratio) - 1, 1.0))
 
 
 def cutoffs_from_levels(controls: Sequence[Control], measure: str, seed: int = 0) -> Cutoffs:

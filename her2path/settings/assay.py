@@ -72,7 +72,7 @@ class Source(Section):
     level: Literal["0", "1+", "2+", "3+"] | None = Field(None, description="level of a control")
     receptors: float | None = Field(None, gt=0, description="stated receptors a cell")
     cells: int | None = Field(None, ge=0, description="cells measured")
-    median: float | None = Field(None, description="median of the measure, unstained cells as 0")
+    median: float | None = Field(None, description="median of the measure over stained cells")
     date: str | None = Field(None, description="of the control, as it was given")
     batch: str | None = Field(None, description="of the control, as it was given")
     sha256: str = Field("", description="of the file, or of the control's result")

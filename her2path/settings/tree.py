@@ -38,6 +38,8 @@ __all__ = ["Settings", "load_settings", "parse_set", "read_tree"]
 
 #: the most that a settings file may weigh: a YAML bomb is refused before it is parsed
 MAX_SETTINGS_BYTES = 1 << 20
+#: where ready settings lie: in the installed package, or in the working copy that it runs from
+READY = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
 
 
 class Settings(Section):
@@ -158,7 +160,8 @@ def load_settings(path: str | Path | None = None, changes: Sequence[str] = ()) -
     Parameters
     ----------
     path : path, optional
-        A YAML file with any part of the tree; absent keys keep their defaults.
+        A YAML file, or the bare name of ready settings (``international_2026``), with any part of
+        the tree; absent keys keep their defaults.
     changes : sequence of str
         ``key.sub=value``; the value is read as YAML.
 
@@ -179,7 +182,7 @@ def read_tree(path: str | Path) -> dict[str, Any]:
     SettingsError
         For a missing or oversized file, or broken YAML.
     """
-    path = Path(path)
+    path = _ready(Path(path))
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
             raise SettingsError(f"the settings file {path} is over 1 MiB", "Give a settings file")
@@ -197,6 +200,15 @@ def read_tree(path: str | Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise SettingsError(f"the settings file {path} is not a table of settings", "Correct it")
     return tree
+
+
+def _ready(path: Path) -> Path:
+    """Return the file of ready settings that a bare name means, where no such file lies here."""
+    if path.exists() or path.name != str(path) or path.suffix not in ("", ".yaml"):
+        return path
+    name = f"{path.stem}.yaml"
+    found = [p / name for p in READY if (p / name).is_file()]
+    return found[0] if found else path
 
 
 def parse_set(text: str) -> tuple[str, Any]:
