@@ -85,6 +85,11 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "warning",
         "Control areas on the slide could not calibrate it; the settings' calibration was used.",
     ),
+    "FAINT_CONTROL_UNSEEN": (
+        "warning",
+        "Hardly a cell of the 1+ control on the slide is seen: faint staining cannot be told from "
+        "none here.",
+    ),
     "RECEPTORS_OUTSIDE_RANGE": (
         "info",
         "Tumour cells lie outside the range of the calibrators; no receptors are given for them.",

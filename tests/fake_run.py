@@ -110,6 +110,7 @@ def cells_table(kind: str, plane: Plane, spacing_px: int, seed: int) -> pa.Table
     columns["intensity"], columns["score"] = pa.array(intensity), pa.array(score)
     columns["uncertain"] = pa.array((intensity == 1) & (rng.random(n) < 0.05))
     columns["region_id"] = pa.array(region)
+    columns["receptors"] = pa.nulls(n, pa.float32())
     for name, radii in (("outline", outline), ("nucleus_outline", outline // 2)):
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(radii.ravel()), OUTLINE_RAYS)
     return pa.table(columns)
@@ -164,6 +165,7 @@ def regions_table(cells: pa.Table, plane: Plane) -> pa.Table:
                 "h_score": 100 * sum(INTENSITY[p] * c for p, c in counts.items()) / n
                 if n
                 else None,
+                "receptors_median": None,
                 "positive_cells": k,
                 "positive_fraction": k / n if n else None,
                 "positive_low": low,

@@ -37,6 +37,8 @@ AS_WELL = 0.025
 #: log odds are kept from running away where two levels do not touch
 RIDGE = 1e-3
 DRAWS = 200
+#: stained cells that a control of 1+ or above shows
+LEAST_STAINED = 20
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Cutoffs:
     """Cut-offs for faint, moderate, intense with 95 % intervals, (3,) and (3, 2), in OD.
 
     ``blank_share`` is the upper 95 % limit (Wilson) of the stained share in the 0 controls at the
-    lowest cut-off; None without such controls.
+    lowest cut-off; None without such controls. ``unseen``: the 1+ controls show hardly a stained
+    cell, so that the lower cut-offs rest on the 2+ controls.
     """
 
     values: F64
     intervals: F64
     blank_share: float | None = None
+    unseen: bool = False
 
 
 def relative_error(values: F64, intervals: F64) -> float:
@@ -58,7 +62,9 @@ def relative_error(values: F64, intervals: F64) -> float:
     return float(min(np.median(ratio) - 1, 1.0))
 
 
-def cutoffs_from_levels(controls: Sequence[Control], measure: str, seed: int = 0) -> Cutoffs:
+def cutoffs_from_levels(
+    controls: Sequence[Control], measure: str, seed: int = 0, usual: float | None = None
+) -> Cutoffs:
     """Return the cut-offs that part controls of known level.
 
     Parameters
@@ -69,6 +75,10 @@ def cutoffs_from_levels(controls: Sequence[Control], measure: str, seed: int = 0
         The column that decides the intensity.
     seed : int
         Of the bootstrap.
+    usual : float, optional
+        Ratio of the faint to the moderate cut-off, for 1+ controls of which hardly a cell is seen
+        (a pale staining, a soft scan): the moderate cut-off is then the value that 95 % of the
+        stained cells of the 2+ controls exceed. Without it such controls are refused.
 
     Raises
     ------
@@ -76,21 +86,24 @@ def cutoffs_from_levels(controls: Sequence[Control], measure: str, seed: int = 0
         Too few controls, controls that do not rank, or levels that overlap.
     """
     by_level = _by_level(controls, measure)
+    unseen = _hardly_stained(by_level, measure, usual is not None)
     rng = np.random.default_rng(seed)
     pools = {k: _pool([c.values[measure] for c in found]) for k, found in by_level.items()}
     blank = _limit_of_blank(pools, by_level)
-    _refuse_overlap(pools, by_level, blank)
-    values = _cuts(pools, blank)
+    known = (2, 3) if unseen else NEEDED
+    _refuse_overlap(pools, known, blank if 0 in by_level else None)
+    ratio = usual if unseen else None
+    values = _cuts(pools, blank, ratio)
     if not values[0] < values[1] < values[2]:
         raise UsageError("the controls' cut-offs do not rise", "Check the controls' levels")
-    draws = np.array([_drawn(by_level, measure, rng) for _ in range(DRAWS)])
+    draws = np.array([_drawn(by_level, measure, ratio, rng) for _ in range(DRAWS)])
     low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
-    flat = [(values[0], values[0]), *(_as_well(pools[a], pools[b], values[b - 1])
-                                      for a, b in pairwise(NEEDED))]  # fmt: skip
+    flat = [(v, v) for v in values[: 4 - len(known)]]
+    flat += [_as_well(pools[a], pools[b], values[b - 1]) for a, b in pairwise(known)]
     low = np.minimum.reduce([low, values, [f[0] for f in flat]])
     high = np.maximum.reduce([high, values, [f[1] for f in flat]])
     blanks = _blank_share(by_level, measure, values[0])
-    return Cutoffs(values, np.stack([low, high], axis=1), blanks)
+    return Cutoffs(values, np.stack([low, high], axis=1), blanks, unseen)
 
 
 def _by_level(controls: Sequence[Control], measure: str) -> dict[int, list[Control]]:
@@ -105,14 +118,22 @@ def _by_level(controls: Sequence[Control], measure: str) -> dict[int, list[Contr
             f"there are too few controls: none of {', '.join(missing)} (levels: {there})",
             "Give controls of 1+, 2+ and 3+; one of 0 adds the limit of blank",
         )
+    return dict(sorted(found.items()))
+
+
+def _hardly_stained(found: dict[int, list[Control]], measure: str, unseen_is_fine: bool) -> bool:
+    """Tell whether 1+ is not seen; refuse other controls with hardly a stained cell."""
     for k in NEEDED:
         for control in found[k]:
-            if control.stained(measure).size < 20:
-                raise UsageError(
-                    f"the control {control.name} ({SCORES[k]}) has hardly a stained cell",
-                    "Check the control's level and its staining",
-                )
-    return dict(sorted(found.items()))
+            if control.stained(measure).size >= LEAST_STAINED:
+                continue
+            if k == 1 and unseen_is_fine:
+                return True
+            raise UsageError(
+                f"the control {control.name} ({SCORES[k]}) has hardly a stained cell",
+                "Check the control's level and its staining",
+            )
+    return False
 
 
 def _pool(parts: Sequence[F64]) -> tuple[F64, F64]:
@@ -139,22 +160,25 @@ def _limit_of_blank(pools: dict[int, tuple[F64, F64]], found: dict[int, list[Con
 
 
 def _refuse_overlap(
-    pools: dict[int, tuple[F64, F64]], found: dict[int, list[Control]], blank: float
+    pools: dict[int, tuple[F64, F64]], known: tuple[int, ...], blank: float | None
 ) -> None:
-    middles = {k: float(np.exp(_quantile(*_stained(pools[k]), 0.5))) for k in NEEDED}
+    """Refuse levels that do not rank or overlap; `blank` None: there is no control of 0."""
+    middles = {k: float(np.exp(_quantile(*_stained(pools[k]), 0.5))) for k in known}
     told = ", ".join(f"{SCORES[k]} {m:.3g}" for k, m in middles.items())
-    for a, b in pairwise(NEEDED):
+    for a, b in pairwise(known):
         if middles[a] >= middles[b]:
             raise UsageError(
                 f"the controls do not rank: {SCORES[b]} stains no darker than {SCORES[a]} "
                 f"(medians: {told})", "Check which control is which",
             )  # fmt: skip
-    if 0 in found and blank >= middles[1]:
+    first = known[0]
+    if blank is not None and blank >= middles[first]:
         raise UsageError(
-            f"the levels 0 and 1+ overlap: 5 % of the blank's cells reach {blank:.3g}, the median "
-            f"of 1+ is {middles[1]:.3g}", "Use a cleaner blank, or another 1+ control",
-        )  # fmt: skip
-    for a, b in pairwise(NEEDED):
+            f"the levels 0 and {SCORES[first]} overlap: 5 % of the blank's cells reach "
+            f"{blank:.3g}, the median of {SCORES[first]} is {middles[first]:.3g}",
+            f"Use a cleaner blank, or another {SCORES[first]} control",
+        )
+    for a, b in pairwise(known):
         wrong = _wrong(pools[a], pools[b], np.array([_between(pools[a], pools[b])]))[0]
         if wrong > MOST_WRONG:
             raise UsageError(
@@ -163,7 +187,10 @@ def _refuse_overlap(
             )  # fmt: skip
 
 
-def _cuts(pools: dict[int, tuple[F64, F64]], blank: float) -> F64:
+def _cuts(pools: dict[int, tuple[F64, F64]], blank: float, usual: float | None) -> F64:
+    if usual is not None:
+        moderate = max(float(np.exp(_quantile(*_stained(pools[2]), 1 - KEPT))), blank * (1 + 1e-6))
+        return np.array([max(usual * moderate, blank), moderate, _between(pools[2], pools[3])])
     faint = max(float(np.exp(_quantile(*_stained(pools[1]), 1 - KEPT))), blank)
     return np.array([faint, _between(pools[1], pools[2]), _between(pools[2], pools[3])])
 
@@ -210,15 +237,17 @@ def _as_well(lower: tuple[F64, F64], upper: tuple[F64, F64], cut: float) -> tupl
     return float(cuts[left]), float(cuts[right])
 
 
-def _drawn(found: dict[int, list[Control]], measure: str, rng: np.random.Generator) -> F64:
+def _drawn(
+    found: dict[int, list[Control]], measure: str, usual: float | None, rng: np.random.Generator
+) -> F64:
     """Return the cut-offs of controls, and of squares in them, drawn with replacement."""
     pools = {}
     for level, controls in found.items():
         chosen = [controls[i] for i in rng.integers(0, len(controls), len(controls))]
         pools[level] = _pool([_some_blocks(c, measure, rng) for c in chosen])
-    if any(not (pools[k][0] > 0).any() for k in NEEDED):
+    if any(not (pools[k][0] > 0).any() for k in (NEEDED if usual is None else (2, 3))):
         return np.full(3, np.nan)
-    return _cuts(pools, _limit_of_blank(pools, found))
+    return _cuts(pools, _limit_of_blank(pools, found), usual)
 
 
 def _some_blocks(control: Control, measure: str, rng: np.random.Generator) -> F64:

@@ -112,7 +112,8 @@ def calibrate_slide(
             wrong.append(exc.what)
     if any(c.level is not None for c in controls):
         try:
-            cutoffs = cutoffs_from_levels(controls, measure, settings.seed)
+            faint, moderate, _ = settings.membrane.cutoffs
+            cutoffs = cutoffs_from_levels(controls, measure, settings.seed, faint / moderate)
         except UsageError as exc:
             wrong.append(exc.what)
     word = "control" if cutoffs is not None else "calibrators"
@@ -122,6 +123,8 @@ def calibrate_slide(
         except UsageError as exc:
             wrong.append(exc.what)
     flags = [flag("CONTROLS_NOT_USED", f"{'; '.join(dict.fromkeys(wrong))}.")] if wrong else []
+    if cutoffs is not None and cutoffs.unseen:
+        flags.append(flag("FAINT_CONTROL_UNSEEN"))
     own = applied(settings, cutoffs, curve, word)
     if cutoffs is None:
         flags += other_assay(settings)

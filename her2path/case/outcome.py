@@ -97,8 +97,9 @@ class Outcome:
             heterogeneity=None,
         )
 
-    def _own_flags(self, settings: Settings) -> list[QcFlag]:
-        """Return the flags that settings, as the slide was read, and annotations alone bring."""
+    def _own_flags(self, read_with: Settings | None = None) -> list[QcFlag]:
+        """Return the flags of annotations and settings, as the slide's own controls change them."""
+        settings = read_with or self.settings
         flags: list[QcFlag] = []
         if self._selection() == "morphology":
             flags.append(flag("IN_SITU_NOT_EXCLUDED"))

@@ -147,7 +147,8 @@ def _as_found(cells: pa.Table) -> pa.Table:
 
 #: flags that rest on the calibration
 _OF_CALIBRATION = (
-    "UNCALIBRATED_CUTOFFS", "OTHER_ASSAY", "CONTROLS_NOT_USED", "RECEPTORS_OUTSIDE_RANGE",
+    "UNCALIBRATED_CUTOFFS", "OTHER_ASSAY", "CONTROLS_NOT_USED", "FAINT_CONTROL_UNSEEN",
+    "RECEPTORS_OUTSIDE_RANGE",
 )  # fmt: skip
 
 
