@@ -85,7 +85,7 @@ def cutoffs_from_levels(
     UsageError
         Too few controls, controls that do not rank, or levels that overlap.
     """
-    by_level = _by_level(controls, measure)
+    by_level = _by_level(controls)
     unseen = _hardly_stained(by_level, measure, usual is not None)
     rng = np.random.default_rng(seed)
     pools = {k: _pool([c.values[measure] for c in found]) for k, found in by_level.items()}
@@ -106,7 +106,7 @@ def cutoffs_from_levels(
     return Cutoffs(values, np.stack([low, high], axis=1), blanks, unseen)
 
 
-def _by_level(controls: Sequence[Control], measure: str) -> dict[int, list[Control]]:
+def _by_level(controls: Sequence[Control]) -> dict[int, list[Control]]:
     found: dict[int, list[Control]] = {}
     for control in controls:
         if control.level is not None:

@@ -36,6 +36,7 @@ __all__ = [
     "is_tumour",
     "light_cells",
     "make_regions",
+    "qc_figures",
     "tissue_grid",
     "with_cell_type",
     "write_cells",
@@ -282,6 +283,20 @@ def focus_grid(plan: Plan) -> NDArray[np.float32]:
         inside = plan.in_tissue(*np.broadcast_arrays(x, y))
         kept.append(tile[inside])
     return np.concatenate(kept) if kept else np.zeros(0, np.float32)
+
+
+def qc_figures(plan: Plan, cells: pa.Table) -> dict[str, float | None]:
+    """Return what of a slide's quality is followed from slide to slide: focus, nuclear contrast."""
+    focus = focus_grid(plan)
+    focus = focus[np.isfinite(focus)]
+    tissue = []
+    for index in plan.blocks:
+        with np.load(maps_path(plan, plan.grid[index])) as part:
+            tissue.append(part["hematoxylin"][part["hematoxylin"] > 0].ravel())
+    around = np.concatenate(tissue)
+    nuclei = cells.column("nucleus_hematoxylin_od").to_numpy()
+    contrast = float(np.median(nuclei) - np.median(around)) if len(nuclei) and len(around) else None
+    return {"focus": float(np.median(focus)) if len(focus) else None, "nuclear_contrast": contrast}
 
 
 def _mean_score(cells: pa.Table, rows: int, cols: int, side: int) -> NDArray[np.float32]:

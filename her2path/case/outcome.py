@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +60,7 @@ class Outcome:
         done: Sequence[BlockDone],
         verdict: Verdict,
         made: Calibrated,
+        quality: Mapping[str, float | None],
     ) -> Result:
         """Return the result of a slide that was scored."""
         told = [*made.flags, *receptor_flags(verdict.receptors)]
@@ -67,7 +68,7 @@ class Outcome:
         base["stain"] = stain_facts(seen.optics.stain, made.settings)
         px_mm2 = (plan.optics.mpp * 1e-3) ** 2
         area = min(base["qc"].tissue_area_mm2, sum(d.tissue_px for d in done) * px_mm2)
-        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area})
+        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area, **quality})
         return Result(
             **base,
             status="complete",

@@ -300,7 +300,8 @@ class _Run:
             staged.write_features(second.features)
         self._pictures(slide, tumour, staged, made.settings)
         self._thumbnail(slide, seen)
-        result = self.outcome.complete(plan, seen, flags, done, verdict, made)
+        quality = conclude.qc_figures(plan, cells)
+        result = self.outcome.complete(plan, seen, flags, done, verdict, made, quality)
         self._finish(result if second is None else with_cnn(result, second))
 
     def _second_look(
