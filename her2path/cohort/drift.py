@@ -175,8 +175,8 @@ def _scanners(slides: Sequence[tuple[Mapping[str, str], Result]]) -> Tree:
             continue
         # one case's sample is one thing that was scanned, whatever its files are called
         item = "/".join(filter(None, (row["case_id"], row.get("specimen"), row.get("timepoint"))))
-        read = Read(0, item, row["scanner"], SCORES.index(result.score.ihc),
-                    values={} if result.h_score is None else {"h_score": result.h_score})  # fmt: skip
+        values = {} if result.h_score is None else {"h_score": result.h_score}
+        read = Read(0, item, row["scanner"], SCORES.index(result.score.ihc), values=values)
         seen.setdefault((item, row["scanner"]), []).append(read)
     several = sorted({item for (item, _), reads in seen.items() if len(reads) > 1})
     reads = [r[0] for (item, _), r in seen.items() if item not in several]

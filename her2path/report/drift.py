@@ -49,8 +49,9 @@ def chart(q: Tree) -> Figure:
         if p["rules"]:
             colour = OUTSIDE if p["outside"] else WARNED
             ax.plot([i], [p["value"]], "D" if p["outside"] else "s", color=colour, markersize=6)
-            ax.annotate(" ".join(p["rules"]).replace("_", " "), (i, p["value"]), (0, 6),
-                        textcoords="offset points", fontsize=7, ha="center", color=colour)  # fmt: skip
+            words = " ".join(p["rules"]).replace("_", " ")
+            ax.annotate(words, (i, p["value"]), (0, 6), textcoords="offset points", fontsize=7,
+                        ha="center", color=colour)  # fmt: skip
     ax.set_xlim(0.5, len(values) + 0.5)
     ax.margins(y=0.18)
     ax.set_xlabel("slide, in order")
