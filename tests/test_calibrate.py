@@ -65,8 +65,8 @@ def test_reads_become_a_settings_file_that_scores_as_they_read(batch: Path, tmp_
     assert settings.calibration.assay.clone == "4B5"
     assert settings.calibration.agreement["exact"] == 1.0
     assert settings.calibration.agreement["exact_cross_validated"] >= 0.8
-    for value, (low, high) in zip(settings.membrane.cutoffs,
-                                  settings.calibration.cutoffs_intervals or (), strict=True):  # fmt: skip
+    limits = settings.calibration.cutoffs_intervals or ()
+    for value, (low, high) in zip(settings.membrane.cutoffs, limits, strict=True):
         assert low <= value <= high
     kinds = [s.kind for s in settings.calibration.made_from]
     assert kinds == ["reads", "results"]
