@@ -94,7 +94,8 @@ def guard(store: BatchStore, folders: Iterable[str]) -> None:
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             raise OutputError(f"{place} is not a folder of OUT", "Remove it, or give another -o")
     for file in (store.slides_csv, store.cases_csv, store.failures_csv, store.run_json,
-                 store.index_path, store.out / "batch.log"):  # fmt: skip
+                 store.index_path, store.out / "batch.log",
+                 *(store.out / f"drift.{kind}" for kind in ("csv", "json", "html"))):  # fmt: skip
         if file.is_symlink() or file.is_dir():
             raise OutputError(f"{file} is not a plain file", "Remove it, or give another -o")
 
