@@ -222,7 +222,7 @@ def resolve(
     Returns
     -------
     pyarrow.Table
-        Columns of `schema.CELLS` less ``region_id``, sorted by ``cell_id``.
+        Columns of `schema.CELLS` less ``region_id`` and ``receptors``, sorted by ``cell_id``.
     """
     columns = _once(to_columns(raw.sort_by("cell_id")), optics.mpp_a)
     own = _inside(columns["x_fx"], columns["y_fx"], core, optics.factor)
@@ -286,7 +286,8 @@ def _positions(columns: Columns, own: NDArray[np.bool_], optics: Optics) -> Colu
     }
 
 
-_FINAL = tuple(c for c in CELLS if c.name != "region_id")
+#: region and receptors are decided for the slide as a whole, after the stream
+_FINAL = tuple(c for c in CELLS if c.name not in ("region_id", "receptors"))
 
 
 def _final_table(out: Columns) -> pa.Table:

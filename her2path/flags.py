@@ -79,6 +79,20 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "warning",
         "The intensity cut-offs are not calibrated to controls or reads of this laboratory.",
     ),
+    "OTHER_ASSAY": ("warning", "The calibration was made for another assay."),
+    "CONTROLS_NOT_USED": (
+        "warning",
+        "Control areas on the slide could not calibrate it; the settings' calibration was used.",
+    ),
+    "FAINT_CONTROL_UNSEEN": (
+        "warning",
+        "Hardly a cell of the 1+ control on the slide is seen: faint staining cannot be told from "
+        "none here.",
+    ),
+    "RECEPTORS_OUTSIDE_RANGE": (
+        "info",
+        "Tumour cells lie outside the range of the calibrators; no receptors are given for them.",
+    ),
     "ICC_NOT_APPLIED": ("info", "The file has an ICC profile, which was not applied."),
     "ANNOTATIONS_MENDED": ("warning", "Annotated outlines crossed themselves and were mended."),
     "ANNOTATION_CLASSES_UNKNOWN": (

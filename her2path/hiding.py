@@ -45,6 +45,13 @@ def hidden_settings(settings: Settings, model: str | None = None) -> Settings:
         "tumour.classes": _known(settings.tumour.classes, known.classes),
         "tumour.exclude": _known(settings.tumour.exclude, known.exclude),
     }
+    # which assay a calibration was for stays: it decides a flag, and names products, not people
+    made = settings.calibration.made_from
+    if made:
+        changes["calibration.made_from"] = [
+            source.model_copy(update={"name": f"{source.kind} {i}", "batch": None, "date": None})
+            .model_dump(mode="json") for i, source in enumerate(made, 1)
+        ]  # fmt: skip
     if settings.cnn.model not in (None, "builtin"):
         changes["cnn.model"] = model or "own"
     return settings.replace(changes)

@@ -15,9 +15,12 @@ from her2path.geometry import Planes
 
 __all__ = [
     "Areas",
+    "AssayFacts",
     "Bystander",
+    "CalibrationFacts",
     "CnnRegions",
     "CnnResult",
+    "ControlFacts",
     "Counts",
     "Diversity",
     "Heterogeneity",
@@ -26,6 +29,7 @@ __all__ = [
     "Provenance",
     "Qc",
     "QcFlag",
+    "Receptors",
     "Result",
     "Score",
     "SlideFacts",
@@ -72,7 +76,61 @@ class StainFacts(Part):
     hematoxylin: tuple[float, float, float]
     dab: tuple[float, float, float]
     method: Literal["estimated", "fixed", "fallback"]
-    calibration: Literal["control", "reads", "uncalibrated"]
+    calibration: Literal["control", "reads", "calibrators", "uncalibrated"]
+
+
+class AssayFacts(Part):
+    """Clone, staining platform and scanner, as manifest or settings name them."""
+
+    clone: str | None = None
+    stainer: str | None = None
+    scanner: str | None = None
+
+
+class ControlFacts(Part):
+    """One control area on the slide: what it states, and what was measured."""
+
+    name: str
+    level: str | None = None
+    receptors: float | None = None
+    cells: int = 0
+    median: float | None = None
+    stained: float | None = None
+
+
+class CalibrationFacts(Part):
+    """The cut-offs and the curve that this slide was read with, and where they come from.
+
+    ``source``: ``slide`` (control areas on the slide itself) or ``settings``. ``controls``: of
+    this slide, whether they were used or not; ``median`` is of ``measure`` over the area's stained
+    cells (0 where most are unstained), ``stained`` the share of stained cells.
+    """
+
+    source: Literal["settings", "slide"] = "settings"
+    measure: str
+    cutoffs: tuple[float, float, float]
+    cutoffs_intervals: tuple[tuple[float, float], ...] | None = None
+    cutoffs_relative_error: float
+    curve: dict[str, Any] | None = None
+    assay: AssayFacts = AssayFacts()
+    date: str | None = None
+    controls: tuple[ControlFacts, ...] = ()
+
+
+class Receptors(Part):
+    """Receptors a tumour cell: median with its 95 % interval, or the reason why there is none.
+
+    ``below`` and ``above``: shares of the tumour cells outside the curve's ``range``; the median
+    counts them on their side. A limit of the interval that lies outside the range is null.
+    """
+
+    median: float | None = None
+    low: float | None = None
+    high: float | None = None
+    range: tuple[float, float] | None = None
+    below: float | None = None
+    above: float | None = None
+    reason: str | None = None
 
 
 class QcFlag(Part):
@@ -89,6 +147,9 @@ class Qc(Part):
     flags: tuple[QcFlag, ...] = ()
     tissue_area_mm2: float = 0.0
     analysed_area_mm2: float = 0.0
+    #: share of the tissue in focus; median hematoxylin OD of the nuclei less that of the tissue
+    focus: float | None = None
+    nuclear_contrast: float | None = None
 
 
 class Counts(Part):
@@ -110,6 +171,8 @@ class Score(Part):
     probability: dict[str, float] | None = None
     reflex_ish: bool | None = None
     category: str
+    #: the printed one: `0`, `0+`, `1+`, `2+`, `3+` where the rule set has five, else as `ihc`
+    stratum: str | None = None
     fractions: dict[str, float] = Field(default_factory=dict)
 
 
@@ -237,6 +300,9 @@ class Result(Part):
     score: Score | None
     h_score: float | None
     heterogeneity: Heterogeneity | None
+    assay: AssayFacts = AssayFacts()
+    calibration: CalibrationFacts | None = None
+    receptors: Receptors | None = None
     cnn: CnnResult | None = None
     provenance: Provenance
 

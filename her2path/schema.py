@@ -88,6 +88,9 @@ CELLS: tuple[Column, ...] = (
     Column("membrane_width_um", _f, "µm", "full width at half maximum of the stained line"),
     Column("cytoplasm_od", _f, "OD", "median DAB OD between nucleus and membrane"),
     Column("shared_fraction", _f, "0..1", "share of the perimeter that borders another cell"),
+    Column(
+        "receptors", _f, "1/cell", "HER2 receptors; null without a curve, or outside its range"
+    ),
     Column("pattern", _dict, "", "one of the seven staining patterns"),
     Column("intensity", pa.int8(), "", "none 0, faint 1, moderate 2, intense 3"),
     Column("score", pa.int8(), "", "0..3"),
@@ -127,6 +130,7 @@ REGIONS: tuple[Column, ...] = (
     Column("substate", pa.string(), "", "null or ultralow under a score of 0"),
     Column("category", pa.string(), "", "category by the guideline"),
     Column("h_score", pa.float64(), "0..300", "100 x mean intensity"),
+    Column("receptors_median", pa.float64(), "1/cell", "median receptors of the tumour cells"),
     Column("positive_cells", pa.int64(), "", "HER2-positive tumour cells"),
     Column("positive_fraction", pa.float64(), "0..1", "share of tumour cells that are positive"),
     Column("positive_low", pa.float64(), "0..1", "Wilson 95 % interval"),

@@ -28,6 +28,17 @@ MPP = 0.25
 SETTINGS = Settings().replace(
     {"regions.size_um": 250.0, "heterogeneity.permutations": 99, "heterogeneity.biopsy_draws": 20}
 )
+CURVE = {"measure": "membrane_od", "od": [0.02, 0.1, 0.5], "receptors": [2e4, 1e5, 5e5],
+         "relative_error": [0.1, 0.1, 0.1], "residuals": [None, 0.05, None]}  # fmt: skip
+CALIBRATION = {
+    "source": "settings", "measure": "membrane_od", "cutoffs": SETTINGS.membrane.cutoffs,
+    "cutoffs_relative_error": 0.6, "curve": CURVE, "date": "2026-01-02",
+    "assay": {"clone": "4B5", "stainer": None, "scanner": None},
+    "controls": [{"name": "control 3+ <a>", "level": "3+", "cells": 200, "median": 0.41,
+                  "stained": 0.98}],
+}  # fmt: skip
+RECEPTORS = {"median": 61000.0, "low": 52000.0, "high": None, "range": [2e4, 5e5], "below": 0.2,
+             "above": 0.01}  # fmt: skip
 #: shares of the seven patterns, in the order of PATTERNS: background and positive clone
 MIXES = {
     "zero": ([0.97, 0.03, 0, 0, 0, 0, 0], [0.97, 0.03, 0, 0, 0, 0, 0]),
@@ -110,6 +121,7 @@ def cells_table(kind: str, plane: Plane, spacing_px: int, seed: int) -> pa.Table
     columns["intensity"], columns["score"] = pa.array(intensity), pa.array(score)
     columns["uncertain"] = pa.array((intensity == 1) & (rng.random(n) < 0.05))
     columns["region_id"] = pa.array(region)
+    columns["receptors"] = pa.nulls(n, pa.float32())
     for name, radii in (("outline", outline), ("nucleus_outline", outline // 2)):
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(radii.ravel()), OUTLINE_RAYS)
     return pa.table(columns)
@@ -164,6 +176,7 @@ def regions_table(cells: pa.Table, plane: Plane) -> pa.Table:
                 "h_score": 100 * sum(INTENSITY[p] * c for p, c in counts.items()) / n
                 if n
                 else None,
+                "receptors_median": None,
                 "positive_cells": k,
                 "positive_fraction": k / n if n else None,
                 "positive_low": low,
@@ -259,6 +272,8 @@ def result_of(
             "score": None if dead else score,
             "h_score": None if dead else 100 * sum(INTENSITY[p] * f for p, f in fractions.items()),
             "heterogeneity": None if dead else _heterogeneity(cells, regions, ihc),
+            "calibration": None if dead else CALIBRATION,
+            "receptors": None if dead else RECEPTORS,
             "cnn": None,
             "provenance": {
                 "started": "2025-01-01T00:00:00Z",

@@ -24,6 +24,8 @@ import her2path
 from her2path import cnn, qc, stain
 from her2path.annotations import Annotations, read_annotations
 from her2path.annotations.model import Annotation
+from her2path.calibration import receptors
+from her2path.calibration.slidewise import calibrate_slide
 from her2path.case import score
 from her2path.case.drawn import annotation_flags
 from her2path.case.outcome import Outcome
@@ -214,6 +216,29 @@ def unrecognised() -> Codes:
     return of(score._Run._recognised(run, cells))
 
 
+def calibrated(drawn: dict[str, float], **changes: Any) -> Codes:
+    """Return the flags of a slide with control areas: class to the OD of its cells."""
+    rng = np.random.default_rng(0)
+    settings = Settings().replace({k.replace("__", "."): v for k, v in changes.items()})
+    columns: dict[str, list[np.ndarray]] = {}
+    areas = []
+    for i, (name, od) in enumerate(drawn.items()):
+        value = od * np.exp(rng.normal(0, 0.2, 200))
+        x, y = rng.uniform(1000 * i, 1000 * i + 900, 200), rng.uniform(0, 900, 200)
+        own = {"x_um": x, "y_um": y, "membrane_od": value, "membrane_od_ring": value,
+               "membrane_mass": value, "completeness": (value > 0) * 1.0,
+               "tumour_probability": np.ones(200)}  # fmt: skip
+        for column, values in own.items():
+            columns.setdefault(column, []).append(values)
+        areas.append(Annotation(name, name, shapely.box(1000 * i, 0, 1000 * i + 900, 900),
+                                "excluded"))  # fmt: skip
+    cells = pa.table({k: np.concatenate(v).astype(np.float32) for k, v in columns.items()})
+    made = calibrate_slide(cells, Annotations(tuple(areas), "0"), 1.0, settings)
+    read = receptors.with_receptors(cells, made.curve)
+    told = receptors.receptor_flags(receptors.summary(read, made.curve, made.settings))
+    return of([*made.flags, *told])
+
+
 def area(name: str | None) -> dict[str, Any]:
     ring = [[0, 0], [90, 0], [90, 90], [0, 90], [0, 0]]
     named = {} if name is None else {"classification": {"name": name}}
@@ -268,6 +293,17 @@ RAISED: dict[str, Callable[[Path], Codes]] = {
     "IN_SITU_NOT_EXCLUDED": lambda _: own(),
     "ALL_CELLS_COUNTED": lambda _: own(tumour__method="all"),
     "UNCALIBRATED_CUTOFFS": lambda _: own(),
+    "OTHER_ASSAY": lambda _: calibrated(
+        {"control 0": 0.01}, assay__clone="4B5", calibration__assay={"clone": "SP3"}
+    ),
+    "CONTROLS_NOT_USED": lambda _: calibrated({"control 1+": 0.05, "control 3+": 0.5}),
+    "FAINT_CONTROL_UNSEEN": lambda _: calibrated(
+        {"control 1+": 0.0, "control 2+": 0.1, "control 3+": 0.4}
+    ),
+    "RECEPTORS_OUTSIDE_RANGE": lambda _: calibrated(
+        {"control 20000 receptors": 0.02, "control 1e5 receptors": 0.1,
+         "control 4e5 receptors": 0.4}
+    ),
     "ANNOTATIONS_MENDED": lambda _: own(mended()),
     "TUMOUR_NOT_RECOGNISED": lambda _: unrecognised(),
     "ANNOTATION_CLASSES_UNKNOWN": lambda f: drawn(f, [area("Tumor"), area("Cloud")]),

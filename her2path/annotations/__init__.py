@@ -3,8 +3,10 @@
 GeoJSON as QuPath writes it, XML of ASAP, ImageScope, HALO and NDP.view, all made level-0 pixels.
 """
 
+from her2path.annotations.classes import Stated, control_of, receptors_of
 from her2path.annotations.model import Annotation, Annotations
 from her2path.annotations.ndpa import SlideCentre
 from her2path.annotations.read import SUFFIXES, read_annotations
 
-__all__ = ["SUFFIXES", "Annotation", "Annotations", "SlideCentre", "read_annotations"]
+__all__ = ["SUFFIXES", "Annotation", "Annotations", "SlideCentre", "Stated", "control_of",
+           "read_annotations", "receptors_of"]  # fmt: skip

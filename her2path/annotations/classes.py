@@ -4,16 +4,60 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 
 from her2path.csvfile import tidy
+from her2path.numerals import readings
 from her2path.settings import TumourSettings
 
-__all__ = ["hidden_class", "meaning", "role_of"]
+__all__ = ["Stated", "control_of", "hidden_class", "meaning", "receptors_of", "role_of"]
 
 #: on-slide controls of known level or receptor number
-_CONTROL = re.compile(r"control (0|[123]\+|[0-9][0-9.,e+]* receptors?)")
+_CONTROL = re.compile(r"control (?:(0|[123]\+)|([0-9][0-9.,e+ ]*) receptors?)")
 #: whatever else is called a control is no tumour either
 _ANY_CONTROL = re.compile(r"\bcontrols?\b")
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the class of an on-slide control says: a level 0..3, or receptors a cell."""
+
+    level: int | None = None
+    receptors: float | None = None
+
+
+def control_of(classification: str) -> Stated | None:
+    """Return what an on-slide control states; None for any other class.
+
+    Raises
+    ------
+    ValueError
+        For a number of receptors that is none, or not above 0.
+    """
+    told = _CONTROL.fullmatch(_plain(classification))
+    if told is None:
+        return None
+    if told[1] is not None:
+        return Stated(level=int(told[1][0]))
+    return Stated(receptors=receptors_of(told[2]))
+
+
+def receptors_of(text: str) -> float:
+    """Return a number of receptors a cell as people write it: 64386, 64,386 or 6.4e4.
+
+    Receptors are counted: of two readings the whole one, else the larger, is meant.
+
+    Raises
+    ------
+    ValueError
+        Where it is no number above 0.
+    """
+    values = set(readings(text).values())
+    whole = {v for v in values if v.denominator == 1}
+    found = max(whole or values, default=0)
+    if found <= 0:
+        raise ValueError(f"{text!r} is not a number of receptors above 0")
+    return float(found)
 
 
 def _plain(words: str) -> str:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from her2path import guidelines, heterogeneity, qc, regions, uncertainty
 from her2path.analysis import MAP_PX
 from her2path.annotations import Annotations
+from her2path.calibration import receptors
 from her2path.case.passes import cells_path, maps_path
 from her2path.case.plan import Plan
 from her2path.geometry import Planes
-from her2path.results import Heterogeneity, Score
+from her2path.results import Heterogeneity, Receptors, Score
 from her2path.schema import CELL_TYPES, CELLS, PATTERNS, arrow_schema
 from her2path.settings import Settings
 from her2path.store import RunStore
@@ -35,6 +36,7 @@ __all__ = [
     "is_tumour",
     "light_cells",
     "make_regions",
+    "qc_figures",
     "tissue_grid",
     "with_cell_type",
     "write_cells",
@@ -53,14 +55,18 @@ LIGHT = (
     "intensity",
     "score",
     "membrane_od",
+    "membrane_od_ring",
     "membrane_mass",
     "completeness",
     "uncertain",
     "cell_area_um2",
     "nucleus_hematoxylin_od",
     "cytoplasm_od",
+    "tumour_probability",
     "kind_certainty",
 )
+#: columns that are decided for the slide as a whole, after its parts were resolved
+DECIDED = ("pattern", "intensity", "score")
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Verdict:
     score: Score
     h_score: float
     heterogeneity: Heterogeneity
+    receptors: Receptors
 
 
 def light_cells(plan: Plan) -> pa.Table:
@@ -152,6 +159,7 @@ def conclude(tumour: pa.Table, region_table: pa.Table, other: int, settings: Set
         score=score,
         h_score=float(100.0 * tumour.column("intensity").to_numpy().mean()),
         heterogeneity=_one_interval_each(measured, sure.intervals, settings),
+        receptors=receptors.summary(tumour, settings.calibration.curve, settings),
     )
 
 
@@ -190,7 +198,7 @@ def write_cells(
     Parameters
     ----------
     cells : pyarrow.Table
-        Light cells in block order, with their final ``cell_type``.
+        Light cells in block order, with their final ``cell_type``, `DECIDED` and ``receptors``.
     region_id : int32 (N,)
         One a cell, in the same order.
     planes : Planes
@@ -208,6 +216,7 @@ def write_cells(
                 rows = slice(start, start + part.num_rows)
                 start += part.num_rows
                 part = in_file_px(with_cell_type(part, tumour[rows]), planes)
+                part = _as_decided(part, cells.slice(rows.start, part.num_rows))
                 where = part.schema.get_field_index("outline")
                 part = part.add_column(where, "region_id", pa.array(region_id[rows], pa.int32()))
                 yield (
@@ -215,6 +224,16 @@ def write_cells(
                 )
 
     store.write_cells(parts())
+
+
+def _as_decided(part: pa.Table, light: pa.Table) -> pa.Table:
+    """Return a part with the columns that the slide's own calibration has decided."""
+    for name in DECIDED:
+        at = part.schema.get_field_index(name)
+        part = part.set_column(at, part.schema.field(at), light.column(name).combine_chunks())
+    return part.add_column(
+        part.schema.get_field_index("pattern"), "receptors", light.column("receptors")
+    )
 
 
 def in_file_px(table: pa.Table, planes: Planes) -> pa.Table:
@@ -266,6 +285,20 @@ def focus_grid(plan: Plan) -> NDArray[np.float32]:
     return np.concatenate(kept) if kept else np.zeros(0, np.float32)
 
 
+def qc_figures(plan: Plan, cells: pa.Table) -> dict[str, float | None]:
+    """Return what of a slide's quality is followed from slide to slide: focus, nuclear contrast."""
+    focus = focus_grid(plan)
+    focus = focus[np.isfinite(focus)]
+    tissue = []
+    for index in plan.blocks:
+        with np.load(maps_path(plan, plan.grid[index])) as part:
+            tissue.append(part["hematoxylin"][part["hematoxylin"] > 0].ravel())
+    around = np.concatenate(tissue)
+    nuclei = cells.column("nucleus_hematoxylin_od").to_numpy()
+    contrast = float(np.median(nuclei) - np.median(around)) if len(nuclei) and len(around) else None
+    return {"focus": float(np.median(focus)) if len(focus) else None, "nuclear_contrast": contrast}
+
+
 def _mean_score(cells: pa.Table, rows: int, cols: int, side: int) -> NDArray[np.float32]:
     mine = is_tumour(cells)
     x = np.clip(cells.column("x_px").to_numpy()[mine] / side, 0, cols - 1).astype(np.int64)
@@ -307,6 +340,14 @@ def make_regions(
 ) -> tuple[pa.Table, NDArray[np.int32]]:
     """Return the regions table and each cell's region."""
     polygons = annotations.named_um(mpp) if annotations is not None else None
-    return regions.make_regions(
+    table, region_id = regions.make_regions(
         cells, settings.regions.kind, settings, tissue=tissue, polygons=polygons
     )
+    mine = is_tumour(cells)
+    tumour = cells.append_column("region_id", pa.array(region_id, pa.int32()))
+    if "region_id" in cells.column_names:
+        tumour = cells.set_column(
+            cells.schema.get_field_index("region_id"), "region_id", pa.array(region_id, pa.int32())
+        )
+    curve, least = settings.calibration.curve, settings.regions.min_cells
+    return receptors.by_region(table, tumour.filter(pa.array(mine)), curve, least), region_id

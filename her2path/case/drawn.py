@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from her2path.annotations import Annotations
+from her2path.annotations import Annotations, control_of
 from her2path.case.plan import Plan
 from her2path.errors import AnnotationError, one_line
 from her2path.flags import flag
@@ -86,7 +86,9 @@ def annotation_flags(annotations: Annotations | None, selection: str) -> list[Qc
         flags.append(flag("ANNOTATION_CLASSES_UNKNOWN", f"{_listed(annotations.unknown)}."))
     if selection == "annotation" and annotations.unclassed:
         flags.append(flag("ANNOTATIONS_WITHOUT_CLASS", f"Areas: {annotations.unclassed}."))
-    if selection != "annotation":
+    # control areas alone are no try at selecting tumour
+    only_controls = all(_is_control(a.classification) for a in annotations.items)
+    if selection != "annotation" and not only_controls:
         flags.append(flag("ANNOTATIONS_NOT_SELECTING", f"Tumour was selected by {selection}."
                           if selection == "morphology" else ""))  # fmt: skip
     if annotations.left_out:
@@ -96,6 +98,13 @@ def annotation_flags(annotations: Annotations | None, selection: str) -> list[Qc
         flags.append(flag("ANNOTATION_OBJECTS_LEFT_OUT", f"{_listed(words, '')}.",
                           "info" if usual else None))  # fmt: skip
     return flags
+
+
+def _is_control(classification: str) -> bool:
+    try:
+        return control_of(classification) is not None
+    except ValueError:
+        return True
 
 
 def _listed(counts: Mapping[str, int], quote: str = "'") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from her2path import __version__, reading
 from her2path.annotations import Annotations
+from her2path.calibration.receptors import receptor_flags
+from her2path.calibration.slidewise import Calibrated
 from her2path.case.conclude import Verdict
 from her2path.case.drawn import annotation_flags
 from her2path.case.facts import packages, slide_facts, stain_facts
@@ -20,7 +22,7 @@ from her2path.case.plan import Plan, Prepared, area_mm2
 from her2path.case.run import RunOptions
 from her2path.errors import NotEvaluable
 from her2path.flags import flag, merge
-from her2path.results import Counts, Provenance, Qc, QcFlag, Result
+from her2path.results import AssayFacts, Counts, Provenance, Qc, QcFlag, Result
 from her2path.settings import Settings
 from her2path.slide import SlideInfo
 
@@ -57,12 +59,16 @@ class Outcome:
         flags: Sequence[QcFlag],
         done: Sequence[BlockDone],
         verdict: Verdict,
+        made: Calibrated,
+        quality: Mapping[str, float | None],
     ) -> Result:
         """Return the result of a slide that was scored."""
-        base = self._base(seen, [*self._own_flags(), *flags])
+        told = [*made.flags, *receptor_flags(verdict.receptors)]
+        base = self._base(seen, [*self._own_flags(made.settings), *told, *flags])
+        base["stain"] = stain_facts(seen.optics.stain, made.settings)
         px_mm2 = (plan.optics.mpp * 1e-3) ** 2
         area = min(base["qc"].tissue_area_mm2, sum(d.tissue_px for d in done) * px_mm2)
-        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area})
+        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area, **quality})
         return Result(
             **base,
             status="complete",
@@ -73,6 +79,8 @@ class Outcome:
             score=verdict.score,
             h_score=verdict.h_score,
             heterogeneity=verdict.heterogeneity,
+            calibration=made.facts,
+            receptors=verdict.receptors,
         )
 
     def not_evaluable(self, seen: Prepared | None, why: NotEvaluable) -> Result:
@@ -90,15 +98,16 @@ class Outcome:
             heterogeneity=None,
         )
 
-    def _own_flags(self) -> list[QcFlag]:
-        """Return the flags that settings and annotations alone bring."""
+    def _own_flags(self, read_with: Settings | None = None) -> list[QcFlag]:
+        """Return the flags of annotations and settings, as the slide's own controls change them."""
+        settings = read_with or self.settings
         flags: list[QcFlag] = []
         if self._selection() == "morphology":
             flags.append(flag("IN_SITU_NOT_EXCLUDED"))
         if self._selection() == "all":
             flags.append(flag("ALL_CELLS_COUNTED"))
         flags += annotation_flags(self.annotations, self._selection())
-        if self.settings.membrane.calibration == "uncalibrated":
+        if settings.membrane.calibration == "uncalibrated":
             flags.append(flag("UNCALIBRATED_CUTOFFS"))
         return flags
 
@@ -117,6 +126,7 @@ class Outcome:
             "her2path_version": __version__,
             "slide": slide_facts(self.info, self.path, self.options),
             "settings_sha256": self.settings.sha256(),
+            "assay": AssayFacts(**self.settings.assay.model_dump()),
             "fingerprint": self.mark,
             "measured_sha256": self.measured,
             "stain": stain_facts(seen.optics.stain, self.settings) if seen else None,

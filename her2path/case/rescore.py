@@ -13,16 +13,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path import __version__, guidelines, patterns
+from her2path import __version__, guidelines
 from her2path.annotations import Annotations, read_annotations
+from her2path.calibration.receptors import receptor_flags
+from her2path.calibration.slidewise import Calibrated, calibrate_slide, classified
 from her2path.case import conclude, plan
 from her2path.case.facts import with_cnn
 from her2path.case.run import SlideResult
 from her2path.corrections import apply_corrections, read_corrections
 from her2path.errors import NotEvaluable, OutputError, SettingsError
-from her2path.results import Counts, Result
-from her2path.schema import PATTERNS
-from her2path.settings import Settings, load_settings
+from her2path.flags import flag, merge
+from her2path.results import AssayFacts, Counts, Result
+from her2path.settings import Assay, Settings, parse_set, read_tree
 from her2path.store import RunLock, RunStore
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["rescore", "what_if"]
 
 #: sections that can change without the slide
-FREE = ("membrane", "score", "regions", "heterogeneity", "ish", "stream", "seed")
+FREE = ("membrane", "score", "regions", "heterogeneity", "ish", "stream", "seed", "assay",
+        "calibration")  # fmt: skip
 
 
 def rescore(
@@ -73,7 +76,9 @@ def rescore(
         if old.status != "complete":
             raise OutputError(f"{out} was not evaluable: there are no cells to score", "")
         settings = _settings(store.settings(), guideline, config, changes)
-        cells = _classified(store.cells(), settings)
+        cells, areas = _as_found(store.cells()), _annotations(store, old, settings)
+        made = calibrate_slide(cells, areas, float(old.slide.mpp or 0.0), settings)
+        cells = classified(cells, made.settings)
         if corrections is not None:
             cells = apply_corrections(
                 cells,
@@ -81,7 +86,8 @@ def rescore(
                 guidelines.incomplete_score(settings.score.guideline),
             )
         store.drop_work()
-        _stage(store, _resting_on(old, settings, corrections), cells, settings)
+        resting = _with_flags(_resting_on(old, settings, corrections), made, settings)
+        _stage(store, resting, cells, (settings, made.settings, areas))
         if faces is not None:
             faces(store.staging.out)
         store.publish()
@@ -106,22 +112,22 @@ def what_if(out: str | Path) -> list[dict[str, Any]]:
 def _settings(
     stored: Settings, guideline: str | None, config: str | Path | None, changes: list[str] | None
 ) -> Settings:
-    wanted = load_settings(config, changes or ()) if config else stored
-    if changes and not config:
-        from her2path.settings import parse_set
-
-        wanted = stored.replace(dict(parse_set(c) for c in changes))
+    """Return the stored settings with what a file names, then what was asked for one by one."""
+    wanted = stored
+    if config:
+        named = stored.overlaid(read_tree(config))
+        # a settings file speaks for the free sections; what bound the pixels stays as it was, and
+        # so does a slide's assay where the file names none
+        kept = {n: getattr(stored, n) for n in Settings.model_fields if n not in FREE}
+        if named.assay == Assay():
+            kept["assay"] = stored.assay
+        wanted = named.model_copy(update=kept)
+    if changes:
+        wanted = wanted.replace(dict(parse_set(c) for c in changes))
     if guideline is not None:
         wanted = wanted.replace({"score.guideline": guideline})
-    bound = [
-        n
-        for n in Settings.model_fields
-        if n not in FREE and getattr(wanted, n) != getattr(stored, n)
-    ]
-    if config:
-        # a settings file speaks for the free sections; what bound the pixels stays as it was
-        kept = {n: getattr(stored, n) for n in bound}
-        return wanted.model_copy(update=kept)
+    bound = [n for n in Settings.model_fields
+             if n not in FREE and getattr(wanted, n) != getattr(stored, n)]  # fmt: skip
     if bound:
         raise SettingsError(
             f"{', '.join(bound)} cannot change without the slide", "Run `her2path score` again"
@@ -129,32 +135,44 @@ def _settings(
     return wanted
 
 
-def _classified(cells: pa.Table, settings: Settings) -> pa.Table:
-    """Give every cell its pattern under these cut-offs, and the type that the program gave it."""
+def _as_found(cells: pa.Table) -> pa.Table:
+    """Give every cell the type that the program gave it, whatever a reader has said since."""
     if "machine_cell_type" in cells.column_names:
-        # corrected before: start again from what the program said
         where = cells.schema.get_field_index("cell_type")
         cells = cells.set_column(where, "cell_type", cells.column("machine_cell_type"))
         extra = ("machine_pattern", "machine_cell_type", "reader", "reader_time")
         cells = cells.drop_columns([n for n in extra if n in cells.column_names])
-    incomplete = guidelines.incomplete_score(settings.score.guideline)
-    pattern, intensity, score = patterns.classify(
-        cells.column("completeness").to_numpy(),
-        cells.column(settings.membrane.measure).to_numpy(),
-        settings.membrane,
-        incomplete,
-    )
-    words = pa.DictionaryArray.from_arrays(pa.array(pattern), list(PATTERNS))
-    for name, values in (
-        ("pattern", words),
-        ("intensity", pa.array(intensity)),
-        ("score", pa.array(score)),
-    ):
-        cells = cells.set_column(cells.schema.get_field_index(name), name, values)
     return cells
 
 
-def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) -> None:
+#: flags that rest on the calibration
+_OF_CALIBRATION = (
+    "UNCALIBRATED_CUTOFFS", "OTHER_ASSAY", "CONTROLS_NOT_USED", "FAINT_CONTROL_UNSEEN",
+    "RECEPTORS_OUTSIDE_RANGE",
+)  # fmt: skip
+
+
+def _with_flags(old: Result, made: Calibrated, settings: Settings) -> Result:
+    """Return the result with what its calibration is now: facts and flags."""
+    flags = [f for f in old.qc.flags if f.code not in _OF_CALIBRATION]
+    word = made.settings.membrane.calibration
+    if word == "uncalibrated":
+        flags.append(flag("UNCALIBRATED_CUTOFFS"))
+    stain = old.stain.model_copy(update={"calibration": word}) if old.stain else None
+    return old.model_copy(update={
+        "qc": old.qc.model_copy(update={"flags": merge([*flags, *made.flags])}),
+        "stain": stain,
+        "calibration": made.facts,
+        "assay": AssayFacts(**settings.assay.model_dump()),
+    })  # fmt: skip
+
+
+def _stage(
+    store: RunStore, old: Result, cells: pa.Table,
+    with_what: tuple[Settings, Settings, Annotations | None],
+) -> None:  # fmt: skip
+    """Stage the scored cells; `with_what`: settings as asked, and as the slide's controls say."""
+    asked, settings, areas = with_what
     mine = conclude.is_tumour(cells)
     if int(mine.sum()) < settings.score.min_cells:
         raise NotEvaluable(
@@ -164,7 +182,7 @@ def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) ->
         )
     mpp = float(old.slide.mpp or 0.0)
     table, region_id = conclude.make_regions(
-        cells, _tissue(store), _annotations(store, old, settings), mpp, settings
+        cells, _tissue(store), areas, mpp, settings
     )
     where = cells.schema.get_field_index("region_id")
     cells = cells.set_column(where, "region_id", pa.array(region_id, pa.int32()))
@@ -174,8 +192,8 @@ def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) ->
     staged = store.staging.create()
     staged.write_cells([cells])
     staged.write_regions(table if second is None else conclude.beside(table, second.regions))
-    staged.write_settings(settings)
-    if store.features_path.is_file() and settings.regions == store.settings().regions:
+    staged.write_settings(asked)
+    if store.features_path.is_file() and asked.regions == store.settings().regions:
         _copy(store.features_path, staged.features_path)
     for name in (
         "maps.zarr",
@@ -191,7 +209,11 @@ def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) ->
     result = old.model_copy(
         update={
             "her2path_version": __version__,
-            "settings_sha256": settings.sha256(),
+            "settings_sha256": asked.sha256(),
+            "receptors": verdict.receptors,
+            "qc": old.qc.model_copy(
+                update={"flags": merge(old.qc.flags, receptor_flags(verdict.receptors))}
+            ),
             "counts": Counts(**verdict.counts),
             "fractions": verdict.fractions,
             "score": verdict.score,

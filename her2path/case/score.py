@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from her2path import _scratch, guidelines, qc
 from her2path.annotations import Annotations, SlideCentre, read_annotations
+from her2path.calibration.slidewise import calibrate_slide, classified
 from her2path.case import conclude, passes, pictures
 from her2path.case.drawn import check_fits, check_usable
 from her2path.case.facts import spread_over, with_cnn
@@ -281,16 +282,18 @@ class _Run:
         self._resolve(plan, stream)
         cells = conclude.assign(conclude.light_cells(plan), self.placed, self.settings)
         self._enough(cells)
+        made = calibrate_slide(cells, self.placed, plan.optics.mpp, self.settings)
+        cells = classified(cells, made.settings)
         flags = [*seen.flags, *self._recognised(cells), *self._qc(plan, seen, bad, cells)]
         region_table, region_id = conclude.make_regions(
-            cells, conclude.tissue_grid(plan), self.placed, plan.optics.mpp, self.settings
+            cells, conclude.tissue_grid(plan), self.placed, plan.optics.mpp, made.settings
         )
         mine = conclude.is_tumour(cells)
         tumour = cells.append_column("region_id", pa.array(region_id, pa.int32())).filter(
             pa.array(mine)
         )
         self.progress("scoring", 0, 1, 0.0)
-        verdict = conclude.conclude(tumour, region_table, int((~mine).sum()), self.settings)
+        verdict = conclude.conclude(tumour, region_table, int((~mine).sum()), made.settings)
         second = self._second_look(slide, tumour, region_table, plan, verdict)
         staged = self.store.staging.create()
         extra = None if second is None else spread_over(second.cells, mine)
@@ -301,9 +304,10 @@ class _Run:
         )
         if second is not None and second.features is not None:
             staged.write_features(second.features)
-        self._pictures(slide, tumour, staged)
+        self._pictures(slide, tumour, staged, made.settings)
         self._thumbnail(slide, seen)
-        result = self.outcome.complete(plan, seen, flags, done, verdict)
+        quality = conclude.qc_figures(plan, cells)
+        result = self.outcome.complete(plan, seen, flags, done, verdict, made, quality)
         self._finish(result if second is None else with_cnn(result, second))
 
     def _second_look(
@@ -423,8 +427,10 @@ class _Run:
             return [flag("TUMOUR_NOT_RECOGNISED", f"Surely tumour cells: {share:.0%}.")]
         return []
 
-    def _pictures(self, slide: Slide, tumour: pa.Table, staged: RunStore) -> None:
-        m = self.settings.membrane
+    def _pictures(
+        self, slide: Slide, tumour: pa.Table, staged: RunStore, settings: Settings
+    ) -> None:
+        m = settings.membrane
         shown = pictures.gallery(slide, tumour, m.cutoffs, m.measure, m.complete_at)
         table = conclude.in_file_px(shown.table, self.planes)
         write_gallery(staged.gallery_path, shown.patches, table)

@@ -26,11 +26,13 @@ from her2path.cohort.slides import figures
 from her2path.cohort.tma import check_cores
 from her2path.flags import flag, merge
 from her2path.results import (
+    AssayFacts,
     Counts,
     Heterogeneity,
     Provenance,
     Qc,
     QcFlag,
+    Receptors,
     Result,
     Score,
     SlideFacts,
@@ -241,6 +243,10 @@ class _Case:
             "settings_sha256": self.top.result.settings_sha256 if self.top is not None
             else (known[0].settings_sha256 if known else ""),
             "stain": only.stain if only is not None else None,
+            "calibration": only.calibration if only is not None else None,
+            "receptors": only.receptors if only is not None
+            else Receptors(reason="the case has several slides, each with its own"),
+            "assay": _shared_assay(known),
             "qc": self._qc(known),
             "tumour_selection": selections.pop() if len(selections) == 1 else None,
             "provenance": Provenance(
@@ -377,6 +383,12 @@ class _Case:
             pa.concat_tables(tables), settings=self.top.settings,
             regions=pa.concat_tables(regions), score=self.top.score.ihc,
         )  # fmt: skip
+
+
+def _shared_assay(known: Sequence[Result]) -> AssayFacts:
+    """Return what the assays of a case's slides have in common."""
+    parts = {n: {getattr(r.assay, n) for r in known} for n in AssayFacts.model_fields}
+    return AssayFacts(**{n: v.pop() for n, v in parts.items() if len(v) == 1})
 
 
 def _tally(cells: pa.Table) -> Any:

@@ -14,6 +14,7 @@ import psutil
 from her2path import __version__
 from her2path.cohort.cases import CASE_COLUMNS, CaseTask
 from her2path.cohort.child import Fall, Job
+from her2path.cohort.drift import write_drift
 from her2path.cohort.live import Board, Log
 from her2path.cohort.members import CasePlan, Member, cases_of
 from her2path.cohort.pool import Budget, Outcome, Pool
@@ -93,7 +94,8 @@ def guard(store: BatchStore, folders: Iterable[str]) -> None:
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             raise OutputError(f"{place} is not a folder of OUT", "Remove it, or give another -o")
     for file in (store.slides_csv, store.cases_csv, store.failures_csv, store.run_json,
-                 store.index_path, store.out / "batch.log"):  # fmt: skip
+                 store.index_path, store.out / "batch.log",
+                 *(store.out / f"drift.{kind}" for kind in ("csv", "json", "html"))):  # fmt: skip
         if file.is_symlink() or file.is_dir():
             raise OutputError(f"{file} is not a plain file", "Remove it, or give another -o")
 
@@ -125,6 +127,8 @@ class Closing:
         self.carried = [c for c in carried if c not in (*SLIDE_COLUMNS, *FIGURES)]
         self.slides = Table(store.slides_csv, (*SLIDE_COLUMNS, *FIGURES, *self.carried))
         self.failures = Table(store.failures_csv, FAILURE_COLUMNS)
+        #: slides that have a result, by their place in the manifest
+        self.rows: dict[int, dict[str, Any]] = {}
 
     def note(self, status: str, **more: Any) -> dict[str, Any]:
         """Write ``run.json``."""
@@ -148,6 +152,7 @@ class Closing:
     def slide_done(self, place: int, row: dict[str, Any], fresh: bool, status: str) -> None:
         """Add a slide's row and count it."""
         self.slides.add(place, row)
+        self.rows[place] = row
         self.counts["done"] += 1
         self.counts["kept"] += not fresh
         self.counts["not_evaluable"] += status == "not_evaluable"
@@ -220,6 +225,7 @@ class Closing:
         """Sort the tables, make the index, write the last ``run.json``."""
         self.slides.finish()
         self.failures.finish()
+        write_drift(self.store, [self.rows[place] for place in sorted(self.rows)])
         if self.faces.index is not None:
             self.faces.index(self.store.out)
         status = "failures" if self.counts["failed"] or self.counts["failed_cases"] else "complete"

@@ -11,7 +11,7 @@ from pathlib import Path
 from her2path.cohort.manifest import Entry
 from her2path.errors import OutputError, one_line
 from her2path.hiding import check_hideable
-from her2path.settings import Settings
+from her2path.settings import ASSAY_PARTS, Settings
 from her2path.slide.files import sha256_quick
 from her2path.store import BatchStore
 from her2path.store.files import read_json
@@ -81,6 +81,7 @@ def hide_names(entries: Sequence[Entry]) -> list[Entry]:
             timepoint=times.get((e.case_id, e.timepoint), e.timepoint),
             reader_score=e.reader_score if _SCORE.fullmatch(e.reader_score) else "",
             extra={k: groups[k].get(v, v) for k, v in e.extra.items() if k in _GROUPS},
+            assay={k: v for k, v in e.extra.items() if k in ASSAY_PARTS},
         ))  # fmt: skip
     return out
 

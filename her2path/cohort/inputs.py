@@ -16,9 +16,9 @@ from her2path.cohort.hiding import hide_names
 from her2path.cohort.manifest import Entry, listed
 from her2path.cohort.matching import find_annotations
 from her2path.cohort.tma import TmaMap
-from her2path.csvfile import read_sheet, tidy
+from her2path.csvfile import read_sheet, same_name, tidy
 from her2path.errors import Her2PathError, ManifestError, one_line
-from her2path.settings import Settings
+from her2path.settings import ASSAY_PARTS, Settings
 from her2path.timepoints import time_groups
 
 __all__ = ["case_counts", "check_inputs", "find_annotations", "hide_names", "read_tma_layout",
@@ -45,7 +45,23 @@ def settings_for(entry: Entry, settings: Settings) -> Settings:
         changes["score.guideline"] = entry.guideline
     if entry.tma_map is not None:
         changes["regions.kind"] = "core"
+    for part in ASSAY_PARTS:
+        word = _assay_word(entry, part, getattr(settings.calibration.assay, part))
+        if word:
+            changes[f"assay.{part}"] = one_line(word, 200)
     return settings.replace(changes) if changes else settings
+
+
+def _assay_word(entry: Entry, part: str, calibrated: str | None) -> str:
+    """Return what a slide's settings say of its assay.
+
+    Where names are hidden the manifest's own word stays out; whether it is the calibration's is
+    said all the same.
+    """
+    told = entry.assay.get(part, "")
+    if not (entry.hidden and told and calibrated):
+        return entry.extra.get(part, "")
+    return calibrated if same_name(told) == same_name(calibrated) else f"another {part}"
 
 
 def check_inputs(source: object, entries: Sequence[Entry], settings: Settings) -> None:

@@ -21,10 +21,10 @@ __all__ = ["KNOWN", "Entry", "listed", "plain_name", "read_manifest", "safe_name
 #: columns with a meaning; all others are carried through
 KNOWN = (
     "slide", "case_id", "slide_id", "annotations", "mpp", "guideline", "ish", "specimen",
-    "timepoint", "tma_map", "scanner", "batch", "reader_score",
+    "timepoint", "tma_map", "scanner", "stainer", "clone", "batch", "reader_score",
 )
-#: columns that have a field of their own here; `scanner`, `batch` and unknown ones are carried
-TOLD = frozenset(KNOWN) - {"scanner", "batch"}
+#: columns that have a field of their own here; the others and unknown ones are carried
+TOLD = frozenset(KNOWN) - {"scanner", "stainer", "clone", "batch"}
 MAX_BYTES = 64 << 20
 MAX_NAME = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -52,6 +52,8 @@ class Entry:
     extra: dict[str, str] = field(default_factory=dict)
     #: whether names are hidden: see `hiding`
     hidden: bool = False
+    #: what the manifest says of the assay, where `extra` no longer does
+    assay: dict[str, str] = field(default_factory=dict)
 
 
 def safe_name(name: str) -> str:

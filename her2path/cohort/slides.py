@@ -25,8 +25,8 @@ __all__ = ["FIGURES", "SlideTask", "add_ish", "figures", "set_aside"]
 
 #: columns of `slides.csv` and `cases.csv` that come from a result
 FIGURES = (
-    "status", "guideline", "ihc", "substate", "category", "probability", "reflex_ish",
-    "ish_status", "h_score", "tumour_cells", "other_cells",
+    "status", "guideline", "ihc", "substate", "stratum", "category", "probability", "reflex_ish",
+    "ish_status", "h_score", "receptors_median", "tumour_cells", "other_cells",
     *(f"fraction_{p}" for p in PATTERNS),
     "positive_cell_fraction", "positive_area_fraction", "area_fraction_5_50", "areas",
     "heterogeneous_case", "pattern_type", "cluster_area_fraction", "moran_i", "shannon",
@@ -240,6 +240,7 @@ def figures(result: Result) -> dict[str, Any]:
         "tumour_cells": result.counts.tumour,
         "other_cells": result.counts.other,
         "h_score": result.h_score,
+        "receptors_median": result.receptors.median if result.receptors else None,
         "tissue_area_mm2": result.qc.tissue_area_mm2,
         "analysed_area_mm2": result.qc.analysed_area_mm2,
         "flags": "; ".join(f.code for f in result.qc.flags if f.severity != "info"),
@@ -253,6 +254,7 @@ def figures(result: Result) -> dict[str, Any]:
     if score is not None:
         row |= {
             "guideline": score.guideline, "ihc": score.ihc, "substate": score.substate,
+            "stratum": score.stratum,
             "category": csv_category(score.category), "reflex_ish": score.reflex_ish,
             "probability": (score.probability or {}).get(score.ihc),
             "ish_status": getattr(score, "ish_status", None),

@@ -87,6 +87,20 @@ _ASCO_2023 = _ASCO_2018 | {
     "comments": _COMMENT_2023,
 }
 
+_INTERNATIONAL_2026 = _ASCO_2018 | {
+    "name": "international_2026",
+    "title": "International consensus 2026, breast (the rules of 2018, five strata)",
+    "year": 2026,
+    "source": "Rakha EA et al., Mod Pathol 2026;39(1):100925, doi:10.1016/j.modpat.2025.100925",
+    "strata": {"null": "0", "ultralow": "0+"},
+    "comments": _COMMENT_2018 | {
+        "null": "IHC score 0 / absent membrane staining (HER2-null).",
+        "ultralow": "IHC score 0+ / with membrane staining: faint or barely perceptible, "
+        "incomplete, in > 0 % to <= 10 % of the tumour cells (HER2-ultralow).",
+        "1+": "HER2-low: IHC 1+, or 2+ without amplification.",
+    },
+}
+
 _ASCO_2013: dict[str, Any] = {
     "name": "asco_cap_2013",
     "title": "ASCO/CAP 2013, breast",
@@ -222,6 +236,7 @@ _ENDOMETRIAL: dict[str, Any] = {
 CATALOGUE: tuple[dict[str, Any], ...] = (
     _ASCO_2018,
     _ASCO_2023,
+    _INTERNATIONAL_2026,
     _ASCO_2013,
     _ASCO_2007,
     _GASTRIC_RESECTION,

@@ -261,6 +261,7 @@ def _decide(rule_set: RuleSet, mix: Mix, settings: ScoreSettings, ish: str | Non
             "title": rule_set.title,
             "ihc": rule.score,
             "substate": rule.substate,
+            "stratum": rule_set.stratum(rule.score, rule.substate),
             "rule": rule_words(rule_set, index, mix, limits),
             "trace": trace,
             "flags": flags,

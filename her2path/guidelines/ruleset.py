@@ -77,6 +77,9 @@ class RuleSet(Entry):
     intense_incomplete_score: Literal[2, 3] = Field(2, description="score of such a cell")
     positive: tuple[Pattern, ...] = Field(("intense_complete",), description="HER2-positive cells")
     substates: bool = Field(False, description="whether low, ultralow and null exist")
+    strata: dict[Literal["null", "ultralow"], Annotated[str, Field(max_length=20)]] = Field(
+        default_factory=dict, description="how a score of 0 is printed, by substate"
+    )
     ish: IshScheme = Field("asco_cap_2018", description="how ISH is read")
     ish_positive_suffices: bool = Field(
         False, description="whether a positive ISH makes a 0 or 1+ HER2-positive"
@@ -134,6 +137,10 @@ class RuleSet(Entry):
     def needs_clusters(self) -> bool:
         """Whether cell positions are needed."""
         return any(c.cluster for cond in self.conditions for clause in cond for c in clause)
+
+    def stratum(self, ihc: str, substate: str | None) -> str:
+        """Return the printed stratum of a score: the score itself unless the set has its own."""
+        return next((word for k, word in self.strata.items() if k == substate), ihc)
 
     def pattern_scores(self) -> dict[str, int]:
         """Return the score 0..3 of every pattern of a single cell."""

@@ -39,7 +39,7 @@ def report_text(
         First the score with its guideline and rule, then ISH, category, comments and flags.
     """
     title, texts = _rule_set_words(score, guideline)
-    lines = [f"HER2 IHC score: {score.ihc} ({title}; {score.rule})"]
+    lines = [f"HER2 IHC score: {score.stratum or score.ihc} ({title}; {score.rule})"]
     if ish_status is not None:
         lines.append(f"HER2 ISH: {ish_status.replace('_', ' ')}")
     lines.append(_category_line(score.category))

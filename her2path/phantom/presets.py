@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from her2path.annotations import control_of
 from her2path.phantom.spec import Layout, PhantomSpec, Triple
 
 CONTROLS: dict[str, dict[str, float]] = {
@@ -33,6 +34,9 @@ TUMOURS: dict[str, dict[str, float]] = {
     },
 }  # fmt: skip
 """Mixtures that are met in tumours of each score."""
+
+#: own OD below which a calibrator's line is as wide as a faint one's, or a moderate one's
+FAINT_TO, MODERATE_TO = 0.0875, 0.255
 
 _RUIFROK = (np.array([0.65, 0.70, 0.29]), np.array([0.27, 0.57, 0.78]))
 _SCANNER = (np.array([0.66, 0.63, 0.41]), np.array([0.33, 0.55, 0.77]))
@@ -164,6 +168,37 @@ def control_specs(spec: PhantomSpec, size_um: float = 360.0) -> dict[str, Phanto
         }
         controls[name] = PhantomSpec(**{**own, **change})
     return controls
+
+
+#: which of `CONTROLS` a level is drawn as
+LEVELS = {"0": "negative", "1+": "faint", "2+": "moderate", "3+": "intense"}
+#: cells of a calibrator hold its number of receptors, give or take this share
+CALIBRATOR_SPREAD = 0.15
+
+
+def control_spec(spec: PhantomSpec, word: str, number: int) -> PhantomSpec:
+    """Return the specification of one control area on the slide of `spec`.
+
+    A level is drawn as the control slide of its class; a calibrator of so many receptors as cells
+    whose own line is as dark as `receptors_per_od` says at the slide's strength, complete nearly
+    all of them, as in a pellet of a cell line.
+    """
+    stated = control_of(f"control {word}")
+    if stated is None:
+        raise ValueError(f"{word!r} is no control")
+    change: dict[str, Any] = {"mixture": CONTROLS[LEVELS[word]]} if stated.receptors is None else {}
+    if stated.receptors is not None:
+        od = stated.receptors / spec.receptors_per_od
+        name = "faint" if od < FAINT_TO else "moderate" if od < MODERATE_TO else "intense"
+        ends = (od * (1 - CALIBRATOR_SPREAD), od * (1 + CALIBRATOR_SPREAD))
+        change = {"mixture": {f"{name}_complete": 1.0}, f"od_{name}": ends}
+    side = spec.control_um
+    return PhantomSpec(**{
+        **spec.model_dump(), "controls": (), "seed": spec.seed + 200_003 * (number + 1),
+        "width_um": side, "height_um": side, "margin_um": min(spec.margin_um, 0.06 * side),
+        "layout": "homogeneous", "second": {}, "second_fraction": 0.0, "tumour_share": 0.8,
+        **dict.fromkeys(("folds", "out_of_focus", "pen", "dust"), 0), **change,
+    })  # fmt: skip
 
 
 def demo_spec() -> PhantomSpec:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from her2path.annotations import control_of
 from her2path.schema import INTENSITY, PATTERNS
 
 INTENSITY_OF_CODE: tuple[int, ...] = tuple(INTENSITY[name] for name in PATTERNS)
@@ -60,6 +61,15 @@ class PhantomSpec(BaseModel):
     )
 
     strength: float = Field(default=1.0, ge=0.1, le=3.0, description="Gain on every membrane OD.")
+    receptors_per_od: float = Field(
+        default=1_000_000.0, ge=1e3, le=1e9,
+        description="Receptors a cell per OD of its own line at strength 1 (an assumption).",
+    )  # fmt: skip
+    controls: tuple[str, ...] = Field(
+        default=(),
+        description="Control areas on the slide: `0`, `1+`, `2+`, `3+` or `NUMBER receptors`.",
+    )
+    control_um: float = Field(default=260.0, ge=120, le=2000, description="Side of each (um).")
     od_faint: Range = Field(
         default=(0.03, 0.08), description="Crest OD before blur, faint (range)."
     )
@@ -159,6 +169,14 @@ class PhantomSpec(BaseModel):
             raise ValueError("weights must not be negative")
         if value and sum(value.values()) <= 0:
             raise ValueError("the weights must not all be zero")
+        return value
+
+    @field_validator("controls")
+    @classmethod
+    def _known_controls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            if control_of(f"control {word}") is None:
+                raise ValueError(f"{word!r} is no control; valid: 0, 1+, 2+, 3+, NUMBER receptors")
         return value
 
     @field_validator("hematoxylin", "dab")

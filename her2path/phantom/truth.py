@@ -29,6 +29,7 @@ TRUTH_SCHEMA = pa.schema(
         pa.field("pattern", pa.string()),
         pa.field("intensity", pa.int8()),
         pa.field("od_crest", pa.float64()),
+        pa.field("receptors", pa.float64()),
         pa.field("completeness", pa.float64()),
         pa.field("width_um", pa.float64()),
         pa.field("shared_fraction", pa.float64()),
@@ -43,6 +44,7 @@ TRUTH_SCHEMA = pa.schema(
         pa.field("in_fold", pa.bool_()),
         pa.field("out_of_focus", pa.bool_()),
         pa.field("under_pen", pa.bool_()),
+        pa.field("area", pa.string()),
     ]
 )
 """Columns of the truth. `x_um, y_um`: the nucleus' centre, where the cell has
@@ -57,6 +59,7 @@ def truth_table(
 ) -> pa.Table:
     """Return the truth of every cell whose position lies in the image."""
     columns = _tumour_columns(scene, kinds, nuclei)
+    columns["receptors"] = spec.receptors_per_od * columns["od_crest"] / spec.strength
     other = _other_columns(scene)
     joined = {name: np.concatenate([columns[name], other[name]]) for name in columns}
     at = np.stack([joined["x_um"], joined["y_um"]], axis=1)
@@ -66,6 +69,7 @@ def truth_table(
         ("under_pen", covers.pen),
     ):
         joined[name] = covers.look(mask, at)
+    joined["area"] = np.full(len(at), "main", object)
     reach = np.sqrt(np.maximum(joined["cell_area_um2"], 30.0) / np.pi)
     joined["touches_edge"] = ~inside_image_by(spec, at, reach)
     keep = np.concatenate(
@@ -123,6 +127,7 @@ def _other_columns(scene: Scene) -> dict[str, Any]:
         "pattern": np.full(n, "none", object),
         "intensity": np.zeros(n, np.int8),
         "od_crest": zeros,
+        "receptors": zeros,
         "completeness": zeros,
         "width_um": zeros,
         "shared_fraction": zeros,

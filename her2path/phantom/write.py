@@ -194,7 +194,8 @@ def make_files(spec: PhantomSpec, out: Path) -> dict[str, Path]:
     -------
     dict of str to Path
         `slide` (phantom.svs), `truth` (truth.parquet), `truth_csv`
-        (truth.csv), `regions` (regions.csv) and `summary` (truth.json).
+        (truth.csv), `regions` (regions.csv) and `summary` (truth.json); with
+        control areas `annotations` (annotations.geojson).
     """
     out.mkdir(parents=True, exist_ok=True)
     phantom = make_phantom(spec)
@@ -210,6 +211,9 @@ def make_files(spec: PhantomSpec, out: Path) -> dict[str, Path]:
     pa_csv.write_csv(phantom.truth, paths["truth_csv"])
     pa_csv.write_csv(phantom.regions, paths["regions"])
     text = json.dumps(summary(phantom), indent=2, allow_nan=False)
+    if phantom.annotations:
+        paths["annotations"] = out / "annotations.geojson"
+        paths["annotations"].write_text(phantom.annotations, encoding="utf-8")
     paths["summary"].write_text(text + "\n", encoding="utf-8")
     return paths
 

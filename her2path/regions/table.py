@@ -58,6 +58,7 @@ def build_table(
         **{f"fraction_{p}": fractions[i] for i, p in enumerate(PATTERNS)},
         **_scores(cells, layout, counts, settings),
         "h_score": _h_scores(counts, n),
+        "receptors_median": [None] * n.size,
         "positive_cells": positive,
         **_classes(positive, n, settings),
     }

@@ -97,8 +97,19 @@ class SlideContext(Context):
 
     @cached_property
     def settings(self) -> Settings:
-        """Effective settings."""
-        return _reads(self.store.settings, "The settings were not stored.")
+        """Effective settings, with the cut-offs and the curve that the slide was read with."""
+        stored: Settings = _reads(self.store.settings, "The settings were not stored.")
+        made = self.get("calibration")
+        if not made:
+            return stored
+        return stored.replace({
+            "membrane.measure": made["measure"],
+            "membrane.cutoffs": made["cutoffs"],
+            "membrane.cutoffs_relative_error": made["cutoffs_relative_error"],
+            "membrane.calibration": self.get("stain.calibration") or "uncalibrated",
+            "calibration.cutoffs_intervals": made.get("cutoffs_intervals"),
+            "calibration.curve": made.get("curve"),
+        })  # fmt: skip
 
     @cached_property
     def cells(self) -> pa.Table:

@@ -39,7 +39,8 @@ def index_values(store: BatchStore) -> dict[str, Any]:
               ("Not evaluable", sum(r["status"] == "not evaluable" for r in slides))]
     totals += [(f"Score {s}", scores[s]) for s in ("0", "1+", "2+", "3+")]
     return {"title": f"Batch {store.out.resolve().name}", "columns": COLUMNS, "cases": cases,
-            "slides": slides, "failures": failures, "totals": totals}
+            "slides": slides, "failures": failures, "totals": totals,
+            "drift": (store.out / "drift.json").is_file()}
 
 
 def _case_row(folder: Path) -> dict[str, Any]:

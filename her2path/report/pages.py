@@ -19,10 +19,11 @@ from her2path._optional import require
 from her2path.palette import CATEGORY_COLOURS, SCORE_COLOURS
 from her2path.report import canvas, parts, words
 from her2path.report.context import CannotSay, CaseContext, Context, SlideContext
+from her2path.report.drift import drift_values
 from her2path.report.index import index_values
 from her2path.report.sections import CASE_SECTIONS, SLIDE_SECTIONS, make_all
 from her2path.settings import Settings
-from her2path.store import BatchStore, RunStore, write_text
+from her2path.store import BatchStore, RunStore, read_json, write_text
 from her2path.store.files import make_dir, write_bytes
 
 __all__ = ["build", "build_all", "build_case", "build_index", "figures", "plain_page"]
@@ -133,7 +134,18 @@ def build_index(out: str | Path) -> Path:
         script=script, policy=_POLICY.format(script=_hash(script)), **index_values(store)
     )
     write_text(store.index_path, page)
+    _build_drift(store)
     return store.index_path
+
+
+def _build_drift(store: BatchStore) -> None:
+    """Make ``drift.html`` where the batch has control charts."""
+    path = store.out / "drift.json"
+    if path.is_file():
+        page = _environment().get_template("drift.html.j2").render(
+            policy=_POLICY.format(script="'none'"), **drift_values(read_json(path), store.out)
+        )
+        write_text(store.out / "drift.html", page)
 
 
 def _hash(script: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from her2path.errors import Her2PathError, one_line
-from her2path.report import case_parts, parts
+from her2path.report import calibration_parts, case_parts, parts
 from her2path.report.context import CannotSay, Context
 
 __all__ = ["CASE_SECTIONS", "SLIDE_SECTIONS", "Made", "Section", "make_all"]
@@ -56,6 +56,7 @@ SLIDE_SECTIONS: tuple[Section, ...] = (
     Section("regions", "Region maps", parts.region_maps),
     Section("patterns", "Staining patterns", parts.patterns),
     Section("strength", "Strength and completeness of the membrane", parts.strength),
+    Section("calibration", "Calibration and receptors", calibration_parts.calibration),
     Section("heterogeneity", "Heterogeneity", parts.heterogeneity),
     Section("bystander", "Reach of positive cells", parts.bystander),
     Section("biopsy", "Virtual biopsy", parts.virtual_biopsy),

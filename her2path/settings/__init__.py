@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from her2path.settings.assay import ASSAY_PARTS, Assay, Calibration, Curve, Interval, Source
+from her2path.settings.base import Section
 from her2path.settings.sections import (
     PATTERNS,
     CnnSettings,
@@ -13,19 +15,23 @@ from her2path.settings.sections import (
     QcSettings,
     RegionSettings,
     ScoreSettings,
-    Section,
     SlideSettings,
     StainSettings,
     StreamSettings,
     TissueSettings,
     TumourSettings,
 )
-from her2path.settings.tree import Settings, load_settings, parse_set
+from her2path.settings.tree import Settings, load_settings, parse_set, read_tree
 
 __all__ = [
+    "ASSAY_PARTS",
     "PATTERNS",
+    "Assay",
+    "Calibration",
     "CnnSettings",
+    "Curve",
     "HeterogeneitySettings",
+    "Interval",
     "IshSettings",
     "MembraneSettings",
     "NucleiSettings",
@@ -36,10 +42,12 @@ __all__ = [
     "Section",
     "Settings",
     "SlideSettings",
+    "Source",
     "StainSettings",
     "StreamSettings",
     "TissueSettings",
     "TumourSettings",
     "load_settings",
     "parse_set",
+    "read_tree",
 ]

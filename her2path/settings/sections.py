@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from her2path.settings.base import Section
 
 __all__ = [
     "PATTERNS",
@@ -17,7 +19,6 @@ __all__ = [
     "QcSettings",
     "RegionSettings",
     "ScoreSettings",
-    "Section",
     "SlideSettings",
     "StainSettings",
     "StreamSettings",
@@ -40,12 +41,6 @@ PATTERNS: tuple[str, ...] = Pattern.__args__  # type: ignore[attr-defined]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Vector = tuple[float, float, float]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SlideSettings(Section):

@@ -10,12 +10,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from her2path.errors import SettingsError, one_line
+from her2path.settings.assay import Assay, Calibration
+from her2path.settings.base import Section
 from her2path.settings.sections import (
     CnnSettings,
     HeterogeneitySettings,
@@ -25,7 +27,6 @@ from her2path.settings.sections import (
     QcSettings,
     RegionSettings,
     ScoreSettings,
-    Section,
     SlideSettings,
     StainSettings,
     StreamSettings,
@@ -33,10 +34,12 @@ from her2path.settings.sections import (
     TumourSettings,
 )
 
-__all__ = ["Settings", "load_settings", "parse_set"]
+__all__ = ["Settings", "load_settings", "parse_set", "read_tree"]
 
 #: the most that a settings file may weigh: a YAML bomb is refused before it is parsed
 MAX_SETTINGS_BYTES = 1 << 20
+#: where ready settings lie: in the installed package, or in the working copy that it runs from
+READY = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
 
 
 class Settings(Section):
@@ -55,6 +58,8 @@ class Settings(Section):
     stream: StreamSettings = StreamSettings()
     qc: QcSettings = QcSettings()
     cnn: CnnSettings = CnnSettings()
+    assay: Assay = Field(default=Assay(), description="of the slide; a manifest's row wins")
+    calibration: Calibration = Calibration()
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of every random draw")
 
     @model_validator(mode="before")
@@ -77,6 +82,23 @@ class Settings(Section):
         for path, value in changes.items():
             _put(tree, path, value)
         return _validate(tree)
+
+    def overlaid(self, tree: dict[str, Any]) -> Settings:
+        """Return a copy in which the keys of a settings file stand over these.
+
+        A calibration stands or falls as a whole: where the file has one, nothing of the old stays.
+
+        Raises
+        ------
+        SettingsError
+            For an unknown key or a value that does not fit.
+        """
+        own = self.model_dump(mode="json")
+        for section, part in tree.items():
+            whole = section == "calibration" or not isinstance(part, dict)
+            old = own.get(section)
+            own[section] = part if whole or not isinstance(old, dict) else {**old, **part}
+        return _validate(own)
 
     def to_yaml(self) -> str:
         """Return the whole tree as YAML."""
@@ -126,8 +148,10 @@ def _validate(tree: Any) -> Settings:
 def _keys_at(loc: Sequence[Any]) -> list[str]:
     model: Any = Settings
     for name in loc:
-        model = model.model_fields[name].annotation
-    return sorted(model.model_fields)
+        model = getattr(model, "model_fields", {}).get(name)
+        model = next((m for m in (get_args(model.annotation) or (model.annotation,))
+                      if hasattr(m, "model_fields")), None) if model else None  # fmt: skip
+    return sorted(getattr(model, "model_fields", ()))
 
 
 def load_settings(path: str | Path | None = None, changes: Sequence[str] = ()) -> Settings:
@@ -136,7 +160,8 @@ def load_settings(path: str | Path | None = None, changes: Sequence[str] = ()) -
     Parameters
     ----------
     path : path, optional
-        A YAML file with any part of the tree; absent keys keep their defaults.
+        A YAML file, or the bare name of ready settings (``international_2026``), with any part of
+        the tree; absent keys keep their defaults.
     changes : sequence of str
         ``key.sub=value``; the value is read as YAML.
 
@@ -145,14 +170,19 @@ def load_settings(path: str | Path | None = None, changes: Sequence[str] = ()) -
     SettingsError
         For a missing or oversized file, broken YAML, an unknown key or a wrong value.
     """
-    tree: Any = {}
-    if path is not None:
-        tree = _read_yaml(Path(path))
-    settings = _validate(tree)
+    settings = _validate(read_tree(path) if path is not None else {})
     return settings.replace(dict(parse_set(c) for c in changes)) if changes else settings
 
 
-def _read_yaml(path: Path) -> Any:
+def read_tree(path: str | Path) -> dict[str, Any]:
+    """Return what a settings file says, not yet checked against the model.
+
+    Raises
+    ------
+    SettingsError
+        For a missing or oversized file, or broken YAML.
+    """
+    path = _ready(Path(path))
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
             raise SettingsError(f"the settings file {path} is over 1 MiB", "Give a settings file")
@@ -170,6 +200,15 @@ def _read_yaml(path: Path) -> Any:
     if not isinstance(tree, dict):
         raise SettingsError(f"the settings file {path} is not a table of settings", "Correct it")
     return tree
+
+
+def _ready(path: Path) -> Path:
+    """Return the file of ready settings that a bare name means, where no such file lies here."""
+    if path.exists() or path.name != str(path) or path.suffix not in ("", ".yaml"):
+        return path
+    name = f"{path.stem}.yaml"
+    found = [p / name for p in READY if (p / name).is_file()]
+    return found[0] if found else path
 
 
 def parse_set(text: str) -> tuple[str, Any]:

@@ -1,0 +1,1 @@
+"""Calibration: cut-offs from controls and from reads, and membrane OD as receptors a cell."""

@@ -1,0 +1,263 @@
+"""Cut-offs from controls of known level: 0, 1+, 2+, 3+.
+
+Between 1+ and 2+, and between 2+ and 3+, a cut-off lies where a cell is as likely of the one
+control as of the other: a logistic regression of the level on the logarithm of the measure, both
+levels with the same weight, over the stained cells of the two. The lowest cut-off is the greater of
+the limit of blank of the 0 controls (95th percentile of all their cells, CLSI EP17) and the value
+that 95 % of the stained cells of the 1+ controls exceed. An interval holds every cut-off that
+parts the two levels as well, and what other pieces of the controls would give (bootstrap over
+squares of 100 µm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from her2path.calibration.control import Control
+from her2path.errors import UsageError
+from her2path.intervals import wilson
+from her2path.schema import SCORES
+
+__all__ = ["Cutoffs", "cutoffs_from_levels", "relative_error"]
+
+F64 = NDArray[np.float64]
+NEEDED = (1, 2, 3)
+#: limit of blank, and share of the stained 1+ cells that the lowest cut-off keeps
+BLANK, KEPT = 0.95, 0.95
+#: levels of which more cells than this lie on the wrong side of the best cut-off overlap
+MOST_WRONG = 1 / 3
+#: cut-offs that part the levels as well as the best but for this share of the cells
+AS_WELL = 0.025
+#: log odds are kept from running away where two levels do not touch
+RIDGE = 1e-3
+DRAWS = 200
+#: stained cells that a control of 1+ or above shows
+LEAST_STAINED = 20
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Cut-offs for faint, moderate, intense with 95 % intervals, (3,) and (3, 2), in OD.
+
+    ``blank_share`` is the upper 95 % limit (Wilson) of the stained share in the 0 controls at the
+    lowest cut-off; None without such controls. ``unseen``: the 1+ controls show hardly a stained
+    cell, so that the lower cut-offs rest on the 2+ controls.
+    """
+
+    values: F64
+    intervals: F64
+    blank_share: float | None = None
+    unseen: bool = False
+
+
+def relative_error(values: F64, intervals: F64) -> float:
+    """Return one half-width for three cut-offs that move together: the middle one, at most 1."""
+    ratio = np.maximum(intervals[:, 1] / values, values / intervals[:, 0])
+    return float(min(np.median(ratio) - 1, 1.0))
+
+
+def cutoffs_from_levels(
+    controls: Sequence[Control], measure: str, seed: int = 0, usual: float | None = None
+) -> Cutoffs:
+    """Return the cut-offs that part controls of known level.
+
+    Parameters
+    ----------
+    controls : sequence of Control
+        Those with a level count.
+    measure : str
+        The column that decides the intensity.
+    seed : int
+        Of the bootstrap.
+    usual : float, optional
+        Ratio of the faint to the moderate cut-off, for 1+ controls of which hardly a cell is seen
+        (a pale staining, a soft scan): the moderate cut-off is then the value that 95 % of the
+        stained cells of the 2+ controls exceed. Without it such controls are refused.
+
+    Raises
+    ------
+    UsageError
+        Too few controls, controls that do not rank, or levels that overlap.
+    """
+    by_level = _by_level(controls)
+    unseen = _hardly_stained(by_level, measure, usual is not None)
+    rng = np.random.default_rng(seed)
+    pools = {k: _pool([c.values[measure] for c in found]) for k, found in by_level.items()}
+    blank = _limit_of_blank(pools, by_level)
+    known = (2, 3) if unseen else NEEDED
+    _refuse_overlap(pools, known, blank if 0 in by_level else None)
+    ratio = usual if unseen else None
+    values = _cuts(pools, blank, ratio)
+    if not values[0] < values[1] < values[2]:
+        raise UsageError("the controls' cut-offs do not rise", "Check the controls' levels")
+    draws = np.array([_drawn(by_level, measure, ratio, rng) for _ in range(DRAWS)])
+    low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
+    flat = [(v, v) for v in values[: 4 - len(known)]]
+    flat += [_as_well(pools[a], pools[b], values[b - 1]) for a, b in pairwise(known)]
+    low = np.minimum.reduce([low, values, [f[0] for f in flat]])
+    high = np.maximum.reduce([high, values, [f[1] for f in flat]])
+    blanks = _blank_share(by_level, measure, values[0])
+    return Cutoffs(values, np.stack([low, high], axis=1), blanks, unseen)
+
+
+def _by_level(controls: Sequence[Control]) -> dict[int, list[Control]]:
+    found: dict[int, list[Control]] = {}
+    for control in controls:
+        if control.level is not None:
+            found.setdefault(control.level, []).append(control)
+    missing = [SCORES[k] for k in NEEDED if k not in found]
+    if missing:
+        there = ", ".join(SCORES[k] for k in sorted(found)) or "none"
+        raise UsageError(
+            f"there are too few controls: none of {', '.join(missing)} (levels: {there})",
+            "Give controls of 1+, 2+ and 3+; one of 0 adds the limit of blank",
+        )
+    return dict(sorted(found.items()))
+
+
+def _hardly_stained(found: dict[int, list[Control]], measure: str, unseen_is_fine: bool) -> bool:
+    """Tell whether 1+ is not seen; refuse other controls with hardly a stained cell."""
+    for k in NEEDED:
+        for control in found[k]:
+            if control.stained(measure).size >= LEAST_STAINED:
+                continue
+            if k == 1 and unseen_is_fine:
+                return True
+            raise UsageError(
+                f"the control {control.name} ({SCORES[k]}) has hardly a stained cell",
+                "Check the control's level and its staining",
+            )
+    return False
+
+
+def _pool(parts: Sequence[F64]) -> tuple[F64, F64]:
+    """Return values and weights; every control of a level counts the same."""
+    weights = [np.full(len(p), 1 / (len(parts) * len(p))) for p in parts]
+    return np.concatenate(parts), np.concatenate(weights)
+
+
+def _stained(pool: tuple[F64, F64]) -> tuple[F64, F64]:
+    """Return logarithms and weights of the stained cells, the weights summing to 1."""
+    values, weights = pool
+    keep = values > 0
+    return np.log(values[keep]), weights[keep] / weights[keep].sum()
+
+
+def _quantile(values: F64, weights: F64, share: float) -> float:
+    order = np.argsort(values, kind="stable")
+    at = np.searchsorted(np.cumsum(weights[order]), share * weights.sum() * (1 - 1e-12))
+    return float(values[order][min(at, len(order) - 1)])
+
+
+def _limit_of_blank(pools: dict[int, tuple[F64, F64]], found: dict[int, list[Control]]) -> float:
+    return _quantile(*pools[0], BLANK) if 0 in found else 0.0
+
+
+def _refuse_overlap(
+    pools: dict[int, tuple[F64, F64]], known: tuple[int, ...], blank: float | None
+) -> None:
+    """Refuse levels that do not rank or overlap; `blank` None: there is no control of 0."""
+    middles = {k: float(np.exp(_quantile(*_stained(pools[k]), 0.5))) for k in known}
+    told = ", ".join(f"{SCORES[k]} {m:.3g}" for k, m in middles.items())
+    for a, b in pairwise(known):
+        if middles[a] >= middles[b]:
+            raise UsageError(
+                f"the controls do not rank: {SCORES[b]} stains no darker than {SCORES[a]} "
+                f"(medians: {told})", "Check which control is which",
+            )  # fmt: skip
+    first = known[0]
+    if blank is not None and blank >= middles[first]:
+        raise UsageError(
+            f"the levels 0 and {SCORES[first]} overlap: 5 % of the blank's cells reach "
+            f"{blank:.3g}, the median of {SCORES[first]} is {middles[first]:.3g}",
+            f"Use a cleaner blank, or another {SCORES[first]} control",
+        )
+    for a, b in pairwise(known):
+        wrong = _wrong(pools[a], pools[b], np.array([_between(pools[a], pools[b])]))[0]
+        if wrong > MOST_WRONG:
+            raise UsageError(
+                f"the levels {SCORES[a]} and {SCORES[b]} overlap: {wrong:.0%} of their cells lie "
+                "on the wrong side of the best cut-off", "Use controls that are further apart",
+            )  # fmt: skip
+
+
+def _cuts(pools: dict[int, tuple[F64, F64]], blank: float, usual: float | None) -> F64:
+    if usual is not None:
+        moderate = max(float(np.exp(_quantile(*_stained(pools[2]), 1 - KEPT))), blank * (1 + 1e-6))
+        return np.array([max(usual * moderate, blank), moderate, _between(pools[2], pools[3])])
+    faint = max(float(np.exp(_quantile(*_stained(pools[1]), 1 - KEPT))), blank)
+    return np.array([faint, _between(pools[1], pools[2]), _between(pools[2], pools[3])])
+
+
+def _between(lower: tuple[F64, F64], upper: tuple[F64, F64]) -> float:
+    """Return where a stained cell is as likely of the upper level as of the lower."""
+    (a, wa), (b, wb) = _stained(lower), _stained(upper)
+    x, y = np.concatenate([a, b]), np.concatenate([np.zeros(len(a)), np.ones(len(b))])
+    w = np.concatenate([wa, wb])
+    centre, scale = float(np.average(x, weights=w)), float(max(x.std(), 1e-6))
+    z = (x - centre) / scale
+    beta = np.array([0.0, 1.0])
+    for _ in range(50):
+        p = expit(beta[0] + beta[1] * z)
+        grad = np.array([(w * (y - p)).sum(), (w * (y - p) * z).sum() - RIDGE * beta[1]])
+        v = w * p * (1 - p)
+        cross = (v * z).sum()
+        hess = np.array([[v.sum() + 1e-12, cross], [cross, (v * z * z).sum() + RIDGE]])
+        step = np.linalg.solve(hess, grad)
+        beta = beta + np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-9:
+            break
+    if beta[1] <= 0:
+        return float("nan")
+    return float(np.exp(centre - scale * beta[0] / beta[1]))
+
+
+def _wrong(lower: tuple[F64, F64], upper: tuple[F64, F64], cuts: F64) -> F64:
+    """Return the share of stained cells on the wrong side of each cut-off, levels weighed alike."""
+    (a, wa), (b, wb) = _stained(lower), _stained(upper)
+    out = []
+    for cut in np.log(cuts):
+        out.append(0.5 * (wa[a >= cut].sum() + wb[b < cut].sum()) if np.isfinite(cut) else 1.0)
+    return np.array(out)
+
+
+def _as_well(lower: tuple[F64, F64], upper: tuple[F64, F64], cut: float) -> tuple[float, float]:
+    """Return the range of cut-offs round one that part two levels as well as it does."""
+    cuts = cut * np.exp(np.linspace(-1.5, 1.5, 241))
+    wrong = _wrong(lower, upper, cuts)
+    fine = wrong <= wrong[120] + AS_WELL
+    left = 120 - int(np.argmin(fine[120::-1])) + 1 if not fine[:120].all() else 0
+    right = 120 + int(np.argmin(fine[120:])) - 1 if not fine[120:].all() else 240
+    return float(cuts[left]), float(cuts[right])
+
+
+def _drawn(
+    found: dict[int, list[Control]], measure: str, usual: float | None, rng: np.random.Generator
+) -> F64:
+    """Return the cut-offs of controls, and of squares in them, drawn with replacement."""
+    pools = {}
+    for level, controls in found.items():
+        chosen = [controls[i] for i in rng.integers(0, len(controls), len(controls))]
+        pools[level] = _pool([_some_blocks(c, measure, rng) for c in chosen])
+    if any(not (pools[k][0] > 0).any() for k in (NEEDED if usual is None else (2, 3))):
+        return np.full(3, np.nan)
+    return _cuts(pools, _limit_of_blank(pools, found), usual)
+
+
+def _some_blocks(control: Control, measure: str, rng: np.random.Generator) -> F64:
+    n = int(control.block.max()) + 1
+    times = rng.multinomial(n, np.full(n, 1 / n))
+    return np.asarray(np.repeat(control.values[measure], times[control.block]))
+
+
+def _blank_share(found: dict[int, list[Control]], measure: str, cut: float) -> float | None:
+    if 0 not in found:
+        return None
+    values = np.concatenate([c.values[measure] for c in found[0]])
+    return wilson(int((values >= cut).sum()), len(values))[1]
