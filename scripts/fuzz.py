@@ -42,7 +42,7 @@ _WORD = re.compile(rb"[A-Za-z_]+|-?[0-9.]+")
 #: formats read as slides; their bytes are spoilt, not their words
 SLIDES = ("svs", "tiff", "tags", "orders")
 KINDS = (*SLIDES, "geojson", "xml", "csv", "counts", "tma", "yaml", "qupath", "imagescope", "halo",
-         "utf16")  # fmt: skip
+         "utf16", "ndpa", "reads")  # fmt: skip
 
 
 def seeds(folder: Path) -> dict[str, Path]:
@@ -81,6 +81,8 @@ def seeds(folder: Path) -> dict[str, Path]:
         + "".join(f"k,{i // 9},{i},{2 + i % 7},2,2+\n" for i in range(40)),
         "tma": "row,col,case_id\n1,1,a\nB,2,b\n",
         "yaml": Settings().to_yaml(),
+        "reads": "case_id;reader;score;percent_3;ish;site\n"
+        + "".join(f"k{i};r{i % 3};{i % 4}+;{i},5;positive;B\n" for i in range(20)),
     }
     for name, text in texts.items():
         found[name] = folder / f"seed.{name}"
@@ -234,11 +236,16 @@ def _slide(path: Path, _: Path, __: Path) -> None:
         slide.read(Box(info.width_px - side, info.height_px - side, info.width_px, info.height_px))
 
 
-def _annotations(path: Path, _: Path, __: Path) -> None:
-    from her2path.annotations import read_annotations
+def _read_annotations(path: Path) -> Any:
+    from her2path.annotations import SlideCentre, read_annotations
     from her2path.settings import Settings
 
-    found = read_annotations(path, Settings().tumour)
+    centre = SlideCentre((0.25, 0.25), (600, 600), (12_000_000.0, -100_000.0))
+    return read_annotations(path, Settings().tumour, centre=centre)
+
+
+def _annotations(path: Path, _: Path, __: Path) -> None:
+    found = _read_annotations(path)
     found.share_outside(lambda x, y: x >= y, 1000, 1000)
     assert found.geojson()
 
@@ -274,6 +281,14 @@ def _tma(path: Path, _: Path, __: Path) -> None:
     from her2path.cohort.inputs import read_tma_map
 
     read_tma_map(path)
+
+
+def _reads(path: Path, _: Path, __: Path) -> None:
+    from her2path.reads import read_reads
+
+    for read in read_reads(path):
+        assert read.case
+        assert read.reader
 
 
 def _yaml(path: Path, _: Path, __: Path) -> None:
@@ -312,7 +327,19 @@ def dialects() -> dict[str, bytes]:
     halo = xml.replace("<Vertex ", "<V ").replace('Type="2"', 'Type="Ellipse"')
     declared = f'<?xml version="1.0" encoding="UTF-16"?>{xml}'
     return {"qupath": json.dumps(qupath).encode(), "imagescope": b"\xef\xbb\xbf" + xml.encode(),
-            "halo": halo.encode(), "utf16": declared.encode("utf-16")}  # fmt: skip
+            "halo": halo.encode(), "utf16": declared.encode("utf-16"), "ndpa": _ndpa(ring)}
+
+
+def _ndpa(ring: list[tuple[int, int]]) -> bytes:
+    """Return NDP.view's XML: an outline, a disc, and a ruler."""
+    at = "".join(f"<point><x>{12_000_000 + 250 * x}</x><y>{250 * y}</y></point>" for x, y in ring)
+    disc = "<x>12000000</x><y>-100000</y><radius>20000</radius>"
+    kinds = {"freehand": f"<closed>1</closed><pointlist>{at}</pointlist>", "circle": disc,
+             "linearmeasure": "<x1>0</x1>"}  # fmt: skip
+    return ("<annotations>" + "".join(
+        f"<ndpviewstate id='1'><title>Tumor</title><coordformat>nanometers</coordformat>"
+        f"<annotation type='{kind}'>{body}</annotation></ndpviewstate>"
+        for kind, body in kinds.items()) + "</annotations>").encode()  # fmt: skip
 
 
 def _dialect(path: Path, seed: Path, home: Path) -> None:
@@ -322,7 +349,7 @@ def _dialect(path: Path, seed: Path, home: Path) -> None:
     from her2path.settings import Settings
 
     _annotations(path, seed, home)
-    found = read_annotations(path, Settings().tumour)
+    found = _read_annotations(path)
     kept = home / "kept.geojson"
     try:
         for one in (found, found.hidden()):
@@ -337,7 +364,8 @@ def _dialect(path: Path, seed: Path, home: Path) -> None:
 READERS: dict[str, Callable[[Path, Path, Path], None]] = {
     **dict.fromkeys(SLIDES, _slide), "geojson": _annotations, "xml": _annotations, "csv": _manifest,
     "counts": _counts, "tma": _tma, "yaml": _yaml,
-    **dict.fromkeys(("qupath", "imagescope", "halo", "utf16"), _dialect),
+    **dict.fromkeys(("qupath", "imagescope", "halo", "utf16", "ndpa"), _dialect),
+    "reads": _reads,
 }  # fmt: skip
 
 

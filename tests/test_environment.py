@@ -75,7 +75,8 @@ def test_terminals_of_other_character_sets(counts: Path, encoding: str) -> None:
 
 def test_empty_paths_are_not_the_working_folder(counts: Path) -> None:
     for given in (["ish", str(counts), "-o", ""], ["ish", "", "-o", "x"], ["score", "a", "-o", " "],
-                  ["batch", str(counts), "-o", ""], ["export", "", "--to", "csv"]):  # fmt: skip
+                  ["batch", str(counts), "-o", ""], ["export", "", "--to", "csv"],
+                  ["agree", "", "-o", "x"], ["agree", "-o", "x", "--results", ""]):  # fmt: skip
         done = subprocess.run(
             [*COMMAND, *given], capture_output=True, timeout=200, check=False, cwd=counts.parent,
             env={**os.environ, "PYTHONPATH": ROOT},

@@ -10,6 +10,7 @@ import numpy as np
 import openslide
 import pytest
 
+from her2path.annotations import SlideCentre
 from her2path.errors import MppMissing
 from her2path.geometry import Box
 from her2path.slide import SlideRef, open_slide
@@ -78,3 +79,13 @@ def test_icc_profile_of_a_real_slide() -> None:
         assert "sRGB" in str(on.info.icc_profile)
         # the profile is sRGB itself: the conversion changes next to nothing
         assert np.abs(on.read(box).astype(int) - off.read(box)).max() <= 2
+
+
+def test_a_hamamatsu_slide_tells_where_the_glass_has_its_centre() -> None:
+    with open_slide(SlideRef(str(DATA / "fluorescence_dapi_40x.ndpi"))) as slide:
+        info = slide.info
+        centre = SlideCentre.of(info.properties_safe, (info.file_width_px, info.file_height_px))
+        assert centre is not None
+        assert centre.offset_nm == (12_538_720.0, -96_063.0)
+        middle = centre.to_px([centre.offset_nm])
+        assert middle.tolist() == [[info.file_width_px / 2, info.file_height_px / 2]]

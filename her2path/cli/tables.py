@@ -62,13 +62,16 @@ def agree(
     out: o.Out,
     reads: Annotated[
         Path | None,
-        typer.Argument(help="READS.csv: case_id, reader, score, ...", show_default=False),
+        typer.Argument(help="READS.csv: case_id, reader, score, ...", show_default=False,
+                       parser=o.path, metavar="READS.csv"),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option("--results", help="OUT: the program is a reader too.")
+        Path | None, typer.Option("--results", help="OUT: the program is a reader too.",
+                                  parser=o.path, metavar="PATH"),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option("--manifest", help="CSV with the columns of --strata.")
+        Path | None, typer.Option("--manifest", help="CSV with the columns of --strata.",
+                                  parser=o.path, metavar="PATH"),
     ] = None,
     strata: Annotated[
         list[str] | None, typer.Option("--strata", help="Column that divides the cases.")
