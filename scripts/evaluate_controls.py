@@ -1,8 +1,8 @@
 """How well control areas on the slide calibrate it: drawings at gain 0.5 to 2.0.
 
-Every drawing is scored twice, with its control areas and without. Measured: the score against the
-one that the truth's own patterns give, the right score's probability without controls, and
-receptors of known cells (found within 3 µm, inside the curve's range) against the truth.
+Every tumour is scored twice, on a slide with control areas and on one without. Measured: the score
+against the one that the truth's own patterns give, the right score's probability without controls,
+and receptors of known cells (found within 3 µm, inside the curve's range) against the truth.
 """
 
 from __future__ import annotations
@@ -38,26 +38,29 @@ def main() -> None:
     parser.add_argument("--tumours", nargs="+", default=["unstained", "1+", "2+", "3+"])
     parser.add_argument("--seed", type=int, default=500)
     parser.add_argument("--side", type=float, default=420.0, help="of the tumour, µm")
+    parser.add_argument("--control", type=float, default=200.0, help="of a control area, µm")
     args = parser.parse_args()
     rows = []
     for i, gain in enumerate(args.gains):
         for j, tumour in enumerate(args.tumours):
-            rows.append(one(args.seed + 10 * i + j, gain, tumour, args.side))
+            seed = args.seed + 10 * i + j
+            rows.append(one(seed, gain, tumour, (args.side, args.control)))
             print(json.dumps({k: v for k, v in rows[-1].items() if k != "relative"}), flush=True)
     if args.out:
         args.out.write_text(json.dumps(rows))
     print(json.dumps(summary(rows), indent=2))
 
 
-def one(seed: int, gain: float, tumour: str, side: float) -> dict[str, Any]:
+def one(seed: int, gain: float, tumour: str, sides: tuple[float, float]) -> dict[str, Any]:
     """Draw one slide and score it with and without its control areas."""
-    spec = PhantomSpec(seed=seed, width_um=side, height_um=side, strength=gain,
-                       mixture=TUMOURS[tumour], controls=CONTROLS, control_um=200.0)  # fmt: skip
+    spec = PhantomSpec(seed=seed, width_um=sides[0], height_um=sides[0], strength=gain,
+                       mixture=TUMOURS[tumour], controls=CONTROLS, control_um=sides[1])  # fmt: skip
     settings = Settings().replace(QUICK)
     with tempfile.TemporaryDirectory() as folder:
         made = make_files(spec, Path(folder) / "drawing")
+        alone = make_files(spec.model_copy(update={"controls": ()}), Path(folder) / "alone")
         read = score_slide(made["slide"], Path(folder) / "with", settings, made["annotations"])
-        bare = score_slide(made["slide"], Path(folder) / "without", settings)
+        bare = score_slide(alone["slide"], Path(folder) / "without", settings)
         truth = pq.read_table(made["truth"])
         right = _right(truth, settings)
         own = read.cells() if read.status == "complete" else None

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fake_run
 import pytest
 import yaml
 from fake_run import Plane, make_run
@@ -134,10 +135,13 @@ def test_reads_of_other_cases_are_refused(batch: Path, tmp_path: Path) -> None:
         calibrate(Request(path, batch))
 
 
-def test_controls_of_stored_results_give_cut_offs_and_a_curve(tmp_path: Path, batch: Path) -> None:
+def test_controls_of_stored_results_give_cut_offs_and_a_curve(
+    tmp_path: Path, batch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whole slides as controls; the 2+ slide's own moderate cells decide."""
     base = tmp_path / "of"
-    levels = {"low": ("1+", 3e4), "two_plus": ("2+", 1.2e5), "clustered": ("3+", 5e5)}
+    monkeypatch.setitem(fake_run.MIXES, "faint", ([0.1, 0.6, 0.3, 0, 0, 0, 0],) * 2)
+    levels = {"faint": ("1+", 3e4), "two_plus": ("2+", 1.2e5), "clustered": ("3+", 5e5)}
     for kind in levels:
         make_run(base / kind, kind, plane=SMALL, seed=5)
     path = controls(base, [f"{k},{level},{n:g},{k} line" for k, (level, n) in levels.items()])
@@ -150,7 +154,7 @@ def test_controls_of_stored_results_give_cut_offs_and_a_curve(tmp_path: Path, ba
     curve = made.tree["calibration"]["curve"]
     assert curve["receptors"] == pytest.approx([3e4, 1.2e5, 5e5])
     names = [s["name"] for s in made.tree["calibration"]["made_from"]]
-    assert names[0] == "low line (row 2)"
+    assert names[0] == "faint line (row 2)"
     assert all(len(s["sha256"]) == 64 for s in made.tree["calibration"]["made_from"])
     both = calibrate(Request(reads(tmp_path), batch, path, draws=50))
     assert both.tree["membrane"]["calibration"] == "reads"
@@ -169,7 +173,7 @@ def test_controls_of_stored_results_give_cut_offs_and_a_curve(tmp_path: Path, ba
         (["one,many"], "result,receptors", "'many' is not a number of receptors"),
         (["one,1+,left"], "result,level,region", "no region 'left'"),
         (["gone.svs,1+"], "slide,level", "the slide 'gone.svs' does not exist"),
-        ([], "result,level", ""),
+        ([], "result,level", "lists no control"),
     ],
 )
 def test_rows_that_cannot_be_used_are_named(

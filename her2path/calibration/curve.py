@@ -68,10 +68,15 @@ def fit_curve(controls: Sequence[Control], measure: str, seed: int = 0) -> tuple
                          "Check which calibrator is which")  # fmt: skip
     left_out = _left_out(receptors, od)
     return Curve.model_validate({
-        "measure": measure, "od": od.tolist(), "receptors": receptors.tolist(),
+        "measure": measure, "od": _rounded(od), "receptors": _rounded(receptors),
         "relative_error": _errors(receptors, od, sampled, left_out).tolist(),
         "residuals": [None if not np.isfinite(v) else round(float(v), 4) for v in left_out],
     }), remarks  # fmt: skip
+
+
+def _rounded(values: F64) -> list[float]:
+    """Return values with six significant digits, as they are written down."""
+    return [float(f"{v:.6g}") for v in values]
 
 
 def _middle(group: Sequence[Control], measure: str) -> float:

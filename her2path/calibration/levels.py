@@ -1,12 +1,13 @@
 """Cut-offs from controls of known level: 0, 1+, 2+, 3+.
 
-Between 1+ and 2+, and between 2+ and 3+, a cut-off lies where a cell is as likely of the one
-control as of the other: a logistic regression of the level on the logarithm of the measure, both
-levels with the same weight, over the stained cells of the two. The lowest cut-off is the greater of
-the limit of blank of the 0 controls (95th percentile of all their cells, CLSI EP17) and the value
-that 95 % of the stained cells of the 1+ controls exceed. An interval holds every cut-off that
-parts the two levels as well, and what other pieces of the controls would give (bootstrap over
-squares of 100 µm).
+Between 1+ and 2+, and between 2+ and 3+, the cut-off is the one that leaves the fewest stained
+cells of the two levels on the wrong side, both levels weighed alike (Youden 1950, Cancer 3:32);
+since the count is flat about its minimum, it is the middle (in logarithms) of the cut-offs that do
+as well but for 2.5 % of the cells. So a control may be mixed, as tissue is: only its share of
+darker cells has to rise with the level. The lowest cut-off is the greater of the limit of blank of
+the 0 controls (95th percentile of all their cells, CLSI EP17) and the value that 95 % of the
+stained cells of the 1+ controls exceed. An interval holds every cut-off that does as well, and what
+other pieces of the controls would give (bootstrap over squares of 100 µm).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from her2path.calibration.control import Control
 from her2path.errors import UsageError
@@ -34,8 +34,8 @@ BLANK, KEPT = 0.95, 0.95
 MOST_WRONG = 1 / 3
 #: cut-offs that part the levels as well as the best but for this share of the cells
 AS_WELL = 0.025
-#: log odds are kept from running away where two levels do not touch
-RIDGE = 1e-3
+#: cut-offs tried between two levels
+STEPS = 241
 DRAWS = 200
 #: stained cells that a control of 1+ or above shows
 LEAST_STAINED = 20
@@ -99,7 +99,7 @@ def cutoffs_from_levels(
     draws = np.array([_drawn(by_level, measure, ratio, rng) for _ in range(DRAWS)])
     low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
     flat = [(v, v) for v in values[: 4 - len(known)]]
-    flat += [_as_well(pools[a], pools[b], values[b - 1]) for a, b in pairwise(known)]
+    flat += [_as_well(pools[a], pools[b]) for a, b in pairwise(known)]
     low = np.minimum.reduce([low, values, [f[0] for f in flat]])
     high = np.maximum.reduce([high, values, [f[1] for f in flat]])
     blanks = _blank_share(by_level, measure, values[0])
@@ -196,44 +196,38 @@ def _cuts(pools: dict[int, tuple[F64, F64]], blank: float, usual: float | None) 
 
 
 def _between(lower: tuple[F64, F64], upper: tuple[F64, F64]) -> float:
-    """Return where a stained cell is as likely of the upper level as of the lower."""
-    (a, wa), (b, wb) = _stained(lower), _stained(upper)
-    x, y = np.concatenate([a, b]), np.concatenate([np.zeros(len(a)), np.ones(len(b))])
-    w = np.concatenate([wa, wb])
-    centre, scale = float(np.average(x, weights=w)), float(max(x.std(), 1e-6))
-    z = (x - centre) / scale
-    beta = np.array([0.0, 1.0])
-    for _ in range(50):
-        p = expit(beta[0] + beta[1] * z)
-        grad = np.array([(w * (y - p)).sum(), (w * (y - p) * z).sum() - RIDGE * beta[1]])
-        v = w * p * (1 - p)
-        cross = (v * z).sum()
-        hess = np.array([[v.sum() + 1e-12, cross], [cross, (v * z * z).sum() + RIDGE]])
-        step = np.linalg.solve(hess, grad)
-        beta = beta + np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-9:
-            break
-    if beta[1] <= 0:
-        return float("nan")
-    return float(np.exp(centre - scale * beta[0] / beta[1]))
+    """Return the cut-off between two levels."""
+    low, high = _as_well(lower, upper)
+    return float(np.sqrt(low * high))
 
 
 def _wrong(lower: tuple[F64, F64], upper: tuple[F64, F64], cuts: F64) -> F64:
     """Return the share of stained cells on the wrong side of each cut-off, levels weighed alike."""
+    logs = np.log(cuts)
+    below = [_below(*_stained(pool), logs) for pool in (lower, upper)]
+    return np.asarray(0.5 * (1 - below[0] + below[1]))
+
+
+def _below(values: F64, weights: F64, limits: F64) -> F64:
+    order = np.argsort(values, kind="stable")
+    total = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return np.asarray(total[np.searchsorted(values[order], limits, side="left")])
+
+
+def _as_well(lower: tuple[F64, F64], upper: tuple[F64, F64]) -> tuple[float, float]:
+    """Return the range of cut-offs round the best that part two levels about as well."""
     (a, wa), (b, wb) = _stained(lower), _stained(upper)
-    out = []
-    for cut in np.log(cuts):
-        out.append(0.5 * (wa[a >= cut].sum() + wb[b < cut].sum()) if np.isfinite(cut) else 1.0)
-    return np.array(out)
-
-
-def _as_well(lower: tuple[F64, F64], upper: tuple[F64, F64], cut: float) -> tuple[float, float]:
-    """Return the range of cut-offs round one that part two levels as well as it does."""
-    cuts = cut * np.exp(np.linspace(-1.5, 1.5, 241))
+    both, weights = np.concatenate([a, b]), np.concatenate([wa, wb])
+    ends = (_quantile(both, weights, 0.005), _quantile(both, weights, 0.995))
+    cuts = np.exp(np.linspace(*ends, STEPS))
     wrong = _wrong(lower, upper, cuts)
-    fine = wrong <= wrong[120] + AS_WELL
-    left = 120 - int(np.argmin(fine[120::-1])) + 1 if not fine[:120].all() else 0
-    right = 120 + int(np.argmin(fine[120:])) - 1 if not fine[120:].all() else 240
+    best = int(wrong.argmin())
+    fine = wrong <= wrong[best] + AS_WELL
+    left, right = best, best
+    while left > 0 and fine[left - 1]:
+        left -= 1
+    while right < STEPS - 1 and fine[right + 1]:
+        right += 1
     return float(cuts[left]), float(cuts[right])
 
 

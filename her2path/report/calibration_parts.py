@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from her2path.palette import SCORE_COLOURS
@@ -39,7 +40,7 @@ def calibration(context: SlideContext) -> Values:
         "assay": [(k, context.get(f"assay.{k}"), context.get(f"calibration.assay.{k}"))
                   for k in ("clone", "stainer", "scanner")],
         "controls": made.get("controls") or [],
-        "svg": None if figure is None else inline_svg(figure, "curve"),
+        "svg": None if figure is None else Markup(inline_svg(figure, "curve")),
         "alt": "" if curve is None else
                "Curve of membrane OD against receptors a cell, from "
                f"{curve['receptors'][0]:.0f} to {curve['receptors'][-1]:.0f} receptors.",

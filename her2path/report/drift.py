@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from her2path.report.canvas import INK, inline_svg, page, styled
@@ -20,7 +21,7 @@ WARNED = "#d68910"
 def drift_values(tree: Tree, out: Path) -> Tree:
     """Return the template's variables."""
     charts = [
-        {**q, "svg": inline_svg(chart(q), f"drift-{i}"), "alt": _words(q)}
+        {**q, "svg": Markup(inline_svg(chart(q), f"drift-{i}")), "alt": _words(q)}
         for i, q in enumerate(tree["quantities"])
     ]
     return {"title": f"Drift of batch {out.resolve().name}", "tree": tree, "charts": charts}
