@@ -27,6 +27,7 @@ from her2path.case.plan import (
     measured_sha256,
 )
 from her2path.case.run import RunOptions, SlideResult
+from her2path.case.spiking import spike
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
 from her2path.flags import flag
 from her2path.hiding import check_hideable, hidden_settings, run_mark
@@ -269,6 +270,8 @@ class _Run:
         if self.placed is not None:
             check_fits(self.placed, plan, self.info)
         stream.prove_paths([self.path.absolute()], self.store.out)
+        self.progress("detection limit", 0, 1, 0.0)
+        limit = spike(slide, plan, self.placed, stream.local_threads)
         done = self._measure(plan, stream)
         bad = self._unreadable(done)
         self._sharp(plan)
@@ -298,6 +301,7 @@ class _Run:
         self._pictures(slide, tumour, staged)
         self._thumbnail(slide, seen)
         result = self.outcome.complete(plan, seen, flags, done, verdict)
+        result = result.model_copy(update={"sensitivity": limit})
         self._finish(result if second is None else with_cnn(result, second))
 
     def _second_look(

@@ -26,6 +26,7 @@ from her2path.settings.sections import (
     RegionSettings,
     ScoreSettings,
     Section,
+    SensitivitySettings,
     SlideSettings,
     StainSettings,
     StreamSettings,
@@ -55,6 +56,7 @@ class Settings(Section):
     stream: StreamSettings = StreamSettings()
     qc: QcSettings = QcSettings()
     cnn: CnnSettings = CnnSettings()
+    sensitivity: SensitivitySettings = SensitivitySettings()
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of every random draw")
 
     @model_validator(mode="before")
