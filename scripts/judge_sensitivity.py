@@ -19,15 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import drawn_phantoms
 import numpy as np
+import patchwork_phantoms
 from drawn_phantoms import Drawn
 from matching import pair
-from patchwork_phantoms import STYLES, patchwork
 
 from her2path.case import score_slide
 from her2path.settings import Settings
 
 MIXTURE = {"none": 0.6, "faint_incomplete": 0.3, "faint_complete": 0.1}
+GENERATORS = {
+    "patchwork": (patchwork_phantoms.patchwork, patchwork_phantoms.STYLES),
+    "outlined": (drawn_phantoms.draw, drawn_phantoms.STYLES),
+}
 EDGE_UM = 12.0
 SOFTEST_UM = 0.9
 
@@ -69,6 +74,7 @@ def judge(drawn: Drawn, bgr: np.ndarray, folder: Path, settings: Settings) -> di
         "blank_true": float(stained[bare].mean()), "blank": said.blank_rate, "spiked": said.cells,
         "blur_um": said.blur_um, "od_50": said.od_50, "od_95": said.od_95, "reason": said.reason,
         "score": score.ihc, "probability": score.probability,
+        "recovery": [(r.membrane_od, round(r.found, 2), r.n) for r in said.recovery],
     }  # fmt: skip
 
 
@@ -81,10 +87,12 @@ def main() -> None:
     ask.add_argument("--seed", type=int, default=960_000)
     ask.add_argument("--size-um", type=float, default=420.0)
     ask.add_argument("--json", type=Path)
+    ask.add_argument("--generator", choices=sorted(GENERATORS), default="patchwork")
     args, rows = ask.parse_args(), []
+    make, styles = GENERATORS[args.generator]
     for k in range(args.slides):
         blur = SOFTEST_UM * k / max(args.slides - 1, 1)
-        drawn = patchwork(args.seed + k, STYLES[k % 2], MIXTURE, args.size_um)
+        drawn = make(args.seed + k, styles[k % len(styles)], MIXTURE, args.size_um)
         quality, noise = (92, 80, 65)[k % 3], (0.5, 1.5)[k % 2]
         with tempfile.TemporaryDirectory() as folder:
             bgr = soften(drawn, blur, quality, noise, args.seed + k)

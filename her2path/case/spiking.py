@@ -29,7 +29,7 @@ from her2path.geometry import Block, Grid
 from her2path.results import Sensitivity
 from her2path.rings import RAYS
 from her2path.schema import OUTLINE_PER_UM
-from her2path.sensitivity import Lines, Spikes
+from her2path.sensitivity import Jpeg, Lines, Spikes
 from her2path.slide import Slide
 
 __all__ = ["spike"]
@@ -66,6 +66,14 @@ class _Field:
     spread: float
 
 
+@dataclass(frozen=True)
+class _Scan:
+    """What a new line has to go through to be like the slide's own."""
+
+    blur_um: float
+    jpeg: Jpeg | None
+
+
 def spike(
     slide: Slide, plan: Plan, annotations: Annotations | None = None, threads: int = 1
 ) -> Sensitivity:
@@ -98,14 +106,16 @@ def spike(
             fields += pool.map(look, order[first : first + WAVE])
             if sum(len(s.cell_id) for s in fields) >= wanted:
                 break
-        blur = sensitivity.blur_of([s.spread for s in fields])
+        scan = _Scan(
+            sensitivity.blur_of([s.spread for s in fields]), sensitivity.jpeg_of(fields[0].rgb)
+        )
 
         def again(job: tuple[_Field, int]) -> Spikes:
-            return _again(*job, plan, blur)
+            return _again(*job, plan, scan)
 
         done = list(pool.map(again, [(s, k) for s in fields for k in range(ROUNDS)]))
     stained = sum(s.stained for s in fields)
-    return sensitivity.conclude(sensitivity.join(done), stained, blur, plan.settings)
+    return sensitivity.conclude(sensitivity.join(done), stained, scan.blur_um, plan.settings)
 
 
 def _grid(plan: Plan) -> Grid:
@@ -168,7 +178,7 @@ def _read(
     )
 
 
-def _again(field: _Field, turn: int, plan: Plan, blur: float) -> Spikes:
+def _again(field: _Field, turn: int, plan: Plan, scan: _Scan) -> Spikes:
     """Lay lines over every ROUNDS-th cell of a field, and read it again."""
     order = np.argsort(_mixed(field.cell_id), kind="stable")
     place = np.empty(len(order), np.int64)
@@ -178,7 +188,8 @@ def _again(field: _Field, turn: int, plan: Plan, blur: float) -> Spikes:
     od = sensitivity.draw_lines(crest, coverage, field.cell_id)
     lines = Lines(field.at[:, 0], field.at[:, 1], field.border, od).take(mine)
     dab, mpp = plan.optics.stain.dab, plan.optics.mpp
-    rgb = sensitivity.lay(field.rgb, lines, dab, mpp, blur)
+    rgb = sensitivity.lay(field.rgb, lines, dab, mpp, scan.blur_um)
+    rgb = sensitivity.compress(rgb, scan.jpeg)
     cells = _read(rgb, field.block, plan)
     to = np.stack([cells.column(n).to_numpy() for n in ("x_px", "y_px")], axis=1)
     corner = np.array([field.block.read.x0, field.block.read.y0]) + 0.5

@@ -27,7 +27,7 @@ from scipy.special import ndtr
 
 from her2path.intervals import wilson
 from her2path.results import Recovered, Sensitivity
-from her2path.sensitivity.lines import LEAST_COVERAGE, SIGMA_UM
+from her2path.sensitivity.lines import LEAST_COVERAGE, MOST_COVERAGE, SIGMA_UM
 from her2path.settings import MembraneSettings, Settings
 
 __all__ = ["LEAST_CELLS", "LEVELS", "Curve", "Spikes", "conclude", "doses", "fit", "join",
@@ -36,7 +36,7 @@ __all__ = ["LEAST_CELLS", "LEVELS", "Curve", "Spikes", "conclude", "doses", "fit
 F64 = NDArray[np.float64]
 
 #: own crest OD of the lines
-LEVELS = (0.008, 0.012, 0.018, 0.027, 0.04, 0.06, 0.09, 0.135, 0.2, 0.3)
+LEVELS = (0.008, 0.012, 0.018, 0.027, 0.04, 0.06, 0.09, 0.14, 0.22, 0.35)
 #: fewer cells with a line tell nothing
 LEAST_CELLS = 50
 #: the grid of curves: thresholds, spreads, lapses
@@ -73,7 +73,7 @@ def doses(place: NDArray[np.int64]) -> tuple[F64, F64]:
     """
     crest = np.array(LEVELS)[place % len(LEVELS)]
     golden = (place // len(LEVELS) + place % len(LEVELS)) * 0.6180339887498949 % 1.0
-    return crest, LEAST_COVERAGE + (1 - LEAST_COVERAGE) * golden
+    return crest, LEAST_COVERAGE + (MOST_COVERAGE - LEAST_COVERAGE) * golden
 
 
 @dataclass(frozen=True)

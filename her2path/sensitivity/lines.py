@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from her2path.rings import COS, RAYS, SIN
 
-__all__ = ["LEAST_COVERAGE", "SIGMA_UM", "Lines", "draw_lines", "lay"]
+__all__ = ["LEAST_COVERAGE", "MOST_COVERAGE", "SIGMA_UM", "Lines", "draw_lines", "lay"]
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 #: spread of a faint membrane's line: 0.64 µm wide at half of its crest (Scheel 2018, PMC5848460)
 SIGMA_UM = 0.64 / 2.354820045
-#: least share of the ring that a line covers; the most is all of it
-LEAST_COVERAGE = 0.25
+#: share of the ring that a line covers, least and most: 94 % of the weak membranes that were read
+#: by eye are incomplete (docs/reading.md)
+LEAST_COVERAGE, MOST_COVERAGE = 0.25, 0.85
 #: deviation of the logarithm of a line's strength along the ring, and how many waves it has
 UNEVEN, WAVES = 0.25, 5
 #: spreads (sigma) beyond which a line has ended
