@@ -24,7 +24,7 @@ from her2path import analysis, sensitivity
 from her2path.analysis import HALO_UM, MAP_PX
 from her2path.annotations import Annotations
 from her2path.case import conclude
-from her2path.case.plan import Plan
+from her2path.case.plan import Plan, area_mm2
 from her2path.geometry import Block, Grid
 from her2path.results import Sensitivity
 from her2path.rings import RAYS
@@ -37,12 +37,14 @@ __all__ = ["spike"]
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
 
-#: side of a field's core, µm, and how much of it must be tissue
-FIELD_UM, MOST_TISSUE = 160.0, 0.6
+#: side of a field's core, µm, and the least share of it that is tissue
+FIELD_UM, LEAST_TISSUE = 200.0, 0.6
 #: fields that are read at a time: whether more are needed is asked after so many
-WAVE = 4
-#: no more fields than this, whatever they hold
-MOST_FIELDS = 12
+WAVE = 2
+#: a large slide is looked at in more places: one for so many mm² of tissue, up to so many
+MM2_A_FIELD, SPREAD_FIELDS = 5.0, 12
+#: no more fields than this, however few unstained tumour cells they hold
+MOST_FIELDS = 6
 #: readings of a field with lines; a cell has a line in one of them and none in the others
 ROUNDS = 2
 #: a cell is the same one in two readings within this, µm
@@ -96,6 +98,7 @@ def spike(
     order = _fields(plan, grid, annotations)
     if not order:
         return Sensitivity.without("no field of the slide is filled with tissue")
+    places = min(SPREAD_FIELDS, int(area_mm2(plan.tissue, plan.tissue_downsample * plan.optics.mpp) / MM2_A_FIELD))
     fields: list[_Field] = []
 
     def look(index: int) -> _Field:
@@ -104,7 +107,8 @@ def spike(
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for first in range(0, len(order), WAVE):
             fields += pool.map(look, order[first : first + WAVE])
-            if sum(len(s.cell_id) for s in fields) >= wanted:
+            enough = sum(len(s.cell_id) for s in fields) >= wanted
+            if len(fields) >= (places if enough else max(places, MOST_FIELDS)):
                 break
         scan = _Scan(
             sensitivity.blur_of([s.spread for s in fields]), sensitivity.jpeg_of(fields[0].rgb)
@@ -132,12 +136,12 @@ def _fields(plan: Plan, grid: Grid, annotations: Annotations | None) -> list[int
     found = []
     for block in grid:
         tissue = plan.tissue_in(block.core)
-        if not tissue.size or tissue.mean() < MOST_TISSUE:
+        if not tissue.size or tissue.mean() < LEAST_TISSUE:
             continue
         box = shapely.box(block.core.x0, block.core.y0, block.core.x1, block.core.y1)
         if drawn is None or shapely.intersects(drawn, box):
             found.append((_mixed(np.array([block.index]))[0], block.index))
-    return [index for _, index in sorted(found)][:MOST_FIELDS]
+    return [index for _, index in sorted(found)]
 
 
 def _mixed(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:

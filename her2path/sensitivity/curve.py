@@ -35,12 +35,12 @@ __all__ = ["LEAST_CELLS", "LEVELS", "Curve", "Spikes", "conclude", "doses", "fit
 
 F64 = NDArray[np.float64]
 
-#: own crest OD of the lines
-LEVELS = (0.008, 0.012, 0.018, 0.027, 0.04, 0.06, 0.09, 0.14, 0.22, 0.35)
+#: own parts of the lines, as `membrane_od`
+LEVELS = (0.006, 0.009, 0.014, 0.02, 0.03, 0.045, 0.065, 0.1, 0.15, 0.25)
 #: fewer cells with a line tell nothing
 LEAST_CELLS = 50
 #: the grid of curves: thresholds, spreads, lapses
-THRESHOLDS = np.geomspace(0.004, 1.2, 72)
+THRESHOLDS = np.geomspace(0.003, 0.9, 64)
 SPREADS = np.geomspace(0.15, 2.0, 14)
 LAPSES = np.array([0.0, 0.02, 0.04])
 #: the spread's prior: log-normal about this, with this deviation of the logarithm
@@ -101,9 +101,9 @@ class Curve:
         return np.asarray(self.weight @ self.at(od))
 
     def faint(self, low: float, high: float) -> F64:
-        """Return the share found of cells evenly spread between two strengths, by curve (C,)."""
+        """Return the share found between two strengths, their ratios evenly spread, by curve."""
         step = (np.arange(FAINT_POINTS) + 0.5) / FAINT_POINTS
-        return np.asarray(self.at(low + (high - low) * step).mean(axis=1))
+        return np.asarray(self.at(low * (high / low) ** step).mean(axis=1))
 
     def found_in(self, share: float) -> float | None:
         """Return the strength that a share of cells is found at; None beyond what was laid."""
