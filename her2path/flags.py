@@ -80,6 +80,9 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "warning",
         "The intensity cut-offs are not calibrated to controls or reads of this laboratory.",
     ),
+    "FAINT_NOT_MEASURABLE": (
+        "warning", "This slide does not tell 0 from 1+: faint membranes do not show on it."
+    ),
     "ICC_NOT_APPLIED": ("info", "The file has an ICC profile, which was not applied."),
     "ANNOTATIONS_MENDED": ("warning", "Annotated outlines crossed themselves and were mended."),
     "ANNOTATION_CLASSES_UNKNOWN": (

@@ -110,6 +110,7 @@ class Score(Part):
     trace: tuple[str, ...]
     flags: tuple[str, ...]
     probability: dict[str, float] | None = None
+    substate_probability: dict[str, float] | None = None
     reflex_ish: bool | None = None
     category: str
     fractions: dict[str, float] = Field(default_factory=dict)

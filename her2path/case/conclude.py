@@ -17,7 +17,7 @@ from her2path.annotations import Annotations
 from her2path.case.passes import cells_path, maps_path
 from her2path.case.plan import Plan
 from her2path.geometry import Planes
-from her2path.results import Heterogeneity, Score
+from her2path.results import Heterogeneity, Score, Sensitivity
 from her2path.schema import CELL_TYPES, CELLS, PATTERNS, arrow_schema
 from her2path.settings import Settings
 from her2path.store import RunStore
@@ -123,7 +123,13 @@ def with_cell_type(cells: pa.Table, tumour: NDArray[np.bool_]) -> pa.Table:
     return cells.set_column(cells.schema.get_field_index("cell_type"), "cell_type", column)
 
 
-def conclude(tumour: pa.Table, region_table: pa.Table, other: int, settings: Settings) -> Verdict:
+def conclude(
+    tumour: pa.Table,
+    region_table: pa.Table,
+    other: int,
+    settings: Settings,
+    measured: Sensitivity | None = None,
+) -> Verdict:
     """Score the tumour cells and measure their heterogeneity.
 
     Parameters
@@ -134,10 +140,12 @@ def conclude(tumour: pa.Table, region_table: pa.Table, other: int, settings: Set
         Regions of the primary kind.
     other : int
         Number of cells that are not tumour.
+    measured : Sensitivity, optional
+        The slide's detection limit, which the score's probability takes in.
     """
     guideline = settings.score.guideline
     scored = guidelines.score_cells(tumour, guideline=guideline, settings=settings)
-    sure = uncertainty.bootstrap(tumour, guideline=guideline, settings=settings)
+    sure = uncertainty.bootstrap(tumour, guideline, settings, measured)
     score = uncertainty.add_to(scored, sure)
     measured = heterogeneity.measure(
         tumour,

@@ -27,7 +27,7 @@ from her2path.case.plan import (
     measured_sha256,
 )
 from her2path.case.run import RunOptions, SlideResult
-from her2path.case.spiking import spike
+from her2path.case.spiking import sensitivity_flags, spike
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
 from her2path.flags import flag
 from her2path.hiding import check_hideable, hidden_settings, run_mark
@@ -287,7 +287,10 @@ class _Run:
             pa.array(mine)
         )
         self.progress("scoring", 0, 1, 0.0)
-        verdict = conclude.conclude(tumour, region_table, int((~mine).sum()), self.settings)
+        verdict = conclude.conclude(
+            tumour, region_table, int((~mine).sum()), self.settings, limit
+        )
+        flags += sensitivity_flags(limit, verdict.score)
         second = self._second_look(slide, tumour, region_table, plan, verdict)
         staged = self.store.staging.create()
         extra = None if second is None else spread_over(second.cells, mine)

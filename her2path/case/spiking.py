@@ -26,13 +26,15 @@ from her2path.annotations import Annotations
 from her2path.case import conclude
 from her2path.case.plan import Plan, area_mm2
 from her2path.geometry import Block, Grid
-from her2path.results import Sensitivity
+from her2path.flags import flag
+from her2path.intervals import wilson
+from her2path.results import QcFlag, Score, Sensitivity
 from her2path.rings import RAYS
 from her2path.schema import OUTLINE_PER_UM
 from her2path.sensitivity import Jpeg, Lines, Spikes
 from her2path.slide import Slide
 
-__all__ = ["spike"]
+__all__ = ["sensitivity_flags", "spike"]
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
@@ -47,6 +49,8 @@ MM2_A_FIELD, SPREAD_FIELDS = 5.0, 12
 MOST_FIELDS = 6
 #: readings of a field with lines; a cell has a line in one of them and none in the others
 ROUNDS = 2
+#: why there is no detection limit where none was asked for
+SWITCHED_OFF = "it was switched off (sensitivity.cells is 0)"
 #: a cell is the same one in two readings within this, µm
 SAME_UM = 2.5
 
@@ -93,7 +97,7 @@ def spike(
     """
     wanted = plan.settings.sensitivity.cells
     if wanted == 0:
-        return Sensitivity.without("it was switched off (sensitivity.cells is 0)")
+        return Sensitivity.without(SWITCHED_OFF)
     grid = _grid(plan)
     order = _fields(plan, grid, annotations)
     if not order:
@@ -203,3 +207,25 @@ def _again(field: _Field, turn: int, plan: Plan, scan: _Scan) -> Spikes:
         seen = away <= SAME_UM
         read[seen] = cells.column("membrane_od").to_numpy()[which[seen]]
     return Spikes(crest[mine], coverage[mine], read[mine], read[~mine])
+
+
+def sensitivity_flags(measured: Sensitivity | None, score: Score) -> list[QcFlag]:
+    """Say where 0 cannot be told from 1+ on a slide that reads 0 or 1+.
+
+    That is so where faint lines are found no more often than nothing is: the lower limit of
+    ``faint_found`` does not lie above the upper limit of the blank rate; and where the limit could
+    not be measured although it was asked for.
+    """
+    if measured is None or score.ihc not in ("0", "1+"):
+        return []
+    if measured.faint_found_low is None or measured.faint_found is None:
+        off = measured.reason is None or measured.reason == SWITCHED_OFF
+        return [] if off else [flag("FAINT_NOT_MEASURABLE", f"Not measured: {measured.reason}.")]
+    blanks = round((measured.blank_rate or 0.0) * measured.blanks)
+    if measured.faint_found_low > wilson(blanks, measured.blanks)[1]:
+        return []
+    return [flag(
+        "FAINT_NOT_MEASURABLE",
+        f"Of faint lines laid over unstained cells {measured.faint_found:.0%} were found, of none "
+        f"{measured.blank_rate:.0%}.",
+    )]  # fmt: skip

@@ -96,6 +96,12 @@ class Curve:
         top = 1 - self.guess - self.lapse[:, None]
         return np.asarray(self.guess + top * ndtr(turn))
 
+    def one_each(self, chosen: NDArray[np.int64], od: F64) -> F64:
+        """Return the share found by one chosen curve a row, (R, K), at strengths (R, K)."""
+        turn = (np.log(od) - np.log(self.threshold[chosen])[:, None]) / self.spread[chosen][:, None]
+        top = 1 - self.guess - self.lapse[chosen][:, None]
+        return np.asarray(self.guess + top * ndtr(turn))
+
     def mean(self, od: F64) -> F64:
         """Return the share found of lines of own crest OD (K,)."""
         return np.asarray(self.weight @ self.at(od))
