@@ -4,9 +4,9 @@
 
 Drawings of a generator that nothing is fitted on (`patchwork_phantoms.py`) hold unstained and faint
 cells; each is shown softer than the one before, down to a scan that hides them, in one of three
-compressions and with more noise. The program scores each with its default settings. Printed are, slide by slide:
-the softening (sigma, um), the faint tumour cells that the program found as tumour cells, the share
-of them that reads stained, the share predicted (`sensitivity.faint_found`), blanks, and the limits.
+compressions and with more noise. The program scores each with its default settings. Printed are,
+slide by slide: the softening (sigma, um), the faint tumour cells that the program found as tumour
+cells, the share of them that reads stained, the share predicted (`sensitivity.faint_found`), blanks, and the limits.
 Drawings are no tissue.
 """
 
@@ -104,7 +104,8 @@ def main() -> None:
     known = [r for r in rows if r.get("predicted") is not None]
     apart = np.array([r["predicted"] - r["true"] for r in known])
     print(f"{len(known)} of {len(rows)} slides; predicted less true: mean {apart.mean():+.3f}, "
-          f"largest {np.abs(apart).max():.3f}, within 10 points {(np.abs(apart) <= 0.10).sum()}")  # fmt: skip
+          f"largest {np.abs(apart).max():.3f}, "
+          f"within 10 points {(np.abs(apart) <= 0.10).sum()}")  # fmt: skip
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 

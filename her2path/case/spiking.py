@@ -10,7 +10,6 @@ Fields, cells and lines follow from the slide's size, its tissue and the cells' 
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,8 +24,8 @@ from her2path.analysis import HALO_UM, MAP_PX
 from her2path.annotations import Annotations
 from her2path.case import conclude
 from her2path.case.plan import Plan, area_mm2
-from her2path.geometry import Block, Grid
 from her2path.flags import flag
+from her2path.geometry import Block, Grid
 from her2path.intervals import wilson
 from her2path.results import QcFlag, Score, Sensitivity
 from her2path.rings import RAYS
@@ -102,7 +101,8 @@ def spike(
     order = _fields(plan, grid, annotations)
     if not order:
         return Sensitivity.without("no field of the slide is filled with tissue")
-    places = min(SPREAD_FIELDS, int(area_mm2(plan.tissue, plan.tissue_downsample * plan.optics.mpp) / MM2_A_FIELD))
+    tissue_mm2 = area_mm2(plan.tissue, plan.tissue_downsample * plan.optics.mpp)
+    places = min(SPREAD_FIELDS, int(tissue_mm2 / MM2_A_FIELD))
     fields: list[_Field] = []
 
     def look(index: int) -> _Field:

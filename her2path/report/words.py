@@ -10,7 +10,10 @@ from markupsafe import Markup
 from her2path.palette import WORDS
 from her2path.report.context import Context
 
-__all__ = ["CATEGORY_WORDS", "FORMATS", "bind", "heterogeneity_sentence", "score_words"]
+__all__ = [
+    "CATEGORY_WORDS", "FORMATS", "bind", "detection_sentence", "heterogeneity_sentence",
+    "score_words",
+]  # fmt: skip
 
 CATEGORY_WORDS = {
     "positive": "HER2-positive",
@@ -95,6 +98,29 @@ def score_words(context: Context) -> str:
         return "not evaluable"
     substate = context.get("score.substate")
     return f"{ihc} ({substate})" if substate else str(ihc)
+
+
+def detection_sentence(context: Context) -> Markup | None:
+    """Return what the slide shows of faint membranes; None where nobody looked."""
+    if context.get("sensitivity") is None:
+        return None
+    v = bind(context)
+    if context.get("sensitivity.faint_found") is None:
+        reason = str(context.get("sensitivity.reason") or "it was not measured").rstrip(".")
+        return Markup("Detection limit: not measured ({}).").format(reason)
+    half, most = (
+        Markup("{} of lines at OD {}").format(share, v(f"sensitivity.{name}", "num3"))
+        if context.get(f"sensitivity.{name}") is not None
+        else Markup("{} of lines at no OD tried").format(share)
+        for name, share in (("od_50", "half"), ("od_95", "95 %"))
+    )
+    return Markup(
+        "Detection limit of this slide: it shows {}, {}. Of faint membranes it would show {}; {} "
+        "of unstained cells read stained without one ({} cells with lines laid over them)."
+    ).format(
+        half, most, v("sensitivity.faint_found", "pct"), v("sensitivity.blank_rate", "pct"),
+        v("sensitivity.cells", "int"),
+    )  # fmt: skip
 
 
 def heterogeneity_sentence(context: Context) -> Markup:

@@ -7,7 +7,8 @@ by one common factor, log-normal about 1 (a slide that is stained or scanned dar
 together), (4) decides what share of the uncertain cells is stained, and (5) scores the counts by
 the guideline; before that (4a) cells of doubtful kind are taken out as often as they may be no
 tumour, and (4b) what the slide's detection limit lets through is put in (`uncertainty.unseen`),
-which then stands for the uncertain cells. The draws' factors and shares are stratified, so that few draws fill their range.
+which then stands for the uncertain cells. The draws' factors and shares are stratified, so that few
+draws fill their range.
 
 Intervals of fractions come from the same variance: at every draw's cut-offs, Wilson's interval
 with the effective number of independent cells and Student's quantile; the 2.5 and 97.5 percentiles

@@ -60,7 +60,7 @@ def keep_tumour(counts: I64, pattern: I64, certainty: F64 | None, levels: F64) -
     # a fine histogram stands for the cells
     edges = np.linspace(0.0, 1.0, 51)
     where = np.clip(np.searchsorted(edges, certainty, side="right") - 1, 0, 49)
-    tally = np.bincount(pattern * 50 + where, minlength=7 * 50).reshape(7, 50)
+    tally = np.bincount(pattern.astype(np.int64) * 50 + where, minlength=7 * 50).reshape(7, 50)
     middle = np.clip(0.5 * (edges[1:] + edges[:-1]), 1e-3, 1 - 1e-3)
     kept = expit(logit(middle)[None] + KIND_SD * ndtri(levels)[:, None])
     kept[:, -1] = 1.0
