@@ -69,7 +69,7 @@ def drawing(seed: int, mixture: str) -> tuple[np.ndarray, float, dict[str, int],
         phantom = make_phantom(spec)
         truth = phantom.truth
         kinds, patterns = (truth.column(n).to_pylist() for n in ("cell_type", "pattern"))
-        bgr, mpp = encode_decode(phantom.image, quality, "4:2:0")[..., ::-1], spec.mpp
+        bgr, mpp = encode_decode(phantom.rgb, quality, "4:2:0")[..., ::-1], spec.mpp
     mine = [p for k, p in zip(kinds, patterns, strict=True) if k == "tumour"]
     return np.ascontiguousarray(bgr), mpp, {p: mine.count(p) for p in PATTERNS}, laboratory
 

@@ -347,7 +347,7 @@ def slide(tmp_path_factory):
         mixture={"none": 0.9, "faint_incomplete": 0.1},
     )  # fmt: skip
     path = tmp_path_factory.mktemp("spiked") / "slide.png"
-    cv2.imwrite(str(path), make_phantom(spec).image[..., ::-1])
+    cv2.imwrite(str(path), make_phantom(spec).rgb[..., ::-1])
     return path
 
 

@@ -73,7 +73,8 @@ def doses(place: NDArray[np.int64]) -> tuple[F64, F64]:
     """
     crest = np.array(LEVELS)[place % len(LEVELS)]
     golden = (place // len(LEVELS) + place % len(LEVELS)) * 0.6180339887498949 % 1.0
-    return crest, LEAST_COVERAGE + (MOST_COVERAGE - LEAST_COVERAGE) * golden
+    coverage = LEAST_COVERAGE + (MOST_COVERAGE - LEAST_COVERAGE) * golden
+    return crest, np.asarray(coverage, np.float64)
 
 
 @dataclass(frozen=True)
