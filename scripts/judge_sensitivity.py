@@ -6,8 +6,8 @@ Drawings of a generator that nothing is fitted on (`patchwork_phantoms.py`) hold
 cells; each is shown softer than the one before, down to a scan that hides them, in one of three
 compressions and with more noise. The program scores each with its default settings. Printed are,
 slide by slide: the softening (sigma, um), the faint tumour cells that the program found as tumour
-cells, the share of them that reads stained, the share predicted (`sensitivity.faint_found`), blanks,
-and the limits.
+cells, the share of them that reads stained, the share predicted (`sensitivity.faint_found`),
+blanks, and the limits.
 Drawings are no tissue.
 """
 

@@ -108,17 +108,17 @@ def detection_sentence(context: Context) -> Markup | None:
     if context.get("sensitivity.faint_found") is None:
         reason = str(context.get("sensitivity.reason") or "it was not measured").rstrip(".")
         return Markup("Detection limit: not measured ({}).").format(reason)
-    half, most = (
-        Markup("{} of lines at OD {}").format(share, v(f"sensitivity.{name}", "num3"))
-        if context.get(f"sensitivity.{name}") is not None
-        else Markup("{} of lines at no OD tried").format(share)
-        for name, share in (("od_50", "half"), ("od_95", "95 %"))
-    )
+    seen = [
+        Markup("membranes of OD {} are seen in {} of the cells").format(v(at, "num3"), share)
+        if context.get(at) is not None
+        else Markup("no OD tried is seen in {} of the cells").format(share)
+        for at, share in (("sensitivity.od_50", "half"), ("sensitivity.od_95", "95 %"))
+    ]
     return Markup(
-        "Detection limit of this slide: it shows {}, {}. Of faint membranes it would show {}; {} "
-        "of unstained cells read stained without one ({} cells with lines laid over them)."
+        "Detection limit of this slide: {}, {}. It would show {} of faint membranes; {} of cells "
+        "without one read stained ({} cells tried)."
     ).format(
-        half, most, v("sensitivity.faint_found", "pct"), v("sensitivity.blank_rate", "pct"),
+        *seen, v("sensitivity.faint_found", "pct"), v("sensitivity.blank_rate", "pct"),
         v("sensitivity.cells", "int"),
     )  # fmt: skip
 

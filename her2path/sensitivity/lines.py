@@ -29,8 +29,9 @@ LEAST_COVERAGE, MOST_COVERAGE = 0.25, 0.85
 #: deviation of the logarithm of a line's strength along the ring, and how many waves it has
 UNEVEN, WAVES = 0.25, 5
 #: `membrane_od` of a cell over the crest of its own line: what the reading's smoothing and its
-#: sharing of lines leave (median over stained cells of sharp drawings: 0.66 to 0.76)
-READS = 0.70
+#: sharing of lines leave (median over stained cells of sharp drawings: 0.66 among unstained cells,
+#: to 0.76 where all are stained)
+READS = 0.66
 #: spreads (sigma) beyond which a line has ended
 ENDS = 3.0
 #: segments of the border on either side of a pixel's own direction that may be the nearest
