@@ -29,6 +29,7 @@ __all__ = [
     "Measured",
     "Optics",
     "measure",
+    "measure_cells",
     "resolve",
 ]
 
@@ -100,9 +101,29 @@ def measure(
     settings : Settings
         ``nuclei`` is used.
     """
+    planes = _planes(rgb, optics)
+    raw = _raw_cells(rgb, planes, read, core, optics, settings)
+    return Measured(raw, _maps(planes[0], planes[1], read, core, optics.factor))
+
+
+def measure_cells(
+    rgb: NDArray[np.uint8], read: Box, core: Box, optics: Optics, settings: Settings
+) -> pa.Table:
+    """Return the raw cells of `measure`, without its maps."""
+    return _raw_cells(rgb, _planes(rgb, optics), read, core, optics, settings)
+
+
+def _planes(rgb: NDArray[np.uint8], optics: Optics) -> NDArray[np.float32]:
     f = optics.factor
     shape = (3, -(-rgb.shape[0] // f), -(-rgb.shape[1] // f))
-    planes = stain.reduce_planes(rgb, f, optics.stain, scratch("stains", shape))
+    return stain.reduce_planes(rgb, f, optics.stain, scratch("stains", shape))
+
+
+def _raw_cells(
+    rgb: NDArray[np.uint8], planes: NDArray[np.float32], read: Box, core: Box, optics: Optics,
+    settings: Settings,
+) -> pa.Table:  # fmt: skip
+    f = optics.factor
     origin = (read.y0 // f, read.x0 // f)
 
     def owned(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -115,8 +136,7 @@ def measure(
     mine = found.take(order)
     rays = membrane.measure_rays(rgb, optics.stain.tables()[1], f, optics.mpp, mine)
     raw: Columns = {"cell_id": cell_id[order], "x_fx": x_fx[order], "y_fx": y_fx[order]}
-    raw |= _read_columns(mine, optics.mpp_a) | rays
-    return Measured(to_table(raw), _maps(planes[0], planes[1], read, core, f))
+    return to_table(raw | _read_columns(mine, optics.mpp_a) | rays)
 
 
 def _fixed(local: NDArray[np.float64], origin: int) -> NDArray[np.int64]:

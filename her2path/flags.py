@@ -93,6 +93,9 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "info",
         "Tumour cells lie outside the range of the calibrators; no receptors are given for them.",
     ),
+    "FAINT_NOT_MEASURABLE": (
+        "warning", "This slide does not tell 0 from 1+: faint membranes do not show on it."
+    ),
     "ICC_NOT_APPLIED": ("info", "The file has an ICC profile, which was not applied."),
     "ANNOTATIONS_MENDED": ("warning", "Annotated outlines crossed themselves and were mended."),
     "ANNOTATION_CLASSES_UNKNOWN": (

@@ -30,8 +30,10 @@ __all__ = [
     "Qc",
     "QcFlag",
     "Receptors",
+    "Recovered",
     "Result",
     "Score",
+    "Sensitivity",
     "SlideFacts",
     "StainFacts",
 ]
@@ -169,6 +171,7 @@ class Score(Part):
     trace: tuple[str, ...]
     flags: tuple[str, ...]
     probability: dict[str, float] | None = None
+    substate_probability: dict[str, float] | None = None
     reflex_ish: bool | None = None
     category: str
     #: the printed one: `0`, `0+`, `1+`, `2+`, `3+` where the rule set has five, else as `ihc`
@@ -238,6 +241,38 @@ class Heterogeneity(Part):
     bystander: Bystander
 
 
+class Recovered(Part):
+    """Cells that got a line of one strength, and how many of them read stained."""
+
+    membrane_od: float
+    found: float
+    low: float
+    high: float
+    n: int
+
+
+class Sensitivity(Part):
+    """What the slide shows of faint membranes, measured by spiking; null where it cannot be."""
+
+    method: Literal["spike_in"] = "spike_in"
+    cells: int = 0
+    blanks: int = 0
+    blank_rate: float | None = None
+    recovery: tuple[Recovered, ...] = ()
+    od_50: float | None = None
+    od_95: float | None = None
+    faint_found: float | None = None
+    faint_found_low: float | None = None
+    faint_found_high: float | None = None
+    blur_um: float | None = None
+    reason: str | None = None
+
+    @classmethod
+    def without(cls, reason: str, cells: int = 0, blur_um: float | None = None) -> Sensitivity:
+        """Return that it could not be measured, and why."""
+        return cls(reason=reason, cells=cells, blur_um=blur_um)
+
+
 class CnnRegions(Part):
     """Regions that have a score by the rules and one by the CNN: how often both are the same."""
 
@@ -304,6 +339,7 @@ class Result(Part):
     calibration: CalibrationFacts | None = None
     receptors: Receptors | None = None
     cnn: CnnResult | None = None
+    sensitivity: Sensitivity | None = None
     provenance: Provenance
 
     def json_text(self) -> str:

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms
 from slide_samples import texture, write_svs
 
 import her2path
-from her2path import cnn, qc, stain
+from her2path import cnn, guidelines, qc, stain
 from her2path.annotations import Annotations, read_annotations
 from her2path.annotations.model import Annotation
 from her2path.calibration import receptors
@@ -31,10 +31,11 @@ from her2path.case.drawn import annotation_flags
 from her2path.case.outcome import Outcome
 from her2path.case.plan import look
 from her2path.case.run import RunOptions
+from her2path.case.spiking import sensitivity_flags
 from her2path.cohort import cases
 from her2path.errors import NotEvaluable
 from her2path.flags import FLAGS
-from her2path.results import QcFlag, Score
+from her2path.results import QcFlag, Score, Sensitivity
 from her2path.schema import CELL_TYPES
 from her2path.settings import QcSettings, Settings, StainSettings, TissueSettings
 from her2path.slide import SlideRef, open_slide
@@ -257,6 +258,12 @@ def drawn(folder: Path, features: list[Any], selection: str = "annotation") -> C
     return of(annotation_flags(read_annotations(path, Settings().tumour), selection))
 
 
+def blind() -> Codes:
+    """A slide that reads 0 and could not say what it shows."""
+    score = guidelines.score({"none": 500})
+    return of(sensitivity_flags(Sensitivity.without("9 unstained tumour cells were seen"), score))
+
+
 RAISED: dict[str, Callable[[Path], Codes]] = {
     "NO_TISSUE": lambda _: tissue(lambda rgb: np.full_like(rgb, 238)),
     "LITTLE_TISSUE": lambda _: assessed(tissue_area_mm2=0.01),
@@ -305,6 +312,7 @@ RAISED: dict[str, Callable[[Path], Codes]] = {
          "control 4e5 receptors": 0.4}
     ),
     "ANNOTATIONS_MENDED": lambda _: own(mended()),
+    "FAINT_NOT_MEASURABLE": lambda _: blind(),
     "TUMOUR_NOT_RECOGNISED": lambda _: unrecognised(),
     "ANNOTATION_CLASSES_UNKNOWN": lambda f: drawn(f, [area("Tumor"), area("Cloud")]),
     "ANNOTATIONS_WITHOUT_CLASS": lambda f: drawn(f, [area("Tumor"), area(None)]),

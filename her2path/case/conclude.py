@@ -18,7 +18,7 @@ from her2path.calibration import receptors
 from her2path.case.passes import cells_path, maps_path
 from her2path.case.plan import Plan
 from her2path.geometry import Planes
-from her2path.results import Heterogeneity, Receptors, Score
+from her2path.results import Heterogeneity, Receptors, Score, Sensitivity
 from her2path.schema import CELL_TYPES, CELLS, PATTERNS, arrow_schema
 from her2path.settings import Settings
 from her2path.store import RunStore
@@ -130,7 +130,13 @@ def with_cell_type(cells: pa.Table, tumour: NDArray[np.bool_]) -> pa.Table:
     return cells.set_column(cells.schema.get_field_index("cell_type"), "cell_type", column)
 
 
-def conclude(tumour: pa.Table, region_table: pa.Table, other: int, settings: Settings) -> Verdict:
+def conclude(
+    tumour: pa.Table,
+    region_table: pa.Table,
+    other: int,
+    settings: Settings,
+    limit: Sensitivity | None = None,
+) -> Verdict:
     """Score the tumour cells and measure their heterogeneity.
 
     Parameters
@@ -141,10 +147,12 @@ def conclude(tumour: pa.Table, region_table: pa.Table, other: int, settings: Set
         Regions of the primary kind.
     other : int
         Number of cells that are not tumour.
+    limit : Sensitivity, optional
+        The slide's detection limit, which the score's probability takes in.
     """
     guideline = settings.score.guideline
     scored = guidelines.score_cells(tumour, guideline=guideline, settings=settings)
-    sure = uncertainty.bootstrap(tumour, guideline=guideline, settings=settings)
+    sure = uncertainty.bootstrap(tumour, guideline, settings, limit)
     score = uncertainty.add_to(scored, sure)
     measured = heterogeneity.measure(
         tumour,

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path import __version__, guidelines
+from her2path import __version__, guidelines, sensitivity
 from her2path.annotations import Annotations, read_annotations
 from her2path.calibration.receptors import receptor_flags
 from her2path.calibration.slidewise import Calibrated, calibrate_slide, classified
 from her2path.case import conclude, plan
 from her2path.case.facts import with_cnn
 from her2path.case.run import SlideResult
+from her2path.case.spiking import sensitivity_flags
 from her2path.corrections import apply_corrections, read_corrections
 from her2path.errors import NotEvaluable, OutputError, SettingsError
 from her2path.flags import flag, merge
@@ -187,7 +188,11 @@ def _stage(
     where = cells.schema.get_field_index("region_id")
     cells = cells.set_column(where, "region_id", pa.array(region_id, pa.int32()))
     tumour = cells.filter(pa.array(mine))
-    verdict = conclude.conclude(tumour, table, int((~mine).sum()), settings)
+    limit = old.sensitivity and sensitivity.with_limits(old.sensitivity, settings.membrane)
+    verdict = conclude.conclude(tumour, table, int((~mine).sum()), settings, limit)
+    # what the detection limit means follows the cut-offs and the score
+    flags = [f for f in old.qc.flags if f.code != "FAINT_NOT_MEASURABLE"]
+    flags += sensitivity_flags(limit, verdict.score)
     second = _second_look(old, tumour, table, verdict)
     staged = store.staging.create()
     staged.write_cells([cells])
@@ -211,14 +216,15 @@ def _stage(
             "her2path_version": __version__,
             "settings_sha256": asked.sha256(),
             "receptors": verdict.receptors,
-            "qc": old.qc.model_copy(
-                update={"flags": merge(old.qc.flags, receptor_flags(verdict.receptors))}
-            ),
             "counts": Counts(**verdict.counts),
             "fractions": verdict.fractions,
             "score": verdict.score,
             "h_score": verdict.h_score,
             "heterogeneity": verdict.heterogeneity,
+            "sensitivity": limit,
+            "qc": old.qc.model_copy(
+                update={"flags": merge(flags, receptor_flags(verdict.receptors))}
+            ),
             "provenance": old.provenance.model_copy(update=again),
         }
     )

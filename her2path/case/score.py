@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from her2path import _scratch, guidelines, qc
+from her2path import _scratch, guidelines, qc, sensitivity
 from her2path.annotations import Annotations, SlideCentre, read_annotations
 from her2path.calibration.slidewise import calibrate_slide, classified
 from her2path.case import conclude, passes, pictures
@@ -28,6 +28,7 @@ from her2path.case.plan import (
     measured_sha256,
 )
 from her2path.case.run import RunOptions, SlideResult
+from her2path.case.spiking import sensitivity_flags, spike
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
 from her2path.flags import flag
 from her2path.hiding import check_hideable, hidden_settings, run_mark
@@ -276,6 +277,8 @@ class _Run:
         if self.placed is not None:
             check_fits(self.placed, plan, self.info)
         stream.prove_paths([self.path.absolute()], self.store.out)
+        self.progress("detection limit", 0, 1, 0.0)
+        limit = spike(slide, plan, self.placed, stream.local_threads)
         done = self._measure(plan, stream)
         bad = self._unreadable(done)
         self._sharp(plan)
@@ -293,7 +296,11 @@ class _Run:
             pa.array(mine)
         )
         self.progress("scoring", 0, 1, 0.0)
-        verdict = conclude.conclude(tumour, region_table, int((~mine).sum()), made.settings)
+        limit = sensitivity.with_limits(limit, made.settings.membrane)
+        verdict = conclude.conclude(
+            tumour, region_table, int((~mine).sum()), made.settings, limit
+        )
+        flags += sensitivity_flags(limit, verdict.score)
         second = self._second_look(slide, tumour, region_table, plan, verdict)
         staged = self.store.staging.create()
         extra = None if second is None else spread_over(second.cells, mine)
@@ -308,6 +315,7 @@ class _Run:
         self._thumbnail(slide, seen)
         quality = conclude.qc_figures(plan, cells)
         result = self.outcome.complete(plan, seen, flags, done, verdict, made, quality)
+        result = result.model_copy(update={"sensitivity": limit})
         self._finish(result if second is None else with_cnn(result, second))
 
     def _second_look(

@@ -20,6 +20,7 @@ from her2path.geometry import Box
 from her2path.membrane.columns import RAW_COLUMNS, SCALES
 from her2path.reading.inputs import PLACES
 from her2path.schema import OUTLINE_PER_UM, OUTLINE_RAYS
+from her2path.sensitivity import Lines, lay
 from her2path.settings import Settings
 
 __all__ = [
@@ -63,6 +64,9 @@ def compile_borders() -> int:
     own = np.full((x.size, PLACES), 0.9, np.float32)
     made_up = SimpleNamespace(x=x, y=y, nucleus=nucleus, border=1.7 * nucleus, own=own)
     membrane.measure_rays(rgb, optics.stain.tables()[1], f, optics.mpp, made_up)
+    ring = np.full(nucleus.shape, 1.7 * RADIUS_PX)
+    lines = Lines(x * f, y * f, ring, np.full(ring.shape, 0.1))
+    lay(rgb, lines, optics.stain.dab, optics.mpp, 0.0)
     return int(x.size)
 
 

@@ -209,6 +209,8 @@ class _Case:
             "score_pooled": pooled.model_dump(mode="json") if pooled is not None else None,
             "score_pooled_reason": reason,
             "score_highest": self._highest(score),
+            # the detection limit of the slide that the case's score and probability are of
+            "sensitivity": top.result.sensitivity if top is not None else None,
             "timepoints": levels.pop("timepoints"),
             "changes": levels.pop("changes"),
             "levels": levels,

@@ -160,6 +160,7 @@ def _page(context: Context, sections: Any, extra: dict[str, Any]) -> str:
         sections=make_all(sections, context),
         score_words=words.score_words(context),
         sentence=words.heterogeneity_sentence(context),
+        detection=words.detection_sentence(context),
         category=words.CATEGORY_WORDS.get(category, category),
         category_colour=CATEGORY_COLOURS.get(category, "#888888"),
         noise_floor=_noise_floor(context),

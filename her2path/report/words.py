@@ -10,7 +10,10 @@ from markupsafe import Markup
 from her2path.palette import WORDS
 from her2path.report.context import Context
 
-__all__ = ["CATEGORY_WORDS", "FORMATS", "bind", "heterogeneity_sentence", "score_words"]
+__all__ = [
+    "CATEGORY_WORDS", "FORMATS", "bind", "detection_sentence", "heterogeneity_sentence",
+    "score_words",
+]  # fmt: skip
 
 CATEGORY_WORDS = {
     "positive": "HER2-positive",
@@ -95,6 +98,29 @@ def score_words(context: Context) -> str:
         return "not evaluable"
     substate = context.get("score.substate")
     return f"{ihc} ({substate})" if substate else str(ihc)
+
+
+def detection_sentence(context: Context) -> Markup | None:
+    """Return what the slide shows of faint membranes; None where nobody looked."""
+    if context.get("sensitivity") is None:
+        return None
+    v = bind(context)
+    if context.get("sensitivity.faint_found") is None:
+        reason = str(context.get("sensitivity.reason") or "it was not measured").rstrip(".")
+        return Markup("Detection limit: not measured ({}).").format(reason)
+    seen = [
+        Markup("membranes of OD {} are seen in {} of the cells").format(v(at, "num3"), share)
+        if context.get(at) is not None
+        else Markup("no OD tried is seen in {} of the cells").format(share)
+        for at, share in (("sensitivity.od_50", "half"), ("sensitivity.od_95", "95 %"))
+    ]
+    return Markup(
+        "Detection limit of this slide: {}, {}. It would show {} of faint membranes; {} of cells "
+        "without one read stained ({} cells tried)."
+    ).format(
+        *seen, v("sensitivity.faint_found", "pct"), v("sensitivity.blank_rate", "pct"),
+        v("sensitivity.cells", "int"),
+    )  # fmt: skip
 
 
 def heterogeneity_sentence(context: Context) -> Markup:

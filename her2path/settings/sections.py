@@ -19,6 +19,7 @@ __all__ = [
     "QcSettings",
     "RegionSettings",
     "ScoreSettings",
+    "SensitivitySettings",
     "SlideSettings",
     "StainSettings",
     "StreamSettings",
@@ -283,6 +284,14 @@ class QcSettings(Section):
     )
     max_coarse_mpp: float = Field(
         0.505, gt=0, le=2, description="coarser slides are not evaluable, µm/px"
+    )
+
+
+class SensitivitySettings(Section):
+    """The detection limit, by lines laid over unstained cells."""
+
+    cells: int = Field(
+        300, ge=0, le=100_000, description="unstained cells to lay lines over; 0 switches it off"
     )
 
 

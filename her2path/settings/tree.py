@@ -27,6 +27,7 @@ from her2path.settings.sections import (
     QcSettings,
     RegionSettings,
     ScoreSettings,
+    SensitivitySettings,
     SlideSettings,
     StainSettings,
     StreamSettings,
@@ -60,6 +61,7 @@ class Settings(Section):
     cnn: CnnSettings = CnnSettings()
     assay: Assay = Field(default=Assay(), description="of the slide; a manifest's row wins")
     calibration: Calibration = Calibration()
+    sensitivity: SensitivitySettings = SensitivitySettings()
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of every random draw")
 
     @model_validator(mode="before")

@@ -5,7 +5,10 @@ of blocks by a random offset, (2) draws blocks with replacement, fewer than ther
 correlogram shows that plain blocks understate the spread, (3) moves the three intensity cut-offs
 by one common factor, log-normal about 1 (a slide that is stained or scanned darker moves them
 together), (4) decides what share of the uncertain cells is stained, and (5) scores the counts by
-the guideline. The draws' factors and shares are stratified, so that few draws fill their range.
+the guideline; before that (4a) cells of doubtful kind are taken out as often as they may be no
+tumour, and (4b) what the slide's detection limit lets through is put in (`uncertainty.unseen`),
+which then stands for the uncertain cells. The draws' factors and shares are stratified, so that few
+draws fill their range.
 
 Intervals of fractions come from the same variance: at every draw's cut-offs, Wilson's interval
 with the effective number of independent cells and Student's quantile; the 2.5 and 97.5 percentiles
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from her2path.guidelines import RuleSet, rule_set
+from her2path.results import Sensitivity
 from her2path.settings import Settings, load_settings
 from her2path.uncertainty.cells import read_cells
 from her2path.uncertainty.draws import make_draws
@@ -29,7 +33,10 @@ __all__ = ["bootstrap"]
 
 
 def bootstrap(
-    table: Any, guideline: str | Path | RuleSet = "asco_cap_2018", settings: Settings | None = None
+    table: Any,
+    guideline: str | Path | RuleSet = "asco_cap_2018",
+    settings: Settings | None = None,
+    measured: Sensitivity | None = None,
 ) -> Uncertainty:
     """Tell how sure a score is.
 
@@ -38,13 +45,15 @@ def bootstrap(
     table : pyarrow.Table, pandas.DataFrame or dict of arrays
         ``x_um``, ``y_um`` (µm), ``pattern``; optionally ``cell_type`` (only ``tumour`` counts),
         ``completeness`` with the column that ``membrane.measure`` names (without them the cut-offs
-        are not moved), and ``uncertain``.
+        are not moved), ``uncertain``, and ``kind_certainty``.
     guideline : str, path or RuleSet
         The rule set.
     settings : Settings, optional
         ``score.bootstrap_draws``, ``score.bootstrap_block_um``, ``score.noise_floor``,
         ``score.second_look_at``, ``membrane.cutoffs``, ``membrane.cutoffs_relative_error``,
         ``seed``.
+    measured : Sensitivity, optional
+        The slide's detection limit; without it nothing is unseen but the ``uncertain`` cells.
 
     Returns
     -------
@@ -60,4 +69,4 @@ def bootstrap(
     """
     chosen, rules = settings or load_settings(), rule_set(guideline)
     cells = read_cells(table, chosen.membrane)
-    return summarise(make_draws(cells, rules, chosen), rules, chosen)
+    return summarise(make_draws(cells, rules, chosen, measured), rules, chosen)

@@ -35,7 +35,8 @@ class Cells:
     ``measure`` is the column that the cut-offs cut (0 where a cell is unstained), None where the
     table has none; ``complete`` tells whether a stained membrane is complete; ``follows`` whether
     the pattern is what the cut-offs give (a corrected cell's is not, and stays as it is);
-    ``rank`` orders the uncertain cells from 0 to 1 and is -1 for the others.
+    ``rank`` orders the uncertain cells from 0 to 1 and is -1 for the others; ``certainty`` of the
+    kind of each cell is None where the table has none.
     """
 
     x: np.ndarray
@@ -45,6 +46,7 @@ class Cells:
     complete: np.ndarray
     follows: np.ndarray
     rank: np.ndarray
+    certainty: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,20 @@ def read_cells(table: Any, settings: MembraneSettings) -> Cells:
     doubt = column(table, "uncertain").astype(bool)[keep] if "uncertain" in known else None
     follows = _follows(pattern, measure, complete, settings)
     rank = _ranks(x, y, pattern, doubt)
-    return Cells(x, y, pattern, measure, complete, follows, rank)
+    certainty = _certainty(table, known)
+    kinds = None if certainty is None else certainty[keep]
+    return Cells(x, y, pattern, measure, complete, follows, rank, kinds)
+
+
+def _certainty(table: Any, known: Any) -> np.ndarray | None:
+    """Return how sure the kind of each cell is; a reader who corrected a cell is sure."""
+    if "kind_certainty" not in known:
+        return None
+    sure = _finite(table, "kind_certainty")
+    if "reader" not in known:
+        return sure
+    read = np.array([bool(name) for name in np.asarray(column(table, "reader"), object)])
+    return np.where(read, 1.0, sure)
 
 
 def _finite(table: Any, name: str) -> np.ndarray:

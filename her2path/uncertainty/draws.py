@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -10,8 +10,10 @@ from scipy.special import ndtri, stdtrit
 from her2path.guidelines import RuleSet, cluster_levels, largest_clusters
 from her2path.guidelines.grammar import GROUPS, Compare
 from her2path.guidelines.mix import Limits
+from her2path.results import Sensitivity
 from her2path.schema import INTENSITY, PATTERNS
 from her2path.settings import Settings
+from her2path.uncertainty import unseen
 from her2path.uncertainty._kernels import draw_counts
 from her2path.uncertainty.cells import Cells, Gridded, grid_cells
 from her2path.uncertainty.correlation import Lags, Spread, spread
@@ -56,8 +58,17 @@ class Draws:
     decisive: str
 
 
-def make_draws(cells: Cells, rules: RuleSet, settings: Settings) -> Draws:
-    """Draw the tissue; see the head of this module."""
+def make_draws(
+    cells: Cells, rules: RuleSet, settings: Settings, measured: Sensitivity | None = None
+) -> Draws:
+    """Draw the tissue; see the head of this module.
+
+    ``measured`` is the slide's detection limit; where there is one, it stands for what the
+    ``uncertain`` cells may be, but under rules that look for clusters.
+    """
+    limited = measured is not None and measured.faint_found is not None
+    if limited and not rules.needs_clusters:
+        cells = replace(cells, rank=np.full_like(cells.rank, -1.0))
     rng = np.random.Generator(np.random.PCG64(settings.seed))
     count = settings.score.bootstrap_draws
     moved = cells.measure is not None
@@ -72,6 +83,7 @@ def make_draws(cells: Cells, rules: RuleSet, settings: Settings) -> Draws:
     side = max(1, round(block_um / pitch))
     counts, blocks = _resample(grid, settings, (factors, shares), side, spreads[decisive], rng)
     whole = _whole(grid, settings, (factors, shares))
+    counts = _in_truth(counts, cells, settings, factors, measured if limited else None)
     clusters = largest = None
     if rules.needs_clusters:
         clusters = _clusters(cells, rules, settings, (factors, shares))
@@ -91,6 +103,20 @@ def make_draws(cells: Cells, rules: RuleSet, settings: Settings) -> Draws:
         relative_error=error,
         decisive=decisive,
     )
+
+
+def _in_truth(
+    counts: np.ndarray, cells: Cells, settings: Settings, factors: np.ndarray,
+    measured: Sensitivity | None,
+) -> np.ndarray:  # fmt: skip
+    """Return the counts as they may be in truth: cells of doubtful kind, and faint ones unseen."""
+    rng = np.random.Generator(np.random.PCG64([settings.seed, 1]))
+    of = [_strata(rng, len(counts)) for _ in range(6)]
+    counts = unseen.keep_tumour(counts, cells.pattern, cells.certainty, of[0])
+    if measured is None:
+        return counts
+    found = unseen.faint_shares(measured, settings.membrane, factors, of[1], of[2])
+    return unseen.reveal(counts, found, unseen.blank_rates(measured, of[3], of[4]), of[5])
 
 
 def _strata(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -92,6 +92,13 @@ class Uncertainty:
         return asdict(self)
 
 
+def _has_substates(sure: Uncertainty) -> bool:
+    """Whether the rule set divides the score 0: the parts are then its whole probability."""
+    return abs(sum(sure.substate_probability.values()) - sure.probability["0"]) < 1e-9 and any(
+        name in sure.category_probability for name in sure.substate_probability
+    )
+
+
 def add_to(score: Score, sure: Uncertainty) -> Score:
     """Return the score with its probability, intervals and flags.
 
@@ -108,6 +115,7 @@ def add_to(score: Score, sure: Uncertainty) -> Score:
             "flags": flags,
             "trace": trace,
             "probability": sure.probability,
+            "substate_probability": sure.substate_probability if _has_substates(sure) else None,
             # where ISH has answered, it is not due again
             "reflex_ish": sure.reflex_ish and tree.get("ish_status") not in _ANSWERED,
             "uncertainty": sure.as_dict(),
