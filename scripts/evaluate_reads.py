@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
-    print(json.dumps(measured(args, rng)))
+    for figures in measured(args, rng):
+        print(json.dumps(figures), flush=True)
 
 
-def measured(args: Any, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the coverage of the three cut-offs, their intervals' width and the fits' error."""
+def measured(args: Any, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Yield, every 20 laboratories, coverage of the cut-offs, intervals' width and fits' error."""
     inside, widths, errors = [], [], []
     while len(inside) < args.laboratories:
         cuts = START * np.exp(rng.normal(0, 0.4)) * np.exp(rng.normal(0, 0.15, 3))
@@ -47,12 +49,13 @@ def measured(args: Any, rng: np.random.Generator) -> dict[str, Any]:
         inside.append((limits[:, 0] <= np.log(cuts)) & (np.log(cuts) <= limits[:, 1]))
         widths.append(np.exp((limits[:, 1] - limits[:, 0]) / 2) - 1)
         errors.append(np.abs(np.expm1(found.log_cutoffs - np.log(cuts))))
-    return {
-        "cases": args.cases, "readers": args.readers, "noise": args.noise,
-        "laboratories": len(inside), "inside": np.mean(inside, axis=0).round(3).tolist(),
-        "half_width": np.median(widths, axis=0).round(3).tolist(),
-        "median_error": np.median(errors, axis=0).round(3).tolist(),
-    }  # fmt: skip
+        if len(inside) % 20 == 0 or len(inside) == args.laboratories:
+            yield {
+                "cases": args.cases, "readers": args.readers, "noise": args.noise,
+                "laboratories": len(inside), "inside": np.mean(inside, axis=0).round(3).tolist(),
+                "half_width": np.median(widths, axis=0).round(3).tolist(),
+                "median_error": np.median(errors, axis=0).round(3).tolist(),
+            }  # fmt: skip
 
 
 def laboratory(

@@ -12,8 +12,12 @@ import yaml
 from fake_run import Plane, make_run
 
 from her2path.calibrate import Request, calibrate
+from her2path.calibration.slidewise import other_assay
 from her2path.case.rescore import rescore
 from her2path.cli import main
+from her2path.cohort.hiding import hide_names
+from her2path.cohort.inputs import settings_for
+from her2path.cohort.manifest import Entry
 from her2path.errors import ManifestError, OutputError, UsageError
 from her2path.settings import Assay, Settings, load_settings
 from her2path.store import RunStore
@@ -219,6 +223,24 @@ def test_there_must_be_something_to_calibrate_from(tmp_path: Path) -> None:
         calibrate(Request())
     with pytest.raises(UsageError, match="reads alone"):
         calibrate(Request(reads(tmp_path)))
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_manifest_names_the_assay_of_a_slide(tmp_path: Path, hidden: bool) -> None:
+    """Another clone is flagged, with names hidden too, and then without the manifest's word."""
+    settings = Settings().replace({"calibration.assay": {"clone": "4B5", "scanner": "AT2"}})
+    entry = Entry(2, tmp_path, "a", "a", "a", extra={"clone": "SP3", "scanner": "at2"})
+    (one,) = hide_names([entry]) if hidden else [entry]
+    own = settings_for(one, settings)
+    (flag,) = other_assay(own)
+    assert flag.code == "OTHER_ASSAY"
+    assert "clone" in flag.message
+    assert "scanner" not in flag.message
+    assert ("SP3" in flag.message) is not hidden
+    assert "SP3" not in own.to_yaml() or not hidden
+    same = Entry(2, tmp_path, "a", "a", "a", extra={"clone": "4b5"})
+    assert other_assay(settings_for(same, settings)) == []
+    assert settings_for(same, Settings()).assay.clone == "4b5"
 
 
 def test_ready_settings_are_found_by_name() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from her2path.cohort.drift import drift_of
+from her2path.report import build_index
 from her2path.report.drift import chart
 from her2path.results import Result
 from her2path.westgard import LEAST, Limits, broken, limits_of
@@ -120,6 +123,21 @@ def test_slides_scanned_twice_are_compared() -> None:
     assert "scanned on two" in one["reason"]
     twice = drift_of([*slides, slide(99, case_id="c0", scanner="A")])["scanners"]
     assert twice["left_out"] == ["c0"]
+
+
+def test_the_page_shows_charts_and_names_the_slides(tmp_path: Path) -> None:
+    slides = [slide(i, white=240.0 + i % 5) for i in range(20)]
+    slides[3] = slide(3, white=200.0, case_id="<b>")
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "drift.json").write_text(json.dumps(drift_of(slides)))
+    build_index(tmp_path)
+    page = (tmp_path / "drift.html").read_text()
+    assert page.count("<svg") == len(drift_of(slides)["quantities"])
+    assert "&lt;svg" not in page
+    assert "1 3s" in page
+    assert '<th scope="row">s3</th>' in page
+    assert "no sample was scanned on two scanners" in page
+    assert 'href="drift.html"' in (tmp_path / "index.html").read_text()
 
 
 def test_a_result_has_what_drift_looks_at() -> None:

@@ -483,3 +483,22 @@ def test_ready_settings_load(name):
 
 def test_default_settings_are_the_defaults():
     assert load_settings(CONFIGS / "default.yaml") == load_settings()
+
+
+@pytest.mark.parametrize(
+    ("mix", "ihc", "stratum", "category"),
+    [
+        ({"none": 100}, "0", "0", "null"),
+        ({"none": 95, "faint_incomplete": 5}, "0", "0+", "ultralow"),
+        ({"none": 80, "faint_incomplete": 20}, "1+", "1+", "low"),
+        ({"none": 80, "moderate_complete": 20}, "2+", "2+", "equivocal"),
+        ({"none": 80, "intense_complete": 20}, "3+", "3+", "positive"),
+    ],
+)
+def test_international_prints_five_strata_by_the_rules_of_2018(mix, ihc, stratum, category):
+    found = guidelines.score(mix, "international_2026")
+    assert (found.ihc, found.stratum, found.category) == (ihc, stratum, category)
+    old = guidelines.score(mix, "asco_cap_2018")
+    assert (old.ihc, old.substate, old.category) == (found.ihc, found.substate, found.category)
+    assert old.stratum == old.ihc
+    assert guidelines.report_text(found)[0].startswith(f"HER2 IHC score: {stratum} (")

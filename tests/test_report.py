@@ -122,6 +122,7 @@ def test_every_section_is_there_or_says_why(kind, pages) -> None:
     missing = page.text.count("<strong>Not shown.</strong>")
     assert missing == (10 if kind == "not_evaluable" else 2)
     assert "A fault of the program" not in page.text
+    assert "&lt;svg" not in page.text
 
 
 def test_not_evaluable_says_so_and_why(pages) -> None:

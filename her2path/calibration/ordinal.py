@@ -30,7 +30,7 @@ DRAWS = 200
 POINTS, REACH = 81, 2.0
 #: what is left out on either side of an interval: a draw holds both the cases' chance and the
 #: likelihood's width, which together are wider than 95 %; see docs/calibration.md for the coverage
-TAIL = 0.06
+TAIL = 0.05
 #: how the fits run
 BOUNDS = ((None, None), (-4, 3), (-4, 3), (-4, 1))
 HOW = {"ftol": 1e-8, "maxiter": 60}
