@@ -30,8 +30,8 @@ I64 = NDArray[np.int64]
 
 #: by how much (SD, log odds) the certainty of a slide's kinds may be off as a whole
 KIND_SD = 1.0
-#: by how much (SD, log odds) real faint cells are found more or less often than lines laid: what
-#: the drawings of other generators and the cells read by eye show (docs/uncertainty.md)
+#: by how much (SD, log odds) real faint cells are found more or less often than lines laid
+#: (docs/uncertainty.md)
 FOUND_SD = 0.75
 #: by how much (SD, logarithm) the blank rate of cells that never were stained may differ
 BLANK_SD = 0.5
