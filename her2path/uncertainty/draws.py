@@ -111,12 +111,12 @@ def _in_truth(
 ) -> np.ndarray:  # fmt: skip
     """Return the counts as they may be in truth: cells of doubtful kind, and faint ones unseen."""
     rng = np.random.Generator(np.random.PCG64([settings.seed, 1]))
-    of = [_strata(rng, len(counts)) for _ in range(6)]
+    of = [_strata(rng, len(counts)) for _ in range(7)]
     counts = unseen.keep_tumour(counts, cells.pattern, cells.certainty, of[0])
     if measured is None:
         return counts
     found = unseen.faint_shares(measured, settings.membrane, factors, of[1], of[2])
-    return unseen.reveal(counts, found, unseen.blank_rates(measured, of[3], of[4]), of[5])
+    return unseen.reveal(counts, found, unseen.blank_rates(measured, of[3], of[4]), *of[5:])
 
 
 def _strata(rng: np.random.Generator, count: int) -> np.ndarray:

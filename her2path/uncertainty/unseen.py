@@ -8,8 +8,8 @@ deviate, and each pattern keeps the share of its cells that are then expected to
 stained. Of the cells that read none or faint, the share that reads stained is then
 ``b + (f - b) t``, with t the share that is faint in truth (Rogan & Gladen 1978, Am J Epidemiol
 107:71-76). Every draw takes f from the curves of the slide's detection limit, at this draw's
-cut-offs, and b from what the blanks leave open, and draws t from its posterior probability, its
-prior being Jeffreys' Beta(1/2, 1/2). Where f is hardly above b, what was read says little of t:
+cut-offs, and b from what the blanks leave open, and draws t from its posterior probability. Before
+anything was read, 0 and 1+ are equally likely, and so are null and ultralow. Where f is hardly above b, what was read says little of t:
 unseen faint cells are then a wide distribution, not none.
 """
 
@@ -30,11 +30,14 @@ I64 = NDArray[np.int64]
 
 #: by how much (SD, log odds) the certainty of a slide's kinds may be off as a whole
 KIND_SD = 1.0
-#: by how much (SD, log odds) real faint cells are found more or less often than lines laid: what
-#: the drawings of other generators and the cells read by eye show (docs/uncertainty.md)
+#: by how much (SD, log odds) real faint cells are found more or less often than lines laid
+#: (docs/uncertainty.md)
 FOUND_SD = 0.75
 #: by how much (SD, logarithm) the blank rate of cells that never were stained may differ
 BLANK_SD = 0.5
+#: the prior of t is Beta(PRIOR, 1): up to 10 % as likely as above it, up to 1 % as likely as from 1
+#: to 10 %, so that 0 and 1+, null and ultralow are equally likely before anything was read
+PRIOR = np.log10(2.0)
 #: points of the prior, each as likely as the others
 POINTS = 400
 #: points over which faint cells' share is averaged
@@ -100,7 +103,7 @@ def blank_rates(measured: Sensitivity, levels: F64, apart: F64) -> F64:
     return np.asarray(np.minimum(rate, 0.5))
 
 
-def reveal(counts: I64, found: F64, blank: F64, levels: F64) -> I64:
+def reveal(counts: I64, found: F64, blank: F64, tops: F64, levels: F64) -> I64:
     """Return the counts of every draw as they may be in truth.
 
     Parameters
@@ -109,13 +112,17 @@ def reveal(counts: I64, found: F64, blank: F64, levels: F64) -> I64:
         Of what was read.
     found, blank : float64 (draws,)
         Shares of faint and of unstained cells that read stained.
-    levels : float64 (draws,)
-        Of 0..1: where in the posterior the draw lies.
+    tops, levels : float64 (draws,)
+        Of 0..1: how often such cells read stained at most, as far as their number leaves it open,
+        and where in the posterior the draw lies.
     """
     out = counts.copy()
     faint = counts[:, FAINT].sum(axis=1)
     both = counts[:, NONE] + faint
-    t = np.sin(0.5 * np.pi * (np.arange(POINTS) + 0.5) / POINTS) ** 2
+    # unstained cells read stained no more often than all of them together do
+    read = betaincinv(faint + 0.5, both - faint + 0.5, tops)
+    blank = np.minimum(blank, read)
+    t = ((np.arange(POINTS) + 0.5) / POINTS) ** (1 / PRIOR)
     # a reading better than chance: what is faint is not found less often than what is not
     p = np.clip(blank[:, None] + np.maximum(found - blank, 0.0)[:, None] * t, 1e-9, 1 - 1e-9)
     likely = faint[:, None] * np.log(p) + (both - faint)[:, None] * np.log1p(-p)
