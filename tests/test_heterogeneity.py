@@ -383,7 +383,7 @@ def test_virtual_biopsy_of_a_small_tissue_says_what_it_cannot_tell():
     assert facts["table"] == []
     assert facts["agreement"] is facts["finds_heterogeneity"] is None
     assert "too small for a core" in facts["reason"]
-    wide = measure(table(2.5 * x, 2.5 * y, np.ones(x.size, bool)), settings=FAST).virtual_biopsy
+    wide = measure(table(2 * x, 2 * y, np.ones(x.size, bool)), settings=FAST).virtual_biopsy
     assert [row["cores"] for row in wide["table"]] == [1]
     assert "too small for 2 cores or more" in wide["reason"]
     assert wide["agreement"] is None

@@ -82,8 +82,8 @@ def staining(points: Points, pattern: PatternFacts, settings: Settings) -> dict[
     -------
     dict
         ``from_intensity`` (faint, moderate or intense: cells of that strength or more, complete or
-        not; None for the positive cells themselves), their ``fraction``, ``type`` as of a pattern, ``moran_i``, ``p_value``, ``uneven``
-        (they lie in patches) and ``reason``.
+        not; None for the positive cells themselves), their ``fraction``, ``type`` as of a pattern,
+        ``moran_i``, ``p_value``, ``uneven`` (they lie in patches) and ``reason``.
     """
     facts: dict[str, Any] = dict.fromkeys(
         ("from_intensity", "fraction", "type", "moran_i", "p_value", "uneven", "reason")

@@ -121,8 +121,12 @@ def _map_alt(rows: list[Values], what: str, title: str) -> str:
 
 
 def intervals(context: Context) -> dict[str, tuple[float, float]]:
-    """Return the patterns' 95 % intervals by spatial bootstrap; empty where there are none."""
-    stored = context.get("score.intervals") or context.get("score.uncertainty.intervals") or {}
+    """Return the patterns' 95 % intervals by spatial bootstrap; empty where there are none.
+
+    A case's shares are of all its slides together, and so are their intervals.
+    """
+    score = "score_pooled" if context.kind == "case" else "score"
+    stored = context.get(f"{score}.uncertainty.intervals") or {}
     return {k: (float(v[0]), float(v[1])) for k, v in stored.items() if k in PATTERNS and v}
 
 
