@@ -181,8 +181,8 @@ def demo_spec() -> PhantomSpec:
         },
         second={"moderate_complete": 0.1, "intense_incomplete": 0.1, "intense_complete": 0.8},
         # far enough from 10 % that so small a tissue leaves no doubt of 3+
-        second_fraction=0.55,
-        clone_um=420.0,
+        second_fraction=0.6,
+        clone_um=180.0,
         tumour_share=0.58,
         nest_um=230.0,
         hematoxylin=(0.66, 0.63, 0.41),
