@@ -82,12 +82,20 @@ def features(run: RunStore, tmp_path_factory: pytest.TempPathFactory) -> list[di
     return json.loads((folder / "cells.geojson").read_text())["features"]
 
 
-def test_cells_are_detections_with_classes_and_measurements(run: RunStore, features) -> None:
+def test_cells_have_border_nucleus_classes_and_measurements(run: RunStore, features) -> None:
     cells = run.cells().to_pylist()
     assert len(features) == len(cells)
     for feature, cell in zip(features[::97], cells[::97], strict=True):
         made = feature["properties"]
-        assert made["objectType"] == "detection"
+        assert made["objectType"] == "cell"
+        border, nucleus = (shapely.geometry.shape(feature[k])
+                           for k in ("geometry", "nucleusGeometry"))  # fmt: skip
+        assert nucleus.area < border.area
+        side = run.result().slide.mpp
+        radii = np.array(cell["nucleus_outline"][::2]) / 100 / side
+        reach = [shapely.Point(cell["x_px"], cell["y_px"]).distance(shapely.Point(p))
+                 for p in nucleus.exterior.coords[:-1]]  # fmt: skip
+        np.testing.assert_allclose(reach, radii, atol=0.15)
         assert made["measurements"]["Completeness"] == pytest.approx(cell["completeness"], abs=1e-4)
         assert made["measurements"]["Score"] == cell["score"]
         assert made["metadata"]["pattern"] == cell["pattern"]

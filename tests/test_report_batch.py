@@ -154,9 +154,9 @@ def test_pages_open_without_a_word_of_complaint(kind: str, batch: Path, tmp_path
         if kind != "not_evaluable":
             layer = driver.find_element("css selector", ".layer")
             assert layer.is_displayed()
-            driver.find_element("id", "layer").click()
+            driver.find_element("css selector", "input.cells").click()
             assert not layer.is_displayed()
             # everything that matters lies on the first screen
-            for selector in (".stack", ".score", ".prob", ".verdict", ".flags"):
+            for selector in (".stack", ".score", ".prob", ".verdict", ".usual"):
                 box = driver.find_element("css selector", selector).rect
                 assert box["y"] + box["height"] <= 900, selector

@@ -142,7 +142,7 @@ def _hash(script: str) -> str:
 
 def _page(context: Context, sections: Any, extra: dict[str, Any]) -> str:
     category = str(context.get("score.category"))
-    shown, absent = apart(make_all(sections, context))
+    shown, absent = apart(make_all(sections, context), context.why_not_evaluable)
     return _environment().get_template("report.html.j2").render(
         context=context,
         v=words.bind(context),

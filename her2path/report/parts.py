@@ -271,9 +271,9 @@ def virtual_biopsy(context: Context) -> Values:
         reason = facts.get("reason") or "no reason given"
         raise CannotSay(f"{reason[:1].upper()}{reason[1:]}.")
     scores = sorted({k for r in rows for k in (r.get("scores") or {})})
-    given = {name: any(r.get(key) is not None for r in rows)
-             for name, key in (("agrees", "agreement"), ("finds", "finds_heterogeneity"))}  # fmt: skip
-    return {"facts": facts, "rows": rows, "scores": scores, **given}
+    agrees, finds = (any(r.get(key) is not None for r in rows)
+                     for key in ("agreement", "finds_heterogeneity"))  # fmt: skip
+    return {"facts": facts, "rows": rows, "scores": scores, "agrees": agrees, "finds": finds}
 
 
 def trace(context: Context) -> Values:

@@ -88,16 +88,19 @@ def make_all(sections: tuple[Section, ...], context: Context) -> list[Made]:
     return [_make(section, context) for section in sections]
 
 
-def apart(made: list[Made]) -> tuple[list[Made], list[tuple[str, list[Made]]]]:
+def apart(made: list[Made], why: str = "") -> tuple[list[Made], list[tuple[str, list[Made]]]]:
     """Return the sections that hold something, and the others by their reason, for one line.
 
-    A section that a fault of the program kept away stays in its place.
+    A section that a fault of the program kept away stays in its place. ``why`` is what a reason
+    ends with where the slide is not evaluable: that stands on the first screen already.
     """
     shown = [m for m in made if m.reason is None or m.fault]
     absent: dict[str, list[Made]] = {}
     for one in made:
         if one.reason is not None and not one.fault:
-            absent.setdefault(one.reason, []).append(one)
+            known = bool(why) and one.reason.endswith(why)
+            reason = "The slide is not evaluable." if known else one.reason
+            absent.setdefault(reason, []).append(one)
     return shown, list(absent.items())
 
 

@@ -62,6 +62,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "num2": lambda v: f"{v:.2f}",
     "num3": lambda v: f"{v:.3f}",
     "mm2": lambda v: f"{v:.2f} mm²",
+    "mm": lambda v: f"{v / 1000:.1f} mm",
     "mpp": lambda v: f"{v:.4g} µm/px",
     "time": _duration,
     "text": str,
