@@ -142,7 +142,9 @@ def rescore(
     return code
 
 
-def _rescore_batch(out: Path, wanted: tuple[Any, ...], json: bool, quiet: bool) -> int:
+def _rescore_batch(
+    out: Path, wanted: tuple[str | None, Path | None, list[str]], json: bool, quiet: bool
+) -> int:
     """Rescore every slide of a batch, then build cases, tables and index again."""
     from her2path import api, report
     from her2path.case import rescore as story
@@ -157,7 +159,7 @@ def _rescore_batch(out: Path, wanted: tuple[Any, ...], json: bool, quiet: bool) 
             silent += 1
             continue
         try:
-            story.rescore(store.out, *wanted, None, api.faces)
+            story.rescore(store.out, *wanted, corrections=None, faces=api.faces)
             done += 1
         except NotEvaluable as exc:
             silent += 1
