@@ -98,6 +98,10 @@ def run_slide(
     report: bool = True,
 ) -> SlideResult:
     """Score one slide as the command does: errors name the command's options."""
+    from her2path.case.warm import ready
+
+    if Path(slide).is_file():  # a slip of the pen is told at once
+        ready(progress or (lambda *_: None))
     how = replace(options or RunOptions(), faces=faces if report else faces_without_report)
     return _score_slide(slide, out, settings, annotations, how, progress)
 
