@@ -319,3 +319,21 @@ def test_anndata_without_cells_says_what_is_missing(empty: RunStore, tmp_path: P
     with pytest.raises(OutputError, match=r"cells.parquet is missing"):
         export(empty.out, "anndata", tmp_path)
     assert not (tmp_path / "cells.h5ad").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_spatialdata_has_cells_as_labels_and_the_stains(run: RunStore, tmp_path: Path) -> None:
+    spatialdata = pytest.importorskip("spatialdata")
+    export(run.out, "spatialdata", tmp_path)
+    sdata = spatialdata.read_zarr(tmp_path / "her2path.sdata.zarr")
+    labels = spatialdata.get_pyramid_levels(sdata.labels["cell_labels"], n=0).to_numpy()
+    table = sdata.tables["table"].obs
+    cells = run.cells(["cell_id", "x_um", "y_um"]).to_pandas().set_index("cell_id")
+    seen = table.set_index("cell_id")["cell_label"]
+    x, y = (cells.loc[seen.index, f"{k}_um"].to_numpy() / 0.5 for k in "xy")
+    assert (labels[y.astype(int), x.astype(int)] == seen.to_numpy()).mean() > 0.99
+    assert labels.max() == len(table)
+    assert len(list(sdata.labels["cell_labels"].keys())) > 1  # multiscale
+    stains = spatialdata.get_pyramid_levels(sdata.images["stains"], n=0)
+    assert list(stains.coords["c"].values) == ["hematoxylin", "dab"]
+    np.testing.assert_allclose(stains.sel(c="dab").to_numpy(), run.maps().read("dab"), rtol=1e-6)
