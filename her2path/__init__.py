@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from her2path._folders import settle as _settle
 
+#: the one place; pyproject.toml reads it from here
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from her2path import heterogeneity, ish
     from her2path.api import agree, score_slide
     from her2path.case import SlideResult
+    from her2path.errors import Her2PathError
     from her2path.guidelines import score_cells
+    from her2path.opened import open_result as open
     from her2path.settings import Settings, load_settings
 
 __all__ = [
+    "Her2PathError",
     "Settings",
     "SlideResult",
     "__version__",
@@ -29,6 +33,7 @@ __all__ = [
     "heterogeneity",
     "ish",
     "load_settings",
+    "open",
     "score_cells",
     "score_slide",
 ]
@@ -37,6 +42,7 @@ _settle()
 
 #: exported name -> module that holds it; loaded on first use, so that `import her2path` is instant
 _HOME = {
+    "Her2PathError": "her2path.errors",
     "Settings": "her2path.settings",
     "SlideResult": "her2path.case",
     "agree": "her2path.api",
@@ -47,6 +53,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "open":
+        return importlib.import_module("her2path.opened").open_result
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name in ("heterogeneity", "ish"):

@@ -19,6 +19,7 @@ EXTRAS: dict[str, str] = {
     "highdicom": "dicom",
     "pydicom": "dicom",
     "anndata": "anndata",
+    "pandas": "anndata",
     "spatialdata": "spatialdata",
     "weasyprint": "pdf",
     "firthmodels": "cohort",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from her2path.agreement import AgreeOptions
 from her2path.case import Progress, RunOptions, SlideResult
 from her2path.case import score_slide as _score_slide
-from her2path.settings import Settings
+from her2path.errors import Her2PathError
+from her2path.opened import Slide
+from her2path.settings import Settings, load_settings
 
-__all__ = ["agree", "faces", "score_slide"]
+__all__ = ["agree", "faces", "run_slide", "score_slide"]
 
 
 def score_slide(
@@ -22,14 +25,83 @@ def score_slide(
     options: RunOptions | None = None,
     progress: Progress | None = None,
     report: bool = True,
-) -> SlideResult:
+    *,
+    mpp: float | None = None,
+    guideline: str | None = None,
+    overwrite: bool = False,
+) -> Slide:
     """Score one slide and write its report; see `her2path.case.score_slide`.
 
     Parameters
     ----------
+    slide, out, settings, annotations, options, progress
+        As there.
     report : bool
         Whether ``report.html`` is made now.
+    mpp : float, optional
+        µm per pixel (0.1 to 2.0), where the file has none.
+    guideline : str, optional
+        Rule set, in place of the settings' one.
+    overwrite : bool
+        Replace what `out` holds.
+
+    Returns
+    -------
+    Slide
+        As `open` gives it.
+
+    Raises
+    ------
+    Her2PathError
+        In the words of this function's arguments.
     """
+    try:
+        chosen = settings if isinstance(settings, Settings) else load_settings(settings)
+        given = {"slide.mpp": mpp, "score.guideline": guideline}
+        chosen = chosen.replace({k: v for k, v in given.items() if v is not None})
+        how = options or RunOptions()
+        how = replace(how, overwrite=how.overwrite or overwrite)
+        done = run_slide(slide, out, chosen, annotations, how, progress, report)
+    except Her2PathError as exc:
+        raise _in_library_words(exc) from exc.__cause__
+    return Slide(done.out, done.result, done.fresh)
+
+
+#: options of the command line, and what stands for them here
+_ARGUMENTS = {
+    "--annotations FILE": "annotations=", "--annotations": "annotations=",
+    "--force-mpp": "settings slide.force_mpp", "--mpp X": "mpp=", "--mpp": "mpp=",
+    "--guideline": "guideline=", "--overwrite": "overwrite=True",
+    "--config": "settings=", "--set": "settings.replace({...})", "-o": "out=", "-c": "settings=",
+    "--scheduler": "RunOptions(scheduler=...)", "--cnn": "settings cnn.model",
+}  # fmt: skip
+_LONGEST_FIRST = sorted(_ARGUMENTS, key=len, reverse=True)
+_OPTION = re.compile("|".join(rf"(?<![\w-]){re.escape(k)}(?![\w-])" for k in _LONGEST_FIRST))
+
+
+def _in_library_words(exc: Her2PathError) -> Her2PathError:
+    """Let an error name arguments instead of the command line's options."""
+    exc.what, exc.mend = (
+        _OPTION.sub(lambda m: _ARGUMENTS[m.group()], text) for text in (exc.what, exc.mend)
+    )
+    exc.args = (exc.what, exc.mend)
+    return exc
+
+
+def run_slide(
+    slide: str | Path,
+    out: str | Path,
+    settings: Settings | str | Path | None = None,
+    annotations: str | Path | None = None,
+    options: RunOptions | None = None,
+    progress: Progress | None = None,
+    report: bool = True,
+) -> SlideResult:
+    """Score one slide as the command does: errors name the command's options."""
+    from her2path.case.warm import ready
+
+    if Path(slide).is_file():  # a slip of the pen is told at once
+        ready(progress or (lambda *_: None))
     how = replace(options or RunOptions(), faces=faces if report else faces_without_report)
     return _score_slide(slide, out, settings, annotations, how, progress)
 

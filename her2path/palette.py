@@ -32,11 +32,12 @@ PATTERN_COLOURS: dict[str, str] = {
     "intense_incomplete": "#c0609a",
     "intense_complete": "#a00d3b",
 }
+#: classes of areas: one hue, so that none is taken for a score
 AREA_COLOURS: dict[str, str] = {
-    "positive": "#a00d3b",
-    "heterogeneous": "#e58a00",
-    "negative": "#3598db",
-    "indeterminate": "#b9c0c9",
+    "positive": "#00504a",
+    "heterogeneous": "#3fa796",
+    "negative": "#c4ebe2",
+    "indeterminate": "#8d99a6",
 }
 CATEGORY_COLOURS: dict[str, str] = {
     "positive": "#a00d3b",

@@ -61,6 +61,7 @@ class SlideFacts(Part):
     #: sides of the file's own pixels where they are not square; ``mpp`` is the shorter one
     mpp_x: float | None = None
     mpp_y: float | None = None
+    case_id: str | None = None
 
     @property
     def planes(self) -> Planes:

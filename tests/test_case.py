@@ -290,3 +290,42 @@ def test_warming_makes_up_the_table_that_pass_1_leaves() -> None:
     assert dict(zip(made.names, made.types, strict=True)) == dict(
         zip(left.names, left.types, strict=True)
     )
+
+
+def test_first_use_says_that_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import contextmanager
+
+    from her2path.case import warm
+
+    ran, told = [], []
+
+    @contextmanager
+    def warming():
+        ran.append(len(told))
+        yield
+
+    monkeypatch.setattr(warm, "warming", warming)
+    monkeypatch.setattr(warm, "cold", lambda: False)
+    warm.ready(lambda *words: told.append(words))
+    assert not ran
+    assert not told
+    monkeypatch.setattr(warm, "cold", lambda: True)
+    warm.ready(lambda *words: told.append(words))
+    # it is said before it begins
+    assert ran == [1]
+    assert [t[:3] for t in told] == [("compiling, on first use only", 0, 1),
+                                     ("compiling, on first use only", 1, 1)]  # fmt: skip
+
+
+def test_an_empty_cache_is_cold_and_a_filled_one_is_not(tmp_path: Path) -> None:
+    code = ("from her2path.case import warm; a = warm.cold(); warm.compile_borders(); "
+            "print(a, warm.cold())")  # fmt: skip
+    import os
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "False"], done.stderr

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -13,6 +17,8 @@ import pytest
 import her2path
 from her2path.cli import main
 from her2path.errors import one_line
+
+ROOT = Path(__file__).parents[1]
 
 
 def call(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -133,3 +139,80 @@ def test_score_and_batch_take_the_same_options() -> None:
     assert {"config", "changes", "scheduler", "pseudonymise", "debug"} <= {
         name for name, *_ in names["batch"]
     }
+
+
+def test_doctor_names_the_extra_in_full(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brackets are no markup: ``her2path[cnn]`` reaches the eye whole."""
+    from her2path.cli import words
+
+    monkeypatch.setenv("COLUMNS", "160")
+    words.print_rows("t", [{"name": "torch", "mend": "pip install 'her2path[cnn]'"}])
+    assert "pip install 'her2path[cnn]'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("width_um=abc", "phantom width_um: "), ("widht_um=9", "no property 'widht_um'. Valid: ")],
+)
+def test_a_wrong_phantom_is_one_line(
+    change: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(["phantom", "-o", str(tmp_path / "p"), "--set", change], capsys)
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_the_demos_truth_stands_beside_what_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from her2path.cli.words import print_truth
+
+    pq.write_table(pa.table({"cell_type": ["tumour"] * 4 + ["other"],
+                             "pattern": ["none", "intense_complete"] * 2 + ["none"]}),
+                   tmp_path / "truth.parquet")  # fmt: skip
+    found = SimpleNamespace(fractions={"none": 0.45, "intense_complete": 0.55},
+                            counts=SimpleNamespace(tumour=5))  # fmt: skip
+    print_truth(tmp_path, SimpleNamespace(result=found))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["none", "50.0%", "45.0%", "-5.0"] in rows
+    assert ["intense", "complete", "50.0%", "55.0%", "+5.0"] in rows
+    assert ["tumour", "cells", "4", "5"] in rows
+
+
+def test_one_version_in_one_place() -> None:
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["dynamic"] == ["version"]
+    assert "version" not in project["project"]
+    place = project["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    assert place == "her2path.__version__"
+    assert her2path.__version__
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Every package that the program imports on its own account is named in pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = [*project["dependencies"],
+             *(d for name, ds in project["optional-dependencies"].items() if name != "dev"
+               for d in ds)]  # fmt: skip
+    declared = {re.split(r"[<>=\[]", d)[0].lower() for d in named}
+    known = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image",
+             "yaml": "pyyaml", "openslide": "openslide-python", "geopandas": "spatialdata",
+             "rich": "rich"}  # fmt: skip
+    missing = set()
+    for path in (ROOT / "her2path").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else [])
+            for name in (n.split(".")[0] for n in names):
+                if name in sys.stdlib_module_names or name == "her2path":
+                    continue
+                if known.get(name, name).lower() not in declared:
+                    missing.add((name, path.name))
+    assert not missing

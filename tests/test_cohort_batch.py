@@ -107,6 +107,11 @@ def test_a_case_pools_its_slides(night: Path) -> None:
     assert case["score"]["category"] == case["score_highest"]["category"]
     assert case["score_highest"]["ihc"] == max(s.score.ihc for s in slides)
     assert case["score_pooled"]["cells"] == case["counts"]["tumour"]
+    # a pooled share has its own interval: it holds the share, which one slide's need not
+    sure = case["score_pooled"]["uncertainty"]["intervals"]
+    for name, share in case["fractions"].items():
+        assert sure[name][0] <= share <= sure[name][1]
+    assert sure != case["score_highest"]["uncertainty"]["intervals"]
     assert [t["timepoint"] for t in case["timepoints"]] == ["2020", "2021"]
     assert case["changes"][0]["from"] == "2020"
     assert [s["status"] for s in case["slides"]] == ["complete", "complete", "failed"]

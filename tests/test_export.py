@@ -82,12 +82,20 @@ def features(run: RunStore, tmp_path_factory: pytest.TempPathFactory) -> list[di
     return json.loads((folder / "cells.geojson").read_text())["features"]
 
 
-def test_cells_are_detections_with_classes_and_measurements(run: RunStore, features) -> None:
+def test_cells_have_border_nucleus_classes_and_measurements(run: RunStore, features) -> None:
     cells = run.cells().to_pylist()
     assert len(features) == len(cells)
     for feature, cell in zip(features[::97], cells[::97], strict=True):
         made = feature["properties"]
-        assert made["objectType"] == "detection"
+        assert made["objectType"] == "cell"
+        border, nucleus = (shapely.geometry.shape(feature[k])
+                           for k in ("geometry", "nucleusGeometry"))  # fmt: skip
+        assert nucleus.area < border.area
+        side = run.result().slide.mpp
+        radii = np.array(cell["nucleus_outline"][::2]) / 100 / side
+        reach = [shapely.Point(cell["x_px"], cell["y_px"]).distance(shapely.Point(p))
+                 for p in nucleus.exterior.coords[:-1]]  # fmt: skip
+        np.testing.assert_allclose(reach, radii, atol=0.15)
         assert made["measurements"]["Completeness"] == pytest.approx(cell["completeness"], abs=1e-4)
         assert made["measurements"]["Score"] == cell["score"]
         assert made["metadata"]["pattern"] == cell["pattern"]
@@ -311,3 +319,21 @@ def test_anndata_without_cells_says_what_is_missing(empty: RunStore, tmp_path: P
     with pytest.raises(OutputError, match=r"cells.parquet is missing"):
         export(empty.out, "anndata", tmp_path)
     assert not (tmp_path / "cells.h5ad").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_spatialdata_has_cells_as_labels_and_the_stains(run: RunStore, tmp_path: Path) -> None:
+    spatialdata = pytest.importorskip("spatialdata")
+    export(run.out, "spatialdata", tmp_path)
+    sdata = spatialdata.read_zarr(tmp_path / "her2path.sdata.zarr")
+    labels = spatialdata.get_pyramid_levels(sdata.labels["cell_labels"], n=0).to_numpy()
+    table = sdata.tables["table"].obs
+    cells = run.cells(["cell_id", "x_um", "y_um"]).to_pandas().set_index("cell_id")
+    seen = table.set_index("cell_id")["cell_label"]
+    x, y = (cells.loc[seen.index, f"{k}_um"].to_numpy() / 0.5 for k in "xy")
+    assert (labels[y.astype(int), x.astype(int)] == seen.to_numpy()).mean() > 0.99
+    assert labels.max() == len(table)
+    assert len(list(sdata.labels["cell_labels"].keys())) > 1  # multiscale
+    stains = spatialdata.get_pyramid_levels(sdata.images["stains"], n=0)
+    assert list(stains.coords["c"].values) == ["hematoxylin", "dab"]
+    np.testing.assert_allclose(stains.sel(c="dab").to_numpy(), run.maps().read("dab"), rtol=1e-6)

@@ -343,3 +343,19 @@ def test_every_flag_that_the_code_names_is_in_the_catalogue() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "flag":
                 named |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
     assert named <= set(FLAGS)
+
+
+def test_what_the_reader_of_slides_remarks_is_stored_and_printed(tmp_path: Path) -> None:
+    """Flags of the file reach result.json and the report, of a slide without tissue too."""
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = tiff(tmp_path, np.full((600, 600, 3), 240, np.uint8), iccprofile=icc)
+    how = Settings().replace({"slide.force_mpp": True})
+    result = her2path.score_slide(path, tmp_path / "out", how, mpp=0.3)
+    stored = of(result.qc.flags)
+    assert {"MPP_OVERRIDDEN", "ICC_NOT_APPLIED", "NO_TISSUE"} <= stored
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert all(f"<code>{code}</code>" in page for code in stored)
+    oblong = tmp_path / "b"
+    oblong.mkdir()
+    path = tiff(oblong, np.full((600, 600, 3), 240, np.uint8), resolution=(40_000, 20_000))
+    assert "ANISOTROPIC_MPP" in of(her2path.score_slide(path, oblong / "out").qc.flags)

@@ -350,21 +350,54 @@ def test_guidelines_bring_their_own_positive_cells():
 
 def test_virtual_biopsy_finds_what_is_there():
     rng = np.random.default_rng(1)
-    x, y = rng.uniform(0, 4000, (2, 40_000))
+    x, y = rng.uniform(0, 8000, (2, 40_000))
     even = measure(table(x, y, np.ones(40_000, bool)), settings=FAST).virtual_biopsy
     assert even["agreement"] == 1.0
     assert even["finds_heterogeneity"] == 0.0
-    half = measure(table(x, y, x < 1000), settings=FAST).virtual_biopsy
+    half = measure(table(x, y, x < 2000), settings=FAST).virtual_biopsy
     assert half["finds_heterogeneity"] > 0.9
     assert [row["cores"] for row in half["table"]] == [1, 2, 3]
     found = [row["finds_heterogeneity"] for row in half["table"]]
     assert found == sorted(found)
     small = {"heterogeneity.biopsy_length_um": 300.0, "heterogeneity.biopsy_width_um": 300.0}
     one = measure(
-        table(x, y, x < 1000), settings=FAST.replace(small | {"heterogeneity.biopsy_cores": 1})
+        table(x, y, x < 2000), settings=FAST.replace(small | {"heterogeneity.biopsy_cores": 1})
     ).virtual_biopsy
     assert one["agreement"] < 0.5
     assert sum(one["scores"].values()) == pytest.approx(1.0)
+
+
+def test_virtual_biopsy_of_a_small_tissue_says_what_it_cannot_tell():
+    """Three needles of 10 mm never hold more cells than a core of 1.4 mm has."""
+    from her2path.heterogeneity.biopsy import draw_cores
+
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(-700, 700, (2, 9000))
+    x, y = (v[x * x + y * y < 700**2] for v in (x, y))
+    counts, length = draw_cores(x, y, np.zeros(x.size, np.int8), 1, FAST)
+    assert counts.sum(axis=(1, 2, 3)).max() <= x.size
+    assert length.max() <= 1400.0
+    facts = measure(table(x, y, np.ones(x.size, bool)), settings=FAST).virtual_biopsy
+    assert 500 < facts["median_length_um"] <= 1400
+    assert facts["share_of_one_core"] > 0.5
+    assert facts["table"] == []
+    assert facts["agreement"] is facts["finds_heterogeneity"] is None
+    assert "too small for a core" in facts["reason"]
+    wide = measure(table(2 * x, 2 * y, np.ones(x.size, bool)), settings=FAST).virtual_biopsy
+    assert [row["cores"] for row in wide["table"]] == [1]
+    assert "too small for 2 cores or more" in wide["reason"]
+    assert wide["agreement"] is None
+
+
+def test_no_heterogeneity_is_found_where_there_is_no_verdict():
+    rng = np.random.default_rng(4)
+    x, y = rng.uniform(0, 8000, (2, 20_000))
+    h = measure({"x_um": x, "y_um": y, "pattern": np.where(x < 2000, "moderate_complete", "none")},
+                settings=FAST)  # fmt: skip
+    assert h.areas.heterogeneous_case is None
+    assert h.virtual_biopsy["finds_heterogeneity"] is None
+    assert h.virtual_biopsy["agreement"] > 0.3
+    assert "judged at 3+ only" in h.virtual_biopsy["reason"]
 
 
 def test_mean_biopsy_share_is_the_slides_own():
@@ -376,7 +409,7 @@ def test_mean_biopsy_share_is_the_slides_own():
     code = (smooth_field(rng, x, y, 300.0) > 0.3).astype(np.int8)
     how = FAST.replace({"heterogeneity.biopsy_draws": 400, "heterogeneity.biopsy_length_um": 500.0,
                         "heterogeneity.biopsy_width_um": 500.0})
-    counts = draw_cores(x, y, code, 2, how).sum(axis=(0, 1, 2))
+    counts = draw_cores(x, y, code, 2, how)[0].sum(axis=(0, 1, 2))
     assert counts[1] / counts.sum() == pytest.approx(code.mean(), abs=0.03)
-    again = draw_cores(x, y, code, 2, how).sum(axis=(0, 1, 2))
+    again = draw_cores(x, y, code, 2, how)[0].sum(axis=(0, 1, 2))
     np.testing.assert_array_equal(counts, again)

@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from her2path.alarms import false_alarm, within_area
+from her2path.heterogeneity import measure
 from her2path.heterogeneity.areas import area_table, filho
+from her2path.heterogeneity.uneven import area_difference
 from her2path.intervals import AreaRules, area_class, wilson
+from her2path.settings import Settings
 
 RULES = AreaRules()
+FAST = Settings().replace({
+    "heterogeneity.permutations": 99, "heterogeneity.interval_draws": 50,
+    "heterogeneity.biopsy_draws": 20,
+})  # fmt: skip
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -125,3 +132,50 @@ def test_within_area_correlation_is_recovered():
     assert within_area(np.array([50, 0]), np.array([50, 50])) == 1.0
     for k, n in (([5], [50]), ([0, 0], [50, 50]), ([50, 50], [50, 50]), ([], [])):
         assert within_area(np.array(k, int), np.array(n, int)) is None
+
+
+def _cells(pattern):
+    rng = np.random.default_rng(9)
+    x, y = rng.uniform(0, 2000, (2, 6000))
+    return {"x_um": x, "y_um": y, "pattern": pattern(x, y, rng)}
+
+
+def test_verdict_and_chance_agree_for_an_even_mix_and_for_a_clone():
+    """A quarter of the cells is positive: the verdict is the same, what speaks for it is not."""
+    even = measure(_cells(lambda x, y, r: np.where(r.random(x.size) < 0.25, "intense_complete",
+                                                   "none")), settings=FAST).areas  # fmt: skip
+    clone = measure(_cells(lambda x, y, r: np.where(x < 500, "intense_complete", "none")),
+                    settings=FAST).areas  # fmt: skip
+    assert even.heterogeneous_case is clone.heterogeneous_case is True
+    assert even.false_alarm_probability == clone.false_alarm_probability == 1.0
+    assert even.by_share_alone is clone.by_share_alone is True
+    assert even.difference_p_value > 0.05
+    assert clone.difference_p_value == 1 / (1 + FAST.heterogeneity.permutations)
+    full = measure(_cells(lambda x, y, r: np.full(x.size, "intense_complete")), settings=FAST).areas
+    assert full.heterogeneous_case is False
+    assert full.by_share_alone is False
+    assert full.difference_p_value is None
+
+
+def test_area_difference_holds_its_level():
+    rng = np.random.default_rng(5)
+    how = FAST.replace({"heterogeneity.permutations": 199})
+    cells = np.full(12, 80)
+    p = [area_difference(rng.binomial(80, 0.3, 12), cells, how) for _ in range(200)]
+    assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.09
+
+
+def test_staining_is_uneven_where_glands_differ_though_few_cells_are_positive():
+    two = ["faint_incomplete", "moderate_complete"]
+    glands = measure(_cells(lambda x, y, r: np.take(two, (x // 500).astype(int) % 2)),
+                     settings=FAST)  # fmt: skip
+    assert glands.pattern.type == "homogeneous"
+    assert glands.staining["uneven"] is True
+    assert glands.staining["from_intensity"] == "moderate"
+    assert "stronger" in glands.staining["reason"] or "weaker" in glands.staining["reason"]
+    mixed = measure(_cells(lambda x, y, r: r.choice(two, x.size)), settings=FAST)
+    assert mixed.staining["uneven"] is False
+    positive = measure(_cells(lambda x, y, r: np.where(x < 900, "intense_complete", "none")),
+                       settings=FAST)  # fmt: skip
+    assert positive.staining["type"] == positive.pattern.type == "clustered"
+    assert positive.staining["moran_i"] == positive.pattern.moran_i

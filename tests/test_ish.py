@@ -504,3 +504,17 @@ def test_the_command_measures_points_of_several_areas(tmp_path, capsys):
     assert single["heterogeneity"] is None
     assert "heterogeneity" not in (tmp_path / "out" / "ish_cases.csv").read_text().split("\n")[0]
     capsys.readouterr()
+
+
+def test_group_5_at_ihc_3_says_both_bases_in_words():
+    """ISH negative, IHC 3+: the status is ISH's own, the category is the case's; both are told."""
+    row = ish.interpret(area(2, 20, "a"), ihc="3+")["cases"][0]
+    assert (row["group"], row["status"], row["category"]) == (5, "negative", "positive")
+    assert row["category_basis"] == "IHC 3+, ISH negative"
+    assert "ISH alone is negative" in row["comment"]
+    assert "IHC 3+ alone makes the case HER2-positive" in row["comment"]
+    verdict, why = (row["heterogeneous"]["filho_2021"], row["heterogeneous"]["reasons"])
+    assert verdict is True
+    assert why["filho_2021"].startswith("HER2-positive by IHC 3+, though ISH alone is negative; ")
+    agreeing = ish.interpret(area(8, 20, "a"), ihc="3+")["cases"][0]
+    assert "though" not in agreeing["heterogeneous"]["reasons"]["filho_2021"]

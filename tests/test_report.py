@@ -16,10 +16,16 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from her2path import palette, report
 from her2path.errors import OutputError
+from her2path.report import cards, first, pictures, sections
 from her2path.report import pages as pages_module
-from her2path.report import pictures, sections
 from her2path.report.context import Context, SlideContext
-from her2path.report.words import bind, heterogeneity_sentence, percent
+from her2path.report.words import (
+    basis_sentence,
+    bind,
+    definition_words,
+    heterogeneity_sentence,
+    percent,
+)
 from her2path.store import RunStore
 
 
@@ -110,7 +116,10 @@ def test_the_first_screen_says_what_a_pathologist_needs(pages) -> None:
     first = pages["clustered"].text.split("<nav")[0]
     assert "IN_SITU_NOT_EXCLUDED" in first
     assert "<strong>Heterogeneous</strong>" in first
-    assert "on IHC areas, a surrogate" in first
+    assert "are positive (intense and complete)" in first
+    assert "in patches" in first
+    assert "Moran" not in first  # statistics stand in the appendix
+    assert "What to check" in first
     assert "research use only" in first
 
 
@@ -119,8 +128,14 @@ def test_every_section_is_there_or_says_why(kind, pages) -> None:
     page = pages[kind]
     for section in sections.SLIDE_SECTIONS:
         assert section.id in page.ids
-    missing = page.text.count("<strong>Not shown.</strong>")
-    assert missing == (10 if kind == "not_evaluable" else 2)
+    listed = page.text.split('<p class="absent">')[1].split("</p>")[0]
+    assert "No ISH counts were given." in listed
+    if kind == "not_evaluable":
+        assert listed.count("<span id=") == 11
+        # one reason for many is said once
+        assert listed.count("The slide is not evaluable.") == 1
+        assert "There are too few tumour cells" not in listed
+    assert "not given ×" not in page.text
     assert "A fault of the program" not in page.text
     assert "&lt;svg" not in page.text
 
@@ -136,7 +151,8 @@ def test_not_evaluable_says_so_and_why(pages) -> None:
 def test_nothing_comes_from_outside(kind, pages) -> None:
     page = pages[kind]
     for link in page.links:
-        assert link.startswith(("#", "data:image/")), link
+        # a link into the viewer, on this machine, is followed by hand only
+        assert link.startswith(("#", "data:image/", "http://127.0.0.1:8870/#x=")), link
     assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == 0
     assert not re.search(r"url\(\s*['\"]?(?!#)", page.text)
     assert "default-src 'none'" in unescape(page.text)
@@ -149,7 +165,9 @@ def test_pages_can_be_read_without_eyes(kind, pages) -> None:
     assert all(b - a <= 1 for a, b in zip(page.headings, page.headings[1:], strict=False))
     assert len(page.ids) == len(set(page.ids))
     assert all("alt" in image for image in page.images)
-    assert page.text.count('role="img"') == page.text.count("aria-label=") - page.text.count("<nav")
+    assert len(re.findall('role="img"[^>]*aria-label="[^"]', page.text)) == page.text.count(
+        'role="img"'
+    )
     assert '<html lang="en">' in page.text
 
 
@@ -272,7 +290,7 @@ def test_figures_for_papers(stores, tmp_path: Path) -> None:
 
 @needs_pango
 def test_pdf_has_pages(stores, tmp_path: Path) -> None:
-    for kind, sheets in (("clustered", range(4, 12)), ("not_evaluable", range(2, 7))):
+    for kind, sheets in (("clustered", range(2, 7)), ("not_evaluable", range(1, 4))):
         path = tmp_path / f"{kind}.pdf"
         page = stores[kind].report_path.read_text()
         assert pages_module.write_pdf(page, path) in sheets
@@ -315,8 +333,99 @@ def test_heterogeneity_without_a_verdict_gives_the_reason() -> None:
         },
     }
     text = str(heterogeneity_sentence(Context(tree)))
-    assert "<strong>No verdict</strong> (given for 3+ only): of" in text
+    assert "<strong>No verdict on heterogeneity</strong> (given for 3+ only): " in text
     assert bind(Context(tree))("nothing.here", "pct", "unknown").endswith("unknown</span>")
+
+
+def test_uneven_staining_is_told_where_few_cells_are_positive() -> None:
+    """Glands that differ are not called even because few cells are intense."""
+    tree = {"status": "complete", "heterogeneity": {
+        "positive_definition": ["intense_complete", "intense_incomplete"],
+        "areas": {"heterogeneous_case": None, "reason": "IHC 2+: for 3+ only, since below it few"},
+        "positive_cell_fraction": 0.01, "pattern": {"type": "homogeneous"},
+        "staining": {"from_intensity": "moderate", "fraction": 0.4, "type": "clustered",
+                     "uneven": True},
+    }}  # fmt: skip
+    text = str(heterogeneity_sentence(Context(tree)))
+    assert "too few to have a layout" in text
+    assert "Staining differs from place to place" in text
+    assert "moderate</data> or stronger" in text
+    assert "spread evenly" not in text
+    assert definition_words(Context(tree)) == "intense, complete or not"
+    tree["heterogeneity"]["staining"] |= {"uneven": False, "type": "mosaic"}
+    assert "much the same everywhere" in str(heterogeneity_sentence(Context(tree)))
+
+
+def test_a_verdict_by_the_share_alone_says_so() -> None:
+    areas = {"n": 9, "positive": 0, "heterogeneous": 9, "negative": 0, "indeterminate": 0,
+             "rule": "filho_2021", "heterogeneous_case": True, "by_share_alone": True,
+             "difference_p_value": 0.4, "basis": "ihc"}  # fmt: skip
+    tree = {"status": "complete", "heterogeneity": {"areas": areas, "basis": "ihc"}}
+    text = str(basis_sentence(Context(tree)))
+    assert "evenly mixed would be called heterogeneous too" in text
+    assert "no more than chance lets them" in text
+    areas |= {"by_share_alone": False, "difference_p_value": 0.001}
+    text = str(basis_sentence(Context(tree)))
+    assert "evenly mixed" not in text
+    assert "Areas differ more than chance lets them" in text
+
+
+def test_what_every_slide_carries_is_one_line_behind_what_matters() -> None:
+    flags = [{"code": c, "severity": s, "message": c.title()} for c, s in (
+        ("UNCALIBRATED_CUTOFFS", "warning"), ("MPP_OVERRIDDEN", "info"), ("FOLDS", "warning"),
+        ("IN_SITU_NOT_EXCLUDED", "warning"), ("COARSE_MPP", "fail"))]  # fmt: skip
+    told = first.checks(Context({"qc": {"flags": flags}, "score": {"flags": ["SECOND_LOOK"]}}))
+    assert [f["code"] for f in told["grave"]] == ["COARSE_MPP", "SECOND_LOOK", "FOLDS"]
+    assert {code for _, code in told["usual"]} == set(first.USUAL)
+    assert [f["code"] for f in told["notes"]] == ["MPP_OVERRIDDEN"]
+
+
+def test_the_clean_picture_stands_beside_the_overlay_with_outlines(pages) -> None:
+    text = pages["clustered"].text.split('<nav class="wide"')[0]
+    assert text.count('class="stack') == 2
+    assert text.count('class="layer"') == 1
+    assert '<svg class="lines"' in text
+    assert "Cells by score</label>" in text
+    assert "Regions</label>" in text
+    assert 'href="http://127.0.0.1:8870/#x=2048&amp;y=1536&amp;step=' in text
+
+
+def test_the_outline_of_a_card_is_the_cells_own(stores) -> None:
+    context = SlideContext(stores["clustered"])
+    made = cards.gallery(context)
+    card = next(c for _, group in made["groups"] for c in group)
+    row = next(r for r in context.gallery.table.to_pylist() if f"Cell {r['cell_id']}," in
+               card["alt"])  # fmt: skip
+    radii = context.cells_by_id([row["cell_id"]], ["outline"])[row["cell_id"]]["outline"]
+    at = [tuple(map(float, p.split())) for p in card["outline"][1:-1].split("L")]
+    assert len(at) == len(radii) == 48
+    assert at[0] == (pytest.approx(32 + radii[0] / 100 / row["mpp"], abs=0.06), 32.0)
+    assert at[12] == (32.0, pytest.approx(32 + radii[12] / 100 / row["mpp"], abs=0.06))
+    assert "OD in OD" not in pages_module.plain_page("missing.html.j2", reason=made["measure"])
+
+
+def test_maps_lie_on_the_tissue_and_take_no_colour_of_a_score(stores) -> None:
+    context = SlideContext(stores["clustered"])
+    made = sections.parts.region_maps(context)
+    assert [m["title"] for m in made["maps"]] == [
+        "Score of each region", "Positive cells in each region",
+        "Patches of positive and of negative cells",
+    ]
+    assert all("data:image/png" in m["svg"] for m in made["maps"])
+    text = "".join(m["svg"] for m in made["maps"][1:]) + (made["histogram"] or "")
+    assert not any(c in text for c in palette.SCORE_COLOURS.values())
+    assert not set(palette.AREA_COLOURS.values()) & set(palette.SCORE_COLOURS.values())
+
+
+def test_every_page_is_headed_and_numbered(tmp_path: Path) -> None:
+    store = make_run(tmp_path / "run", "low")
+    tree = json.loads(store.result_path.read_text())
+    tree["slide"]["id"], tree["slide"]["case_id"] = 'a"}</style>', "Case 7"
+    store.result_path.write_text(json.dumps(tree))
+    text = report.build(store.out).read_text()
+    assert text.split("</head>")[0].count("</style>") == 1
+    assert "Slide a\\22 \\7d \\3c \\2f style\\3e , case Case 7" in text
+    assert "counter(page) \" of \" counter(pages)" in text
 
 
 # -- colours ---------------------------------------------------------------------------------------

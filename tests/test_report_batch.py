@@ -9,6 +9,8 @@ from browser import MISSING, browser, console, requests
 from fake_run import SETTINGS, make_run
 
 from her2path import heterogeneity, report
+from her2path.report import parts
+from her2path.report.context import CaseContext
 from her2path.store import RunStore
 
 
@@ -27,7 +29,8 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "case <1>",
         {
             **trees["clustered"],
-            "score_pooled": {"ihc": "2+"},
+            "score_pooled": {"ihc": "2+", "uncertainty": {
+                "intervals": {"intense_complete": [0.123, 0.456]}}},
             "score_highest": {"ihc": "3+", "slide_id": "clustered"},
             "slides": [
                 {"slide_id": "clustered", "folder": "clustered"},
@@ -94,6 +97,14 @@ def test_a_case_shows_its_slides_and_time_points(batch: Path) -> None:
     assert "A fault of the program" not in text
 
 
+def test_pooled_shares_stand_beside_pooled_intervals(batch: Path) -> None:
+    text = (batch / "cases" / "case_1" / "report.html").read_text(encoding="utf-8")
+    patterns = text.split('id="patterns"')[1].split("</section>")[0]
+    assert "12.3 % to 45.6 %" in patterns
+    context = CaseContext(batch / "cases" / "case_1")
+    assert parts.intervals(context) == {"intense_complete": (0.123, 0.456)}
+
+
 def test_a_case_without_a_score_says_so(batch: Path) -> None:
     text = (batch / "cases" / "case2" / "report.html").read_text()
     assert "Not evaluable" in text
@@ -143,9 +154,9 @@ def test_pages_open_without_a_word_of_complaint(kind: str, batch: Path, tmp_path
         if kind != "not_evaluable":
             layer = driver.find_element("css selector", ".layer")
             assert layer.is_displayed()
-            driver.find_element("id", "layer").click()
+            driver.find_element("css selector", "input.cells").click()
             assert not layer.is_displayed()
             # everything that matters lies on the first screen
-            for selector in (".stack", ".score", ".prob", ".verdict", ".flags"):
+            for selector in (".stack", ".score", ".prob", ".verdict", ".usual"):
                 box = driver.find_element("css selector", selector).rect
                 assert box["y"] + box["height"] <= 900, selector

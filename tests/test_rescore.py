@@ -208,3 +208,38 @@ def test_annotation_regions_score_each_area(slide: Path, tmp_path: Path) -> None
 def test_annotation_method_needs_annotations(slide: Path, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="--annotations"):
         api.score_slide(slide, tmp_path / "o", SMALL.replace({"tumour.method": "annotation"}))
+
+
+def test_a_batch_is_scored_again_whole(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from her2path.cli import main
+
+    batch = tmp_path / "batch"
+    (batch / "slides").mkdir(parents=True)
+    out.rename(batch / "slides" / "a")
+    with pytest.raises(SystemExit) as left:
+        main(["rescore", str(batch), "--guideline", "gastric_resection"])
+    assert not left.value.code
+    assert "1 slides scored again, 0 left as they are." in capsys.readouterr().out
+    assert figures(batch / "slides" / "a")["score"]["guideline"] == "gastric_resection"
+    case = json.loads((batch / "cases" / "a" / "case.json").read_text())
+    assert case["score"]["guideline"] == "gastric_resection"
+    assert "gastric_resection" in (batch / "slides.csv").read_text()
+    with pytest.raises(SystemExit) as left:
+        main(["rescore", str(batch), "--corrections", "c.geojson"])
+    assert left.value.code == 2
+    assert "corrections belong to one slide" in capsys.readouterr().err
+
+
+def test_rescore_says_how_many_corrections_it_applied(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from her2path.cli import main
+
+    ids = sorted(rescore(out).cells()["cell_id"].to_pylist())
+    made = [Correction(i, "none", None, "AB", "2026-01-02T03:04:05+00:00") for i in ids[:2]]
+    file = corrections_file(tmp_path / "c.geojson", made)
+    with pytest.raises(SystemExit):
+        main(["rescore", str(out), "--corrections", str(file)])
+    assert f"2 corrections applied, of {len(ids):,} cells." in capsys.readouterr().out

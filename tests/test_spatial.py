@@ -298,8 +298,8 @@ def test_rectangles_equal_brute_force(points):
     cores = np.array([[450, 450, 0.0], [100, 800, 1.0], [0, 0, 0.8], [450, 450, np.pi / 2],
                       [899, 450, 0.4], [450, 5, 3.1]])
     frame = np.array([x.min(), y.min(), 50.0, 400.0, 120.0])
-    got = _kernels.count_rectangles(
-        x[order], y[order], code[order], keys, columns, frame, cores, np.array([4, 3])
+    got, stretch = _kernels.count_rectangles(
+        x[order], y[order], code[order], keys, columns, frame, cores, np.array([4, 3, 1])
     )
     for r, (cx, cy, a) in enumerate(cores):
         t = (x - cx) * np.cos(a) + (y - cy) * np.sin(a)
@@ -311,6 +311,13 @@ def test_rectangles_equal_brute_force(points):
         area = np.minimum((4 * share[inside]).astype(int), 3)
         np.add.at(expected, (area, code[inside]), 1)
         np.testing.assert_array_equal(got[r], expected)
+        assert stretch[r] == pytest.approx(np.ptp(t[inside]))
+    # two rectangles of one draw at one place: the second finds nothing left
+    twice, _ = _kernels.count_rectangles(
+        x[order], y[order], code[order], keys, columns, frame, cores[[0, 0]], np.array([4, 3, 2])
+    )
+    np.testing.assert_array_equal(twice[0], got[0])
+    assert twice[1].sum() == 0
 
 
 @pytest.mark.parametrize("values", [np.zeros(9), np.full(9, 7.0), np.full(9, 1e9)])

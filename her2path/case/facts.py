@@ -45,6 +45,7 @@ def slide_facts(info: SlideInfo, path: Path, options: RunOptions) -> SlideFacts:
     return SlideFacts(
         path=None if options.pseudonymise else shown(path),
         id=hidden if options.pseudonymise else stem,
+        case_id=None if options.pseudonymise else options.case_id,
         vendor=info.vendor,
         mpp=info.mpp,
         mpp_x=info.mpp_x,

@@ -26,6 +26,8 @@ class RunOptions:
     qupath_crop: bool = False
     scheduler: str | None = None
     slide_id: str | None = None
+    #: the case that the slide belongs to, for the head of its report
+    case_id: str | None = None
     #: threads in place of `stream.workers`, where a batch shares them out; 0 leaves it
     threads: int = 0
     #: called with the folder of a staged result before it is published: report and exports

@@ -6,9 +6,10 @@ their own while it paints its slide, so that all processors are busy.
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
@@ -24,9 +25,11 @@ from her2path.sensitivity import Lines, lay
 from her2path.settings import Settings
 
 __all__ = [
-    "PARTS", "compile_borders", "compile_cells", "compile_tables", "drawn_optics", "raw_cells",
-    "warming",
+    "PARTS", "cold", "compile_borders", "compile_cells", "compile_tables", "drawn_optics",
+    "raw_cells", "ready", "warming",
 ]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 SIDE_PX = 512
 WHITE = 240
@@ -166,6 +169,35 @@ def warming() -> Iterator[None]:
                 subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             )
         yield
+
+
+def cold() -> bool:
+    """Tell whether the kernels have to be compiled: none of a late one's code is stored."""
+    from her2path.membrane import _lines
+
+    stored = getattr(getattr(_lines.read_line, "_cache", None), "_cache_file", None)
+    try:
+        return stored is not None and not stored._load_index()
+    except Exception:  # noqa: BLE001 - numba's own affair: it then compiles as it goes
+        return False
+
+
+def ready(tell: Callable[[str, int, int, float], object]) -> None:
+    """Compile what was never compiled here, on all processors, and say so meanwhile.
+
+    Parameters
+    ----------
+    tell : callable
+        Called with (stage, done, total, megapixels).
+    """
+    if not cold():
+        return
+    stage = "compiling, on first use only"
+    log.info("compiling the kernels: on first use only, about a minute on two processors")
+    tell(stage, 0, 1, 0.0)
+    with warming():
+        pass
+    tell(stage, 1, 1, 0.0)
 
 
 if __name__ == "__main__":

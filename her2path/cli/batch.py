@@ -54,7 +54,7 @@ def batch(
     )
     with _live(given.json or given.quiet) as changed:
         result = run_batch(source, out, settings, how, Board(changed))
-    return _tell(result, given.json, given.quiet)
+    return tell(result, given.json, given.quiet)
 
 
 def collect(
@@ -73,7 +73,7 @@ def collect(
 
     with _live(json or quiet) as changed:
         result = join(sources, out, manifest, _faces(no_report), overwrite, Board(changed))
-    return _tell(result, json, quiet)
+    return tell(result, json, quiet)
 
 
 def _faces(no_report: bool) -> Faces:
@@ -96,7 +96,7 @@ def _live(silent: bool) -> AbstractContextManager[Any]:
     return live_table()
 
 
-def _tell(result: BatchResult, json: bool, quiet: bool) -> int:
+def tell(result: BatchResult, json: bool, quiet: bool) -> int:
     """Say how it ended; 3 where a slide failed."""
     from her2path.cli.output import echo_json
 

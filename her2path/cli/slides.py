@@ -34,12 +34,12 @@ def score(
     """Score one slide: cells, regions, HER2 score, heterogeneity, report."""
     _logging(given.debug)
     settings = given.settings()
-    from her2path.api import score_slide
+    from her2path.api import run_slide
     from her2path.case import RunOptions
 
     how, report = RunOptions(**given.run()), not given.no_report
     with _progress(given.json or given.quiet) as tick:
-        result = score_slide(slide, out, settings, annotations, how, tick, report=report)
+        result = run_slide(slide, out, settings, annotations, how, tick, report=report)
     return _tell(result, given.json, given.quiet)
 
 
@@ -52,7 +52,7 @@ def demo(
 ) -> int:
     """Make a slide with known truth and score it: the main job, end to end."""
     _logging(debug)
-    from her2path.api import score_slide
+    from her2path.api import run_slide
     from her2path.case import RunOptions
     from her2path.case.warm import warming
     from her2path.phantom import demo_spec, make_files
@@ -66,14 +66,20 @@ def demo(
                 tick("painting a slide", 0, 1, 0.0)
             with warming():
                 make_files(demo_spec(), slide.parent)
-        result = score_slide(
+        result = run_slide(
             slide,
             out / "result",
             Settings(),
             options=RunOptions(overwrite=overwrite),
             progress=tick,
         )
-    return _tell(result, json, quiet)
+    code = _tell(result, json, quiet)
+    if not (json or quiet):
+        from her2path.cli.words import print_truth
+
+        print_truth(slide.parent, result)
+        typer.echo(f"Open {out / 'result' / 'report.html'} in a browser.")
+    return code
 
 
 def report(
@@ -116,13 +122,53 @@ def rescore(
     """Score stored cells again, under another rule set or other cut-offs, without the slide."""
     _logging(debug)
     from her2path.case import rescore as story
+    from her2path.errors import UsageError
 
     if what_if:
         return _what_if(story.what_if(out), json)
     from her2path.api import faces
+    from her2path.store import BatchStore
 
+    if BatchStore(out).is_batch:
+        if corrections is not None:
+            raise UsageError("corrections belong to one slide", "Give OUT/slides/NAME")
+        return _rescore_batch(out, (guideline, config, changes or []), json, quiet)
     result = story.rescore(out, guideline, config, changes or [], corrections, faces)
-    return _tell(result, json, quiet)
+    code = _tell(result, json, quiet)
+    if not (json or quiet):
+        from her2path.cli.words import corrections_in
+
+        typer.echo(corrections_in(result))
+    return code
+
+
+def _rescore_batch(
+    out: Path, wanted: tuple[str | None, Path | None, list[str]], json: bool, quiet: bool
+) -> int:
+    """Rescore every slide of a batch, then build cases, tables and index again."""
+    from her2path import api, report
+    from her2path.case import rescore as story
+    from her2path.cli.batch import tell
+    from her2path.cohort import Board, Faces, collect
+    from her2path.errors import NotEvaluable
+    from her2path.store import BatchStore
+
+    done, silent = 0, 0
+    for store in BatchStore(out).slides():
+        if store.result().status != "complete":
+            silent += 1
+            continue
+        try:
+            story.rescore(store.out, *wanted, corrections=None, faces=api.faces)
+            done += 1
+        except NotEvaluable as exc:
+            silent += 1
+            typer.echo(f"warning: {store.out.name}: {exc} It was left as it is.", err=True)
+    faces = Faces(slide=api.faces, case=report.build_case, index=report.build_index)
+    result = collect([out], out, None, faces, True, Board(None))
+    if not (json or quiet):
+        typer.echo(f"{done} slides scored again, {silent} left as they are.")
+    return tell(result, json, quiet)
 
 
 def _what_if(rows: list[dict[str, Any]], json: bool) -> int:

@@ -32,6 +32,8 @@ def phantom(
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Make a slide with known truth: SVS, table of cells, facts."""
+    from pydantic import ValidationError
+
     from her2path import phantom as maker
     from her2path.errors import UsageError
     from her2path.settings import parse_set
@@ -39,6 +41,13 @@ def phantom(
     given = {"seed": seed} | dict(parse_set(c) for c in changes or ())
     try:
         spec = maker.PhantomSpec.random(**given) if random else maker.PhantomSpec(**given)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(x) for x in first["loc"]) or "the phantom"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(maker.PhantomSpec.model_fields))
+            raise UsageError(f"a phantom has no property {where!r}", f"Valid: {known}") from exc
+        raise UsageError(f"phantom {where}: {first['msg']}", "Correct the value") from exc
     except ValueError as exc:
         raise UsageError(f"the phantom cannot be made ({exc})", "See docs/phantom.md") from exc
     made = maker.make_files(spec, out)

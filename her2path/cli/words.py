@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["print_result", "print_rows", "progress_bar"]
+__all__ = ["corrections_in", "print_result", "print_rows", "print_truth", "progress_bar"]
 
 
 @contextmanager
@@ -93,7 +94,8 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     for number, name in enumerate(rows[0] if rows else ()):
         table.add_column(str(name), no_wrap=number == 0)
     for row in rows:
-        table.add_row(*(_plain(v) for v in row.values()))
+        # what stands in brackets (her2path[cnn]) is text, not markup
+        table.add_row(*(escape(_plain(v)) for v in row.values()))
     Console().print(table)
 
 
@@ -103,3 +105,37 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def print_truth(folder: Any, result: Any) -> None:
+    """Say what the demo's slide was drawn with, and how near the measurement came."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    truth = pq.read_table(folder / "truth.parquet", columns=["cell_type", "pattern"])
+    tumour = truth.filter(pc.equal(truth["cell_type"], "tumour"))
+    if not tumour.num_rows or result.result.fractions is None:
+        return
+    table = Table(title="Drawn and found", title_justify="left", box=None)
+    for name in ("share of tumour cells", "drawn", "found", "points apart"):
+        table.add_column(name, justify="left" if name.startswith("share") else "right")
+    drawn = pc.value_counts(tumour["pattern"]).to_pylist()
+    known = {row["values"]: row["counts"] / tumour.num_rows for row in drawn}
+    for name, found in result.result.fractions.items():
+        share = known.get(name, 0.0)
+        apart = 100 * (found - share)
+        table.add_row(name.replace("_", " "), f"{share:.1%}", f"{found:.1%}", f"{apart:+.1f}")
+    table.add_row("tumour cells", f"{tumour.num_rows:,}", f"{result.result.counts.tumour:,}", "")
+    Console().print(table)
+
+
+def corrections_in(result: Any) -> str:
+    """Return how many of a result's cells a reader corrected, in words."""
+    from her2path.store import RunStore
+
+    store = RunStore(result.out)
+    if "reader" not in store.cell_columns():
+        return "No corrections applied."
+    readers = store.cells(["reader"]).column("reader")
+    count = len(readers) - readers.null_count
+    return f"{count:,} corrections applied, of {len(readers):,} cells."

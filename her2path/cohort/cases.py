@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from her2path import __version__, guidelines, heterogeneity, ish
+from her2path import __version__, guidelines, heterogeneity, ish, uncertainty
 from her2path.cohort.child import Task, Tick
 from her2path.cohort.inputs import case_counts
 from her2path.cohort.members import CasePlan, Part
@@ -49,7 +49,10 @@ CASE_COLUMNS = ("case_id", "folder", "slides", "evaluable", "failed", "highest_s
                 "timepoints", "conversions", "reader_scores")  # fmt: skip
 #: categories from the weakest to the strongest
 RANK = ("null", "ultralow", "negative", "low", "equivocal", "positive")
-_CELL_COLUMNS = ["x_um", "y_um", "pattern", "intensity", "membrane_od", "region_id"]
+_CELL_COLUMNS = ["x_um", "y_um", "pattern", "intensity", "membrane_od", "membrane_mass",
+                 "completeness", "uncertain", "region_id"]  # fmt: skip
+#: what the bootstrap asks for beside the pattern
+_MEASURED = ("membrane_od", "membrane_mass", "completeness", "uncertain")
 #: slides are laid this far apart for rules that look at neighbours, µm
 GAP_UM = 20_000.0
 
@@ -312,12 +315,17 @@ class _Case:
     # -- scores ----------------------------------------------------------------------------------
 
     def _pooled(self) -> tuple[Score | None, str | None]:
-        """Score all cells together, slides laid far apart."""
+        """Score all cells together, slides laid far apart, and tell how sure that is.
+
+        The intervals of pooled shares are these: those of one slide are narrower, or elsewhere.
+        """
         if self.top is None:
             return None, "no slide was evaluable"
         names = {s.settings.score.guideline for s in self.samples}
         if len(names) > 1:
             return None, f"the slides were scored by {', '.join(sorted(names))}"
+        if len(self.samples) == 1 and self.top.part.cores is None:
+            return self.top.score, None
         shift, tables = 0.0, []
         for sample in self.samples:
             x = sample.cells.column("x_um").to_numpy().astype(np.float64)
@@ -325,10 +333,13 @@ class _Case:
                 "pattern": sample.cells.column("pattern").cast(pa.string()),
                 "x_um": x + shift,
                 "y_um": sample.cells.column("y_um").to_numpy().astype(np.float64),
+                **{name: sample.cells.column(name) for name in _MEASURED},
             }))  # fmt: skip
             shift += float(x.max(initial=0.0)) + GAP_UM
         settings, cells = self.top.settings, pa.concat_tables(tables)
-        return guidelines.score_cells(cells, settings.score.guideline, settings), None
+        scored = guidelines.score_cells(cells, settings.score.guideline, settings)
+        sure = uncertainty.bootstrap(cells, settings.score.guideline, settings)
+        return uncertainty.add_to(scored, sure), None
 
     def _counts(self, folder: Path, top: _Sample) -> dict[str, Any] | None:
         """Return the case's row of its ISH counts, and write them beside it; None without any."""

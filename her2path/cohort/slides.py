@@ -19,7 +19,7 @@ from her2path.hiding import run_mark
 from her2path.results import Result
 from her2path.schema import PATTERNS, csv_category
 from her2path.settings import Settings
-from her2path.store import RunLock, RunStore
+from her2path.store import RunLock, RunStore, write_text
 
 __all__ = ["FIGURES", "SlideTask", "add_ish", "figures", "set_aside"]
 
@@ -66,6 +66,21 @@ class SlideTask:
         """Return the same task for so many threads."""
         return replace(self, threads=threads)
 
+    @property
+    def _case(self) -> str | None:
+        """The slide's case; none where its cores are of several, or names are hidden."""
+        return None if self.cores is not None or self.pseudonymise else self.case_id
+
+    def _rename(self, store: RunStore) -> None:
+        """Let a slide that was done before carry the case that the manifest now names."""
+        result = store.result()
+        if result.slide.case_id == self._case:
+            return
+        slide = result.slide.model_copy(update={"case_id": self._case})
+        write_text(store.result_path, result.model_copy(update={"slide": slide}).json_text())
+        if self.faces is not None:
+            self.faces(store.out)
+
     def run(self, tick: Tick) -> dict[str, Any]:
         """Score the slide; return ``fresh`` and the figures of its row."""
         from her2path.case import RunOptions, score_slide
@@ -77,6 +92,7 @@ class SlideTask:
             qupath_crop=self.qupath_crop,
             scheduler=self.scheduler,
             slide_id=self.slide_id,
+            case_id=self._case,
             threads=self.threads,
             # with counts the report waits for them
             faces=None if self.ish is not None else self.faces,
@@ -85,6 +101,7 @@ class SlideTask:
         done = score_slide(self.slide, self.out, self.settings, self.annotations, options, tick)
         tick("adding ISH", 0, 1, 0.0)
         store = RunStore(self.out)
+        self._rename(store)
         if self.cores is not None and done.result.status == "complete":
             tick("placing cores", 0, 1, 0.0)
             check_cores(store.regions(), self.cores)

@@ -45,7 +45,7 @@ MEASURES = {
 #: every second ray: half the file, and under 0.1 µm off
 _STEP = 2
 _COLUMNS = ("cell_id", "x_px", "y_px", "cell_type", "pattern", "intensity", "score", "region_id",
-            "outline", *MEASURES.values())
+            "outline", "nucleus_outline", *MEASURES.values())
 _BATCH = 16_384
 Offset = tuple[float, float]
 
@@ -58,7 +58,7 @@ def write(store: RunStore, folder: Path, offset: Offset) -> Path:
 
 
 def write_cells(store: RunStore, path: Path, offset: Offset) -> Path:
-    """Write every cell as a detection, level-0 px less ``offset``; memory is bounded."""
+    """Write every cell with border and nucleus, level-0 px less ``offset``; memory is bounded."""
     plane = store.result().slide.planes.file
     tables = store.iter_cells(_BATCH, _COLUMNS) if store.cells_path.exists() else iter(())
     _write_collection(path, (_cells(t, plane, offset) for t in tables))
@@ -77,9 +77,14 @@ def _write_collection(path: Path, pieces: Iterable[str]) -> None:
         file.write("\n]}\n")
 
 
-def outlines_px(table: pa.Table, plane: FilePlane, step: int = 1) -> NDArray[np.float64]:
-    """Return the cells' outlines, (n, rays / step, 2) in the file's own level-0 px as x, y."""
-    flat = table["outline"].combine_chunks()
+def outlines_px(
+    table: pa.Table, plane: FilePlane, step: int = 1, column: str = "outline"
+) -> NDArray[np.float64]:
+    """Return the cells' outlines, (n, rays / step, 2) in the file's own level-0 px as x, y.
+
+    ``column`` is ``outline`` (the border) or ``nucleus_outline``.
+    """
+    flat = table[column].combine_chunks()
     radii = np.asarray(flat.flatten()).reshape(len(flat), OUTLINE_RAYS)[:, ::step]
     angle = 2 * np.pi * np.arange(0, OUTLINE_RAYS, step) / OUTLINE_RAYS
     side = np.array([plane.mpp_x, plane.mpp_y])
@@ -99,7 +104,9 @@ def _cells(table: pa.Table, plane: FilePlane, offset: Offset) -> str:
     parts: list[Any] = [
         '{"type":"Feature","id":"', _uuids(table["cell_id"]),
         '","geometry":{"type":"Polygon","coordinates":[', _rings(table, plane, offset),
-        ']},"properties":{"objectType":"detection","classification":', classes.take(kind),
+        ']},"nucleusGeometry":{"type":"Polygon","coordinates":[',
+        _rings(table, plane, offset, "nucleus_outline"),
+        ']},"properties":{"objectType":"cell","classification":', classes.take(kind),
         ',"metadata":{"pattern":"', table["pattern"].cast(pa.string()), '","cell_id":"', ids,
         '"},"measurements":{',
     ]  # fmt: skip
@@ -138,9 +145,11 @@ def _uuids(ids: pa.ChunkedArray) -> pa.Array:
     return pc.binary_join_element_wise("00000000-0000-0000", *halves, "-")
 
 
-def _rings(table: pa.Table, plane: FilePlane, offset: Offset) -> pa.Array:
+def _rings(
+    table: pa.Table, plane: FilePlane, offset: Offset, column: str = "outline"
+) -> pa.Array:
     """Return each outline as the text of one closed ring, to a tenth of a pixel."""
-    rings = outlines_px(table, plane, _STEP) - np.asarray(offset)
+    rings = outlines_px(table, plane, _STEP, column) - np.asarray(offset)
     closed = np.concatenate([rings, rings[:, :1]], axis=1)
     points = pc.binary_join_element_wise(
         _decimal(closed[..., 0].ravel(), 1), _decimal(closed[..., 1].ravel(), 1), ","

@@ -100,7 +100,10 @@ def write_anndata(store: RunStore, folder: Path, _offset: tuple[float, float]) -
 
 
 def write_spatialdata(store: RunStore, folder: Path, _offset: tuple[float, float]) -> Path:
-    """Write ``her2path.sdata.zarr``: cell outlines, regions, overview and the cell table (µm).
+    """Write ``her2path.sdata.zarr`` (µm): the cells as shapes and as labels, regions, and images.
+
+    Labels and stains are multiscale; a label is the row of the cell table plus one (column
+    ``cell_label``). Labels have pixels of 0.5 µm, doubled until the longer side fits 16,384.
 
     Raises
     ------
@@ -109,8 +112,9 @@ def write_spatialdata(store: RunStore, folder: Path, _offset: tuple[float, float
     """
     spatialdata = require("spatialdata", "the SpatialData export")
     sdata = spatialdata.SpatialData(
-        images=_images(store), shapes=_shapes(store), tables={"table": _table(store)}
-    )
+        images=_images(store), labels=_labels(store), shapes=_shapes(store),
+        tables={"table": _table(store)},
+    )  # fmt: skip
     path = folder / "her2path.sdata.zarr"
     with atomic_dir(path) as temporary:
         temporary.rmdir()  # it makes the folder itself and refuses an existing one
@@ -131,7 +135,63 @@ def _images(store: RunStore) -> dict[str, Any]:
         np.moveaxis(image, 2, 0), dims=("c", "y", "x"), c_coords=["r", "g", "b"],
         transformations=place,
     )
-    return {"overview": model}
+    return {"overview": model} | _stains(store)
+
+
+#: pixel of the labels, µm, and their longest side
+_LABEL_UM, _LABEL_SIDE = 0.5, 16_384
+#: side below which no coarser scale is added, pixels
+_COARSEST = 512
+
+
+def _factors(shape: tuple[int, ...]) -> list[int]:
+    """Return the steps of a multiscale image: halved until it is small."""
+    side, steps = min(shape), []
+    while side // 2 >= _COARSEST:
+        side //= 2
+        steps.append(2)
+    return steps
+
+
+def _stains(store: RunStore) -> dict[str, Any]:
+    """Return hematoxylin and DAB OD as an image of two channels; nothing without maps."""
+    models = require("spatialdata.models", "the SpatialData export")
+    moves = require("spatialdata.transformations", "the SpatialData export")
+    if not store.maps_path.exists():
+        return {}
+    maps = store.maps()
+    names = [n for n in ("hematoxylin", "dab") if n in maps.names]
+    if not names:
+        return {}
+    planes = np.stack([maps.read(n) for n in names])
+    place = {"global": moves.Scale([maps.mpp_um()] * 2, axes=("y", "x"))}
+    model = models.Image2DModel.parse(
+        planes, dims=("c", "y", "x"), c_coords=names, transformations=place,
+        scale_factors=_factors(planes.shape[1:]) or None,
+    )  # fmt: skip
+    return {"stains": model}
+
+
+def _labels(store: RunStore) -> dict[str, Any]:
+    """Return the cells' borders filled in, each with its row plus one; the later one on top."""
+    models = require("spatialdata.models", "the SpatialData export")
+    moves = require("spatialdata.transformations", "the SpatialData export")
+    facts = store.result().slide
+    plane = facts.planes.file
+    cells = store.cells(["x_px", "y_px", "outline"])
+    rings = outlines_px(cells, plane) * np.array([plane.mpp_x, plane.mpp_y])
+    size = np.array([(facts.height_px or 1) * plane.mpp_y, (facts.width_px or 1) * plane.mpp_x])
+    um = _LABEL_UM
+    while size.max() / um > _LABEL_SIDE:
+        um *= 2
+    image = np.zeros(np.ceil(size / um).astype(int), np.int32)
+    for number, ring in enumerate(np.floor(rings / um).astype(np.int32), 1):
+        cv2.fillPoly(image, [ring], number)
+    place = {"global": moves.Scale([um, um], axes=("y", "x"))}
+    model = models.Labels2DModel.parse(
+        image, dims=("y", "x"), transformations=place, scale_factors=_factors(image.shape) or None
+    )
+    return {"cell_labels": model}
 
 
 def _shapes(store: RunStore) -> dict[str, Any]:
@@ -157,6 +217,7 @@ def _table(store: RunStore) -> Any:
     models = require("spatialdata.models", "the SpatialData export")
     data = to_anndata(store)
     data.obs["cell_id"] = data.obs.index.astype("int64")
+    data.obs["cell_label"] = np.arange(1, len(data.obs) + 1, dtype=np.int64)
     del data.uns["spatial"]
     keys = {"region_key": "region", "instance_key": "cell_id"}
     return models.TableModel.parse(data, region="cells", **keys)

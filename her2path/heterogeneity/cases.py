@@ -115,7 +115,7 @@ def _pooled_areas(samples: Sequence[Sample], settings: Settings) -> dict[str, An
     rules, pooled = rules_of(settings), _joined(samples, settings)
     band = in_band(pooled, rules)
     positive = np.array([k == "positive" for k in pooled.kind], bool)
-    verdict = pooled_verdict(pooled, rules, _highest(samples).ihc)
+    verdict = pooled_verdict(pooled, settings, _highest(samples).ihc)
     return verdict.model_dump(mode="json") | {
         "positive_area_fraction": pooled.share(positive),
         "area_fraction_5_50": pooled.share(band),

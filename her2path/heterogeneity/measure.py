@@ -29,7 +29,8 @@ from her2path.heterogeneity.pattern import PatternFacts, threads, type_pattern
 from her2path.heterogeneity.second_order import pair_facts, pairs_of, variogram_facts
 from her2path.heterogeneity.shares import area_categories, area_intervals, low_vs_null
 from her2path.heterogeneity.table import Points, read_points
-from her2path.heterogeneity.verdicts import area_verdict, definitions
+from her2path.heterogeneity.uneven import staining
+from her2path.heterogeneity.verdicts import area_verdict, definitions, rules_of
 from her2path.intervals import AreaRules
 from her2path.results import Bystander, Diversity, Heterogeneity, PatternType, Score
 from her2path.schema import PATTERNS, SCORES
@@ -124,7 +125,7 @@ def _measured(
     points: Points, definition: tuple[str, ...], settings: Settings, regions: pa.Table | None,
     ihc: str | None,
 ) -> Heterogeneity:  # fmt: skip
-    rules = _rules(points, settings)
+    rules = rules_of(settings, points.basis)
     areas = _areas(points, regions, rules)
     pattern = _pattern(points, settings)
     test = pattern.test
@@ -132,7 +133,7 @@ def _measured(
     side, leak = block_side_um(points, variogram, settings)
     blocks = cell_blocks(points, side, leak, settings)
     over = None if areas is None else area_blocks(points, areas, side, leak, settings)
-    verdict = None if areas is None else area_verdict(points, areas, rules, ihc)
+    verdict = None if areas is None else area_verdict(points, areas, settings, ihc)
     band = None if areas is None else in_band(areas, rules)
     positive_kind = None if areas is None else np.array([k == "positive" for k in areas.kind], bool)
     intervals = _intervals(points, areas, over, blocks, pattern, settings)
@@ -146,6 +147,7 @@ def _measured(
         "between_areas": None if areas is None or over is None
         else between_areas(points, areas, over),
         "bimodality": bimodal(points, areas, over, blocks),
+        "staining": staining(points, pattern, settings),
         "virtual_biopsy": _biopsy(points, settings, ihc),
         "areas_table": _listed(areas),
         "moderate_complete_or_above": _strong(points),
@@ -166,12 +168,6 @@ def _measured(
         bystander=_bystander(points, settings, blocks),
         **{key: _plain(value) for key, value in extras.items()},
     )
-
-
-def _rules(points: Points, settings: Settings) -> AreaRules:
-    limits = settings.heterogeneity
-    few = settings.ish.min_cells if points.basis == "ish" else settings.regions.min_cells
-    return AreaRules(limits.area_low, limits.area_high, few)
 
 
 def _clones(points: Points, pattern: PatternFacts, settings: Settings) -> PatternFacts:
@@ -269,7 +265,8 @@ def _intervals(
 ) -> dict[str, Any]:  # fmt: skip
     out = cell_intervals(points, blocks, settings)
     if areas is not None and over is not None:
-        band, kinds = in_band(areas, _rules(points, settings)), _categories(points, settings)
+        band = in_band(areas, rules_of(settings, points.basis))
+        kinds = _categories(points, settings)
         out |= area_intervals(areas, band, kinds, over)
         out["areas_reason"] = over.reason
     out |= patch_intervals(points.positive, points.ground_um2, pattern, blocks)

@@ -39,8 +39,10 @@ from her2path.spatial.weights import search
 __all__ = [
     "Neighbourhood",
     "PatternFacts",
+    "decide",
     "error_explains",
     "neighbourhood",
+    "not_evaluable",
     "threads",
     "type_pattern",
 ]
@@ -155,7 +157,7 @@ def type_pattern(
         ``heterogeneity`` and ``score.noise_floor``.
     """
     n, k = positive.size, int(positive.sum())
-    why_not = _not_evaluable(x, y, settings.heterogeneity.pattern_min_cells)
+    why_not = not_evaluable(x, y, settings.heterogeneity.pattern_min_cells)
     if why_not:
         return PatternFacts("not_evaluable", why_not, None, None, {})
     if k in (0, n):
@@ -164,7 +166,7 @@ def type_pattern(
         return PatternFacts("homogeneous", reason, None, 0.0, _no_patches(settings, k, n))
     around = neighbourhood(x, y, positive, settings)
     hot_held, cold_held = (int(marks.sum()) for marks in around.held(positive))
-    kind, reason = _decide((k, n), (hot_held, cold_held), settings)
+    kind, reason = decide((k, n), (hot_held, cold_held), settings)
     draws = settings.heterogeneity.permutations
     test = label_test(positive, around.near, draws, settings.seed, threads(settings))
     hot_area = float(ground_um2[around.hot].sum()) / float(ground_um2.sum())
@@ -186,7 +188,8 @@ def threads(settings: Settings) -> int:
     return settings.stream.workers or os.cpu_count() or 1
 
 
-def _not_evaluable(x: Float, y: Float, fewest: int) -> str | None:
+def not_evaluable(x: Float, y: Float, fewest: int) -> str | None:
+    """Return why so few cells have no layout; None where they have one."""
     if x.size < fewest:
         return f"{x.size} tumour cells, at least {fewest} are needed"
     places = int(((np.diff(x) != 0) | (np.diff(y) != 0)).sum()) + 1
@@ -196,29 +199,34 @@ def _not_evaluable(x: Float, y: Float, fewest: int) -> str | None:
     return None
 
 
-def _decide(
-    counts: tuple[int, int], held: tuple[int, int], settings: Settings
-) -> tuple[str, str]:
-    """Return type and reason from the positives of all cells, and the held of either kind."""
+def decide(
+    counts: tuple[int, int], held: tuple[int, int], settings: Settings,
+    words: tuple[str, str] = ("positive", "negative"),
+) -> tuple[str, str]:  # fmt: skip
+    """Return type and reason from the positives of all cells, and the held of either kind.
+
+    ``words`` are what the two kinds of cells are called in the reason.
+    """
     rules, (k, n), (hot_held, cold_held) = settings.heterogeneity, counts, held
+    more, less = words
     if not more_than(k, n, settings.score.noise_floor):
-        return "homogeneous", "positive cells at or below the noise floor"
+        return "homogeneous", f"{more} cells at or below the noise floor"
     patchy = at_least(hot_held, k, rules.patch_share) and not at_least(
         k, n, rules.patch_positive_below
     )
     if not patchy and error_explains(k, n, _error_rate(settings))[0]:
-        return "homogeneous", "no more positive cells than calling errors explain"
+        return "homogeneous", f"no more {more} cells than calling errors explain"
     if patchy:
-        return "clustered", f"patches hold {hot_held} of {k} positive cells"
+        return "clustered", f"patches hold {hot_held} of {k} {more} cells"
     if at_least(n - k, n, rules.patch_negative_from) and at_least(
         cold_held, n - k, rules.patch_share
     ):
-        return "clustered", f"patches hold {cold_held} of {n - k} negative cells"
+        return "clustered", f"patches hold {cold_held} of {n - k} {less} cells"
     if at_least(k, n, rules.homogeneous_at):
-        return "homogeneous", "positive nearly throughout, without patches"
+        return "homogeneous", f"{more} nearly throughout, without patches"
     if not more_than(k, n, rules.scattered_at):
-        return "scattered", "few positive cells, without patches"
-    return "mosaic", "positive and negative cells intermixed, without patches"
+        return "scattered", f"few {more} cells, without patches"
+    return "mosaic", f"{more} and {less} cells intermixed, without patches"
 
 
 def _error_rate(settings: Settings) -> float:

@@ -14,7 +14,7 @@ from her2path.heterogeneity.areas import AreaTable, area_table
 from her2path.heterogeneity.bands import block_side_um
 from her2path.heterogeneity.between import area_labels
 from her2path.heterogeneity.table import Points, read_points
-from her2path.intervals import AreaRules
+from her2path.heterogeneity.verdicts import rules_of
 from her2path.results import Heterogeneity, Score
 from her2path.schema import PATTERNS
 from her2path.settings import Settings
@@ -153,9 +153,3 @@ def _side(
         *points.at(), points.positive, rules.variogram_um, rules.variogram_lag_um, settings.seed
     )
     return block_side_um(points, fit_variogram(pairs), settings)
-
-
-def rules_of(settings: Settings) -> AreaRules:
-    """Return the limits of an area's class on the IHC basis."""
-    h = settings.heterogeneity
-    return AreaRules(h.area_low, h.area_high, settings.regions.min_cells)

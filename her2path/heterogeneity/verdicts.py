@@ -11,13 +11,14 @@ from her2path.alarms import alarms
 from her2path.heterogeneity.areas import AreaTable, filho
 from her2path.heterogeneity.pattern import PatternFacts
 from her2path.heterogeneity.table import Points
+from her2path.heterogeneity.uneven import area_difference
 from her2path.intervals import AreaRules, at_least, more_than
 from her2path.results import Areas, Heterogeneity
 from her2path.settings import Settings
 
 __all__ = [
     "area_verdict", "definitions", "ish_positive", "ish_verdict", "negative_ish_areas",
-    "pooled_verdict", "with_ish",
+    "pooled_verdict", "rules_of", "with_ish",
 ]  # fmt: skip
 
 #: what a verdict without ISH rests on
@@ -70,39 +71,56 @@ def _ihc_status(ihc: str | None) -> tuple[bool | None, str]:
 
 
 def area_verdict(
-    points: Points, areas: AreaTable, rules: AreaRules, ihc: str | None
+    points: Points, areas: AreaTable, settings: Settings, ihc: str | None
 ) -> Areas:
     """Return the areas' classes and Filho's verdict, with the chance of a false alarm."""
     known, why = her2_status(points, ihc)
     basis = SURROGATE if points.copies is None else "ish"
-    return _verdict(areas, rules, known, why, negative_ish_areas(points, areas), basis)
+    rules = rules_of(settings, points.basis)
+    negative = negative_ish_areas(points, areas)
+    return _verdict(areas, (rules, settings), (known, why), negative, basis)
 
 
-def pooled_verdict(areas: AreaTable, rules: AreaRules, ihc: str | None) -> Areas:
+def rules_of(settings: Settings, basis: str = "ihc") -> AreaRules:
+    """Return the limits of an area's class."""
+    limits = settings.heterogeneity
+    few = settings.ish.min_cells if basis == "ish" else settings.regions.min_cells
+    return AreaRules(limits.area_low, limits.area_high, few)
+
+
+def pooled_verdict(areas: AreaTable, settings: Settings, ihc: str | None) -> Areas:
     """Return the same over the areas of several samples, on the IHC basis."""
-    return _verdict(areas, rules, *_ihc_status(ihc), ())
+    return _verdict(areas, (rules_of(settings), settings), _ihc_status(ihc), ())
 
 
 def _verdict(
-    areas: AreaTable, rules: AreaRules, known: bool | None, why: str, negative: tuple[str, ...],
-    basis: str = SURROGATE,
+    areas: AreaTable, how: tuple[AreaRules, Settings], status: tuple[bool | None, str],
+    negative: tuple[str, ...], basis: str = SURROGATE,
 ) -> Areas:  # fmt: skip
     """Build the verdict.
 
     The chance that at least one area reads heterogeneous or negative although every area has the
     pooled positive fraction is given with independent cells, and (``..._correlated``) with the
-    measured within-area correlation.
+    measured within-area correlation. Where that is all but certain (a share between the limits,
+    evenly mixed, makes every area heterogeneous) the verdict follows from the share alone:
+    ``by_share_alone``; whether areas differ is then told by ``difference_p_value`` only.
     """
-    verdict, reason = filho(areas, known, why, negative)
+    rules, settings = how
+    verdict, reason = filho(areas, *status, negative)
     chances = alarms(areas.positive, areas.cells, rules)
+    known, alarm = areas.evaluable, chances["false_alarm_probability"]
     extra: dict[str, Any] = {
         "low": rules.low,
         "high": rules.high,
         "min_cells": rules.min_cells,
         "within_area_correlation": chances["within_area_correlation"],
         "false_alarm_probability_correlated": chances["false_alarm_probability_correlated"],
+        "by_share_alone": None if alarm is None else alarm > 0.5,
+        "difference_p_value": area_difference(
+            areas.positive[known], areas.cells[known], settings
+        ),
         "basis": basis,
-    }
+    }  # fmt: skip
     return Areas(
         n=len(areas.names),
         positive=areas.count("positive"),

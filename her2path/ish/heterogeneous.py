@@ -19,7 +19,7 @@ from her2path.intervals import AreaRules, at_least, more_than
 from her2path.ish.figures import Figures
 from her2path.settings import Settings
 
-__all__ = ["AreaRead", "area_facts", "heterogeneous"]
+__all__ = ["AreaRead", "Bases", "area_facts", "heterogeneous"]
 
 Verdict = tuple[bool | None, str]
 #: classes of areas, as counted in a case's row
@@ -35,12 +35,34 @@ class AreaRead:
     status: str
 
 
+@dataclass(frozen=True)
+class Bases:
+    """What makes a case HER2-positive: its category, the ISH status and the IHC score."""
+
+    category: str | None
+    status: str
+    ihc: str | None
+
+    @property
+    def words(self) -> str | None:
+        """Both bases in words; None where there is no category."""
+        if self.category is None:
+            return None
+        ihc = f"IHC {self.ihc}" if self.ihc else "IHC not known"
+        return f"{ihc}, ISH {self.status.replace('_', ' ')}"
+
+    @property
+    def apart(self) -> bool:
+        """Whether the case is HER2-positive by one of the two against the other."""
+        return self.category == "positive" and self.status == "negative"
+
+
 def heterogeneous(
-    case: Figures, category: str | None, status: str, areas: list[AreaRead], settings: Settings
+    case: Figures, bases: Bases, areas: list[AreaRead], settings: Settings
 ) -> dict[str, Any]:
     """Return the three verdicts (true, false, or null) and ``reasons`` by the same keys."""
     verdicts = {
-        "filho_2021": _filho(category, status, areas),
+        "filho_2021": _filho(bases, areas),
         "cap_2009": _cap(case, settings),
         "asco_cap": _separate(case, areas, settings),
     }
@@ -64,14 +86,22 @@ def area_facts(areas: list[Figures], settings: Settings) -> dict[str, Any]:
     return {f"areas_{kind}": kinds.count(kind) for kind in KINDS} | alarms(k, n, rules)
 
 
-def _filho(category: str | None, status: str, areas: list[AreaRead]) -> Verdict:
+def _filho(bases: Bases, areas: list[AreaRead]) -> Verdict:
     """An area that is heterogeneous or negative, in a HER2-positive case."""
-    if category is None and status == "not_evaluable":
+    if bases.category is None and bases.status == "not_evaluable":
         return None, "the case is not evaluable"
-    if category == "equivocal":
+    if bases.category == "equivocal":
         return None, "whether the case is HER2-positive is open"
-    if category != "positive":
+    if bases.category != "positive":
         return False, "the case is not HER2-positive"
+    verdict, reason = _mixed(areas)
+    if bases.apart:
+        # the definition asks for a HER2-positive case, whatever the counts alone say
+        reason = f"HER2-positive by IHC {bases.ihc}, though ISH alone is negative; {reason}"
+    return verdict, reason
+
+
+def _mixed(areas: list[AreaRead]) -> Verdict:
     known = [a for a in areas if a.kind != "indeterminate"]
     mixed = [a.name for a in known if a.kind in ("heterogeneous", "negative")]
     mixed += [a.name for a in known if a.status == "negative" and a.name not in mixed]

@@ -9,7 +9,7 @@ from typing import Any
 from her2path.guidelines import category_from_score, rule_set
 from her2path.guidelines.ruleset import RuleSet
 from her2path.ish.figures import Figures, figures
-from her2path.ish.heterogeneous import AreaRead, area_facts, heterogeneous
+from her2path.ish.heterogeneous import AreaRead, Bases, area_facts, heterogeneous
 from her2path.ish.read import CellRow, SummaryRow, parse_counts
 from her2path.ish.status import case_status, status_of
 from her2path.ish.words import parse_ihc
@@ -171,7 +171,7 @@ class _Case:
         return category_from_score(self.ihc or None, self.substate or None, self.rules, self.status)
 
     def row(self) -> dict[str, Any]:
-        category = self.category()
+        bases = Bases(self.category(), self.status, self.ihc or None)
         reads = [
             AreaRead(key[1], found.area(self.settings)[0], self._own_status(found))
             for key, found in self.areas.items()
@@ -182,10 +182,9 @@ class _Case:
             | {
                 "status": self.status,
                 "comment": self.comment,
-                "category": category,
-                "heterogeneous": heterogeneous(
-                    self.figures, category, self.status, reads, self.settings
-                ),
+                "category": bases.category,
+                "category_basis": bases.words,
+                "heterogeneous": heterogeneous(self.figures, bases, reads, self.settings),
                 **area_facts(list(self.areas.values()), self.settings),
                 "ihc": self.ihc or None,
                 "guideline": self.rules.name,

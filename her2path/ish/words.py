@@ -24,7 +24,8 @@ COMMENTS: dict[str, str] = {
     "HER2-targeted therapy without IHC 3+ is uncertain, and a repeat near the limit may differ by "
     "chance; read as negative.",
     "by_ihc_3": "Positive by IHC 3+.",
-    "group_5_ihc_3": "ISH is negative while IHC is 3+, which is positive by itself: review both.",
+    "group_5_ihc_3": "ISH alone is negative (group 5); IHC 3+ alone makes the case HER2-positive: "
+    "review both on the same tissue.",
     "ihc_needed": "IHC on the same tissue is needed to read this ISH group.",
     "recount": "An observer who does not know the first count counts at least 20 more cells.",
     "recount_small": "The recount has too few cells.",

@@ -215,8 +215,9 @@ def demo_spec() -> PhantomSpec:
             "moderate_incomplete": 0.12, "moderate_complete": 0.18,
         },
         second={"moderate_complete": 0.1, "intense_incomplete": 0.1, "intense_complete": 0.8},
-        second_fraction=0.34,
-        clone_um=420.0,
+        # far enough from 10 % that so small a tissue leaves no doubt of 3+
+        second_fraction=0.6,
+        clone_um=180.0,
         tumour_share=0.58,
         nest_um=230.0,
         hematoxylin=(0.66, 0.63, 0.41),

@@ -17,11 +17,11 @@ from markupsafe import Markup
 from her2path import __version__
 from her2path._optional import require
 from her2path.palette import CATEGORY_COLOURS, SCORE_COLOURS
-from her2path.report import canvas, parts, words
+from her2path.report import canvas, first, parts, words
 from her2path.report.context import CannotSay, CaseContext, Context, SlideContext
 from her2path.report.drift import drift_values
 from her2path.report.index import index_values
-from her2path.report.sections import CASE_SECTIONS, SLIDE_SECTIONS, make_all
+from her2path.report.sections import CASE_SECTIONS, SLIDE_SECTIONS, apart, make_all
 from her2path.settings import Settings
 from her2path.store import BatchStore, RunStore, read_json, write_text
 from her2path.store.files import make_dir, write_bytes
@@ -80,7 +80,7 @@ def build(out: str | Path, pdf: bool = False) -> Path:
     """
     store = RunStore(out)
     context = SlideContext(store)
-    page = _page(context, SLIDE_SECTIONS, {"first": parts.summary(context)})
+    page = _page(context, SLIDE_SECTIONS, {"first": first.looks(context)})
     write_text(store.report_path, page)
     if pdf:
         write_pdf(page, store.report_path.with_suffix(".pdf"))
@@ -112,7 +112,7 @@ def build_case(case_dir: str | Path, pdf: bool = False) -> Path:
     """Make a case's report from its ``case.json``; return ``report.html``."""
     context = CaseContext(Path(case_dir))
     both = {k: _score_of(context.get(f"score_{k}")) for k in ("highest", "pooled")}
-    page = _page(context, CASE_SECTIONS, {"first": {}, **both})
+    page = _page(context, CASE_SECTIONS, {"first": first.case_looks(context), **both})
     path = Path(case_dir) / "report.html"
     write_text(path, page)
     if pdf:
@@ -154,13 +154,20 @@ def _hash(script: str) -> str:
 
 def _page(context: Context, sections: Any, extra: dict[str, Any]) -> str:
     category = str(context.get("score.category"))
+    shown, absent = apart(make_all(sections, context), context.why_not_evaluable)
     return _environment().get_template("report.html.j2").render(
         context=context,
         v=words.bind(context),
-        sections=make_all(sections, context),
+        shown=shown,
+        absent=absent,
+        print_head=_print_head(context),
+        to_check=first.checks(context),
+        viewer_port=first.VIEWER_PORT,
         score_words=words.score_words(context),
         sentence=words.heterogeneity_sentence(context),
         detection=words.detection_sentence(context),
+        basis=words.basis_sentence(context),
+        category_basis=_category_basis(context),
         category=words.CATEGORY_WORDS.get(category, category),
         category_colour=CATEGORY_COLOURS.get(category, "#888888"),
         noise_floor=_noise_floor(context),
@@ -168,6 +175,29 @@ def _page(context: Context, sections: Any, extra: dict[str, Any]) -> str:
         policy=_POLICY.format(script="'none'"),
         **extra,
     )
+
+
+def _print_head(context: Context) -> Markup:
+    """Return the style that puts the slide's and the case's name on every printed page."""
+    names = [f"{context.kind.capitalize()} {context.title}"]
+    case = context.get("slide.case_id")
+    if context.kind == "slide" and case not in (None, context.title):
+        names.append(f"case {case}")
+    text = "".join(_css_character(c) for c in ", ".join(names))
+    return Markup('@page{{@top-left{{content:"{}"}}}}').format(Markup(text))
+
+
+def _css_character(c: str) -> str:
+    """Return a character of a CSS string; all but plain ones escaped, so that none can end it."""
+    return c if c.isascii() and (c.isalnum() or c in " ,.-_") else f"\\{ord(c):x} "
+
+
+def _category_basis(context: Context) -> str | None:
+    """Return what the category rests on where ISH was counted, in words."""
+    if not isinstance(context, (SlideContext, CaseContext)):
+        return None
+    cases = (context.ish() or {}).get("cases") or []
+    return cases[0].get("category_basis") if len(cases) == 1 else None
 
 
 def plain_page(template: str, **values: Any) -> str:
@@ -243,7 +273,7 @@ _FIGURES: dict[str, Callable[[SlideContext], Any]] = {
     "strength": parts.strength_figure,
     "bystander": parts.bystander_figure,
     "variogram": parts.variogram_figure,
-    **{f"regions_{w}": _map(w) for w in parts.MAPS},
+    **{f"regions_{w}": _map(w) for w in (*parts.MAPS, *parts.MORE_MAPS)},
     "regions_histogram": parts.histogram_figure,
     "spots": parts.spots_figure,
 }

@@ -8,38 +8,34 @@ import numpy as np
 from markupsafe import Markup
 
 from her2path import guidelines
-from her2path.guidelines.trace import FLAGS as SCORE_FLAGS
 from her2path.palette import PATTERN_COLOURS, WORDS
-from her2path.report import canvas, maps, pictures, plots
+from her2path.report import canvas, maps, plots, words
 from her2path.report.context import CannotSay, CaseContext, Context, SlideContext
 from her2path.schema import PATTERNS
-from her2path.store import PATCH_PX
 
 __all__ = [
-    "bystander", "cnn", "gallery", "heterogeneity", "ish", "methods", "patterns", "provenance",
-    "region_maps", "strength", "summary", "trace", "virtual_biopsy", "what_if",
+    "bystander", "cnn", "heterogeneity", "ish", "methods", "patterns", "provenance",
+    "region_maps", "statistics", "strength", "trace", "virtual_biopsy", "what_if",
 ]
 
 Values = dict[str, Any]
 #: columns of the regions that are mapped, and their headings
-MAPS = {
-    "score": "Score",
-    "area_class": "Area class",
-    "category": "Null, low and positive",
-    "positive_fraction": "Positive fraction",
-    "gi_z": "Hot and cold regions (Gi*)",
+MAPS = {"score": "Score of each region", "positive_fraction": "Positive cells in each region"}
+#: those that say the same in another way: drawn for papers only
+MORE_MAPS = ("area_class", "category", "gi_z")
+_CAPTIONS = {
+    "score": "",
+    "positive_fraction": "+ positive, ± heterogeneous, – negative by the limits of a heterogeneous "
+    "area.",
 }
 #: definitions of heterogeneity as people name them
 DEFINITIONS = {
     "filho_2021": "Filho 2021: an area that is heterogeneous or negative",
     "cap_2009": "CAP 2009: 5 to 50 % positive cells",
     "asco_cap": "ASCO/CAP: a separate positive population above 10 %",
-    "cluster": "Positive clusters above 10 % of the tumour",
+    "cluster": "Patches of positive cells above 10 % of the tumour",
     "mosaic": "Mosaic: positive cells intermingled",
 }
-#: patches shown for each pattern, and of borderline cells
-_PER_PATTERN = 12
-_BORDERLINE = 18
 #: rows of the region table in a page; the rest is in regions.parquet
 _REGION_ROWS = 200
 
@@ -49,21 +45,8 @@ def svg(figure: Any, name: str) -> Markup:
     return Markup(canvas.inline_svg(figure, name))
 
 
-def summary(context: SlideContext) -> Values:
-    """First screen: the overview, or why there is none."""
-    try:
-        made = pictures.overview(context)
-    except CannotSay as exc:
-        return {"overview": None, "reason": str(exc)}
-    return {
-        "overview": made,
-        "image": canvas.data_uri(made.image, "image/jpeg"),
-        "layer": canvas.data_uri(made.layer, "image/png") if made.layer else None,
-    }
-
-
 def region_maps(context: SlideContext) -> Values:
-    """Score, area class, positive fraction and Gi* of the regions."""
+    """Score and positive fraction of the regions, and the patches, on the tissue's picture."""
     rows = context.regions
     if all(r["score"] is None for r in rows):
         raise CannotSay("No region holds enough tumour cells." + context.why_not_evaluable)
@@ -72,43 +55,58 @@ def region_maps(context: SlideContext) -> Values:
         known = [r for r in rows if r.get(what) is not None]
         if known:
             figure = svg(region_figure(context, what), f"map-{what}")
-            made.append({"title": title, "svg": figure, "alt": _map_alt(known, what, title)})
+            made.append({"title": title, "svg": figure, "alt": _map_alt(known, what, title),
+                         "caption": _CAPTIONS[what]})  # fmt: skip
     if context.get("heterogeneity.pattern.spots"):
-        balance = context.get("heterogeneity.pattern.spots.balance")
-        hot, cold = (sum(sign * b > 0.5 for b in balance) for sign in (1, -1))
-        alt = f"Map of {len(balance)} bins: {hot} lie in positive patches, {cold} in negative ones."
-        made.append({"title": "Hot and cold spots of cells (Gi*, FDR 5 %)", "alt": alt,
-                     "svg": svg(spots_figure(context), "map-spots")})  # fmt: skip
+        made.append(_patches(context))
     missing = [r for r in rows if r.get("score") is None]
     classes = [r["area_class"] for r in rows if r["area_class"] != "indeterminate"]
     told = ", ".join(f"{classes.count(c)} {c}" for c in ("negative", "heterogeneous", "positive"))
-    histogram = svg(histogram_figure(context), "histogram") if classes else None
+    histogram = svg(histogram_figure(context), "histogram") if len(classes) > FEW_AREAS else None
     return {"histogram": histogram, "histogram_alt": f"Histogram of {len(classes)} areas: {told}.",
             "maps": made, "rows": rows[:_REGION_ROWS], "n": len(rows), "few": len(missing),
             "kind": rows[0]["kind"]}
 
 
+#: so few areas are read off the map; a histogram of them says nothing more
+FEW_AREAS = 12
+
+
+def _patches(context: SlideContext) -> Values:
+    balance = context.get("heterogeneity.pattern.spots.balance")
+    hot, cold = (sum(sign * b > 0.5 for b in balance) for sign in (1, -1))
+    alt = f"Map of {len(balance)} bins: {hot} lie in positive patches, {cold} in negative ones."
+    return {"title": "Patches of positive and of negative cells", "alt": alt,
+            "caption": "Gi*, false discovery rate 5 %.",
+            "svg": svg(spots_figure(context), "map-spots")}  # fmt: skip
+
+
 def spots_figure(context: SlideContext) -> Any:
     """Draw the map of significant patches of positive and negative cells."""
     facts = context.need("heterogeneity.pattern.spots", "There are no patches to show.")
-    return maps.spots(facts, _size_mm(context))
+    return maps.spots(facts, _ground(context))
 
 
-def _size_mm(context: SlideContext) -> tuple[float, float]:
+def _ground(context: SlideContext) -> maps.Ground:
+    """Return what maps are drawn on: the slide's size, its picture, and the part with regions."""
     mpp, width = context.get("slide.mpp"), context.get("slide.width_px")
     height = context.get("slide.height_px")
     if None in (mpp, width, height):
         raise CannotSay("The size of the slide is not known.")
     x, y = (context.get(f"slide.mpp_{k}") or mpp for k in "xy")
-    return width * x / 1000, height * y / 1000
+    try:
+        picture = context.thumbnail
+    except CannotSay:
+        picture = None
+    return maps.Ground((width * x / 1000, height * y / 1000), picture)
 
 
 def region_figure(context: SlideContext, what: str) -> Any:
     """Draw the map of one column of the regions."""
-    size_mm = _size_mm(context)
+    ground = _ground(context)
     if all(r.get(what) is None for r in context.regions):
         raise CannotSay("No region holds enough tumour cells." + context.why_not_evaluable)
-    return maps.region_map(context.regions, what, size_mm)
+    return maps.region_map(context.regions, what, ground)
 
 
 def _map_alt(rows: list[Values], what: str, title: str) -> str:
@@ -121,8 +119,12 @@ def _map_alt(rows: list[Values], what: str, title: str) -> str:
 
 
 def intervals(context: Context) -> dict[str, tuple[float, float]]:
-    """Return the patterns' 95 % intervals by spatial bootstrap; empty where there are none."""
-    stored = context.get("score.intervals") or context.get("score.uncertainty.intervals") or {}
+    """Return the patterns' 95 % intervals by spatial bootstrap; empty where there are none.
+
+    A case's shares are of all its slides together, and so are their intervals.
+    """
+    score = "score_pooled" if context.kind == "case" else "score"
+    stored = context.get(f"{score}.uncertainty.intervals") or {}
     return {k: (float(v[0]), float(v[1])) for k, v in stored.items() if k in PATTERNS and v}
 
 
@@ -183,6 +185,13 @@ def strength(context: SlideContext) -> Values:
 
 
 def heterogeneity(context: Context) -> Values:
+    """The verdict in words, and what other definitions say."""
+    tree = context.need("heterogeneity", "Heterogeneity was not measured.")
+    return {"definitions": [(DEFINITIONS.get(k, k), k, d)
+                            for k, d in (tree.get("definitions") or {}).items()]}
+
+
+def statistics(context: Context) -> Values:
     """Areas, shares, pattern, diversity."""
     tree = context.need("heterogeneity", "Heterogeneity was not measured.")
     shares = tree.get("low_vs_null") or {}
@@ -192,13 +201,11 @@ def heterogeneity(context: Context) -> Values:
         drawn = None
     return {
         "variogram": drawn,
-        "definitions": [(DEFINITIONS.get(k, k), k, d)
-                        for k, d in (tree.get("definitions") or {}).items()],
         "intervals": (tree.get("intervals") or {}) | more_intervals(tree),
         "categories": (tree.get("intervals") or {}).get("area_category") or {},
         "cell_fraction": shares.get("cell_fraction") or {},
         "area_fraction": shares.get("area_fraction") or {},
-        "positive": [WORDS.get(p, p) for p in tree.get("positive_definition") or []],
+        "definition": words.definition_words(context),
     }
 
 
@@ -242,6 +249,7 @@ def bystander(context: Context) -> Values:
     picked = [(r, known[r]) for r in (0, 25, 50, 100, 200) if r in known]
     steps = ", ".join(f"{100 * c:.0f} % within {r} µm" for r, c in picked)
     return {"svg": svg(figure, "bystander"), "points": picked,
+            "definition": words.definition_words(context),
             "alt": f"Curve: tumour cells that are positive or near a positive one: {steps}."}
 
 
@@ -261,56 +269,18 @@ def virtual_biopsy(context: Context) -> Values:
     rows = facts.get("table") or []
     if not rows:
         reason = facts.get("reason") or "no reason given"
-        raise CannotSay(f"No virtual biopsies were drawn: {reason}.")
+        raise CannotSay(f"{reason[:1].upper()}{reason[1:]}.")
     scores = sorted({k for r in rows for k in (r.get("scores") or {})})
-    return {"facts": facts, "rows": rows, "scores": scores}
-
-
-def gallery(context: SlideContext) -> Values:
-    """Patches of real cells by pattern, and the borderline ones."""
-    made = context.gallery
-    table = made.table.to_pylist()
-    if not table:
-        raise CannotSay("No cell patches were stored." + context.why_not_evaluable)
-    patterns = [r["pattern"] for r in table]
-    groups = [(p, WORDS[p], [i for i, q in enumerate(patterns) if q == p]) for p in PATTERNS]
-    borderline = [i for i, r in enumerate(table) if r["borderline"]][:_BORDERLINE]
-    plain = {p: [i for i in at if not table[i]["borderline"]] or at for p, _, at in groups}
-    shown = {i for at in plain.values() for i in at[:_PER_PATTERN]} | set(borderline)
-    numbers = context.cells_by_id(
-        [table[i]["cell_id"] for i in sorted(shown)],
-        ["membrane_od", "membrane_mass", "completeness", "pattern"],
-    )
-    measure = context.settings.membrane.measure
-    cards = {i: _card(made.patches[i], table[i], numbers, measure) for i in sorted(shown)}
-    return {
-        "groups": [(w, [cards[i] for i in plain[p][:_PER_PATTERN]]) for p, w, _ in groups],
-        "borderline": [cards[i] for i in borderline],
-        "width_um": PATCH_PX * table[0]["mpp"],
-        "measure": _named(measure),
-    }
-
-
-def _card(patch: Any, row: Values, numbers: dict[int, Values], measure: str) -> Values:
-    known = numbers.get(row["cell_id"], {})
-    od, whole = known.get(measure), known.get("completeness")
-    words = WORDS[row["pattern"]]
-    caption, told = "", ""
-    if od is not None and whole is not None:
-        caption = f"{od:.2f} · {100 * whole:.0f} %"
-        told = f", strength {od:.2f}, completeness {100 * whole:.0f} %"
-    return {
-        "uri": canvas.data_uri(pictures.jpeg(patch, 85), "image/jpeg"), "caption": caption,
-        "alt": f"Cell {row['cell_id']}, {words}{told}",
-    }
+    agrees, finds = (any(r.get(key) is not None for r in rows)
+                     for key in ("agreement", "finds_heterogeneity"))  # fmt: skip
+    return {"facts": facts, "rows": rows, "scores": scores, "agrees": agrees, "finds": finds}
 
 
 def trace(context: Context) -> Values:
     """The decision, step by step."""
     score = context.need("score", "No score was given.")
-    flags = [(f, SCORE_FLAGS.get(f, "")) for f in score.get("flags") or ()]
     distances = context.get("score.uncertainty.distances") or []
-    return {"steps": list(score.get("trace") or ()), "flags": flags, "distances": distances}
+    return {"steps": list(score.get("trace") or ()), "distances": distances}
 
 
 def what_if(context: SlideContext) -> Values:

@@ -16,7 +16,7 @@ from her2path.report.context import CannotSay, SlideContext
 __all__ = ["Overview", "jpeg", "overview", "score_layer"]
 
 #: longer side of the overview in a report, pixels
-OVERVIEW_PX = 1100
+OVERVIEW_PX = 900
 #: radius of a cell's dot in the layer, µm
 DOT_UM = 7.0
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from her2path.palette import AREA_COLOURS, PATTERN_COLOURS, SCORE_COLOURS, WORDS
+from her2path.palette import PATTERN_COLOURS, SCORE_COLOURS, WORDS
 from her2path.report.canvas import INK, Row, keys, page, styled
 from her2path.schema import PATTERNS
 
@@ -24,8 +24,9 @@ __all__ = [
     "variogram",
 ]
 
-#: classes of an area in the order of its positive fraction
-_BY_SHARE = {k: AREA_COLOURS[k] for k in ("negative", "heterogeneous", "positive")}
+#: a colour that means nothing
+_PLAIN = "#8d99a6"
+
 
 @styled
 def fractions(values: dict[str, float], intervals: dict[str, tuple[float, float]]) -> Figure:
@@ -100,9 +101,9 @@ def bystander(
     figure, ax = page(4.6, 2.6, (0.55, 0.2, 0.5, 0.1))
     if band is not None:
         low, high = ([100 * v for v in side] for side in band)
-        ax.fill_between(radius_um, low, high, color=SCORE_COLOURS["3+"], alpha=0.18, linewidth=0)
+        ax.fill_between(radius_um, low, high, color=INK, alpha=0.15, linewidth=0)
     ax.axhline(100 * coverage[0], color=INK, linewidth=0.8, linestyle=":")
-    ax.plot(radius_um, [100 * c for c in coverage], color=SCORE_COLOURS["3+"], linewidth=2)
+    ax.plot(radius_um, [100 * c for c in coverage], color=INK, linewidth=2)
     ax.text(max(radius_um), 100 * coverage[0] + 2, "positive themselves", ha="right", fontsize=8)
     ax.set_ylim(0, 104)
     ax.set_xlim(0, max(radius_um))
@@ -117,32 +118,19 @@ def area_histogram(shares: Sequence[float], limits: tuple[float, float]) -> Figu
     """Histogram of the areas' positive fractions (0..1) with the limits of their classes."""
     figure, ax = page(3.7, 2.9, (0.5, 0.15, 0.45, 0.45))
     edges = np.linspace(0, 1, 21)
-    place = np.clip(np.digitize(shares, edges) - 1, 0, 19)
-    bottom = np.zeros(20)
-    for name, colour in _BY_SHARE.items():
-        mine = [p for p, v in zip(place, shares, strict=True) if _class_of(v, limits) == name]
-        counts = np.bincount(mine, minlength=20) if mine else np.zeros(20)
-        ax.bar(100 * edges[:-1], counts, 5, bottom, align="edge", color=colour, edgecolor=INK,
-               linewidth=0.4)
-        bottom += counts
-    for limit in limits:
-        ax.axvline(100 * limit, color=INK, linewidth=1, linestyle="--")
-        ax.text(100 * limit + 1, 1.02, f"{100 * limit:g} %", fontsize=8,
-                transform=ax.get_xaxis_transform())
+    counts = np.bincount(np.clip(np.digitize(shares, edges) - 1, 0, 19), minlength=20)
+    ax.bar(100 * edges[:-1], counts, 5, align="edge", color=_PLAIN, edgecolor=INK, linewidth=0.4)
+    low, high = (100 * limit for limit in limits)
+    for limit in (low, high):
+        ax.axvline(limit, color=INK, linewidth=1, linestyle="--")
+    for x, word in ((low / 2, "–"), ((low + high) / 2, "±"), ((high + 100) / 2, "+")):
+        ax.text(x, 1.02, word, fontsize=10, ha="center", transform=ax.get_xaxis_transform())
     ax.set_xlim(0, 100)
-    ax.set_ylim(0, 1.08 * max(1.0, float(bottom.max())))
+    ax.set_ylim(0, 1.08 * max(1.0, float(counts.max())))
     ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    ax.set_xlabel("positive tumour cells in an area, %")
+    ax.set_xlabel(f"positive tumour cells, % (dashed: {low:g} and {high:g} %)")
     ax.set_ylabel("areas")
-    figure.legend(handles=keys(_BY_SHARE), loc="upper center", ncols=3, columnspacing=1,
-                  handlelength=1.2)
     return figure
-
-
-def _class_of(share: float, limits: tuple[float, float]) -> str:
-    if share <= limits[0]:
-        return "negative"
-    return "positive" if share >= limits[1] else "heterogeneous"
 
 
 @styled
@@ -152,7 +140,7 @@ def variogram(facts: Row) -> Figure:
     ``facts`` is the variogram of a result: lags, semivariances and their intervals, and the model.
     """
     figure, ax = page(4.6, 2.6, (0.65, 0.15, 0.5, 0.3))
-    lags, colour = facts["lag_um"], SCORE_COLOURS["1+"]
+    lags, colour = facts["lag_um"], INK
     known = [(x, y) for x, y in zip(lags, facts["semivariance"], strict=True) if y is not None]
     bands = zip(lags, facts.get("semivariance_low") or [], facts.get("semivariance_high") or [],
                 strict=False)  # fmt: skip
@@ -189,7 +177,7 @@ def timeline(
     for i, band in enumerate(bands):
         if band is not None:
             ax.plot([i, i], band, color=INK, linewidth=1.2)
-    ax.plot([i for i, _ in at], [v for _, v in at], "o-", color=SCORE_COLOURS["3+"])
+    ax.plot([i for i, _ in at], [v for _, v in at], "o-", color=INK)
     ax.set_xticks(range(len(labels)), list(labels))
     ax.set_xlim(-0.4, len(labels) - 0.6)
     ax.set_ylim(0, 305)

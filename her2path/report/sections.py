@@ -1,6 +1,6 @@
 """What a report is made of: a declarative list of sections, each a template and what it needs.
 
-A section that cannot be made says why in its place; none vanishes.
+A section that cannot be made says why, in one line at the end; none vanishes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from her2path.errors import Her2PathError, one_line
-from her2path.report import calibration_parts, case_parts, parts
+from her2path.report import calibration_parts, cards, case_parts, parts
 from her2path.report.context import CannotSay, Context
 
-__all__ = ["CASE_SECTIONS", "SLIDE_SECTIONS", "Made", "Section", "make_all"]
+__all__ = ["CASE_SECTIONS", "SLIDE_SECTIONS", "Made", "Section", "apart", "make_all"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Made:
     section: Section
     values: Mapping[str, Any]
     reason: str | None
+    fault: bool = False
 
     @property
     def template(self) -> str:
@@ -53,30 +54,32 @@ class Made:
 
 
 SLIDE_SECTIONS: tuple[Section, ...] = (
-    Section("regions", "Region maps", parts.region_maps),
+    Section("regions", "Where", parts.region_maps),
+    Section("gallery", "Cells to check by eye", cards.gallery),
     Section("patterns", "Staining patterns", parts.patterns),
     Section("strength", "Strength and completeness of the membrane", parts.strength),
     Section("calibration", "Calibration and receptors", calibration_parts.calibration),
     Section("heterogeneity", "Heterogeneity", parts.heterogeneity),
     Section("bystander", "Reach of positive cells", parts.bystander),
     Section("biopsy", "Virtual biopsy", parts.virtual_biopsy),
-    Section("gallery", "Cells to check by eye", parts.gallery),
     Section("trace", "How the score was decided", parts.trace),
     Section("whatif", "The same cells under other guidelines", parts.what_if),
     Section("ish", "In-situ hybridisation", parts.ish),
     Section("cnn", "Second look by the neural network", parts.cnn),
+    Section("statistics", "Appendix: statistics of heterogeneity", parts.statistics),
     Section("methods", "Methods and settings", parts.methods),
     Section("provenance", "Provenance", parts.provenance),
 )
 
 CASE_SECTIONS: tuple[Section, ...] = (
     Section("slides", "Slides of the case", case_parts.slides),
-    Section("patterns", "Staining patterns", parts.patterns),
+    Section("patterns", "Staining patterns of all slides together", parts.patterns),
     Section("heterogeneity", "Heterogeneity", parts.heterogeneity),
     Section("bystander", "Reach of positive cells", parts.bystander),
     Section("timepoints", "Change over time", case_parts.timepoints),
-    Section("trace", "How the score was decided", parts.trace),
+    Section("trace", "How the score of the highest slide was decided", parts.trace),
     Section("ish", "In-situ hybridisation", parts.ish),
+    Section("statistics", "Appendix: statistics of heterogeneity", parts.statistics),
     Section("provenance", "Provenance", parts.provenance),
 )
 
@@ -84,6 +87,22 @@ CASE_SECTIONS: tuple[Section, ...] = (
 def make_all(sections: tuple[Section, ...], context: Context) -> list[Made]:
     """Try every section."""
     return [_make(section, context) for section in sections]
+
+
+def apart(made: list[Made], why: str = "") -> tuple[list[Made], list[tuple[str, list[Made]]]]:
+    """Return the sections that hold something, and the others by their reason, for one line.
+
+    A section that a fault of the program kept away stays in its place. ``why`` is what a reason
+    ends with where the slide is not evaluable: that stands on the first screen already.
+    """
+    shown = [m for m in made if m.reason is None or m.fault]
+    absent: dict[str, list[Made]] = {}
+    for one in made:
+        if one.reason is not None and not one.fault:
+            known = bool(why) and one.reason.endswith(why)
+            reason = "The slide is not evaluable." if known else one.reason
+            absent.setdefault(reason, []).append(one)
+    return shown, list(absent.items())
 
 
 def _make(section: Section, context: Context) -> Made:
@@ -97,4 +116,4 @@ def _make(section: Section, context: Context) -> Made:
         log.error("section %s could not be made: %s", section.id, exc)
         log.debug("section %s", section.id, exc_info=True)
         fault = f"{type(exc).__name__}: {one_line(exc, 200)}"
-        return Made(section, {}, f"A fault of the program kept this section away ({fault}).")
+        return Made(section, {}, f"A fault of the program kept this section away ({fault}).", True)

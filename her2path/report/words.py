@@ -11,9 +11,15 @@ from her2path.palette import WORDS
 from her2path.report.context import Context
 
 __all__ = [
-    "CATEGORY_WORDS", "FORMATS", "bind", "detection_sentence", "heterogeneity_sentence",
+    "CATEGORY_WORDS",
+    "FORMATS",
+    "basis_sentence",
+    "bind",
+    "definition_words",
+    "detection_sentence",
+    "heterogeneity_sentence",
     "score_words",
-]  # fmt: skip
+]
 
 CATEGORY_WORDS = {
     "positive": "HER2-positive",
@@ -24,10 +30,9 @@ CATEGORY_WORDS = {
     "negative": "HER2-negative",
 }
 _PATTERN_TYPES = {
-    "homogeneous": "spread evenly",
-    "clustered": "lying in clusters",
+    "clustered": "in patches",
     "mosaic": "intermingled with negative ones (mosaic)",
-    "scattered": "scattered singly",
+    "scattered": "few, and not in patches",
 }
 
 
@@ -42,7 +47,7 @@ def percent(value: float) -> str:
 
 def p_value(value: float) -> str:
     """Return a p-value."""
-    return "0.001 or less" if value <= 0.001 else f"{value:.3f}"
+    return "\u2264 0.001" if value <= 0.001 else f"{value:.3f}"
 
 
 def _duration(value: float) -> str:
@@ -58,6 +63,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "num2": lambda v: f"{v:.2f}",
     "num3": lambda v: f"{v:.3f}",
     "mm2": lambda v: f"{v:.2f} mm²",
+    "mm": lambda v: f"{v / 1000:.1f} mm",
     "mpp": lambda v: f"{v:.4g} µm/px",
     "time": _duration,
     "text": str,
@@ -124,60 +130,85 @@ def detection_sentence(context: Context) -> Markup | None:
 
 
 def heterogeneity_sentence(context: Context) -> Markup:
-    """Return the heterogeneity finding in one sentence, with its numbers."""
+    """Return the heterogeneity finding in plain words; statistics stay in the appendix."""
     if context.get("heterogeneity") is None:
         return Markup("Heterogeneity was not measured.")
     v = bind(context)
-    return Markup("{}: {}; {}.").format(_verdict(context), _areas(context, v), _cells(context, v))
+    return Markup("{}: {}.{}").format(_verdict(context), _positive(context, v), _uneven(context, v))
 
 
 def _verdict(context: Context) -> Markup:
     verdict = context.get("heterogeneity.areas.heterogeneous_case")
     if verdict is None:
-        reason = context.get("heterogeneity.areas.reason") or "areas were not compared"
-        return Markup("<strong>No verdict</strong> ({})").format(str(reason).rstrip("."))
-    word = "Heterogeneous" if verdict else "Not heterogeneous"
-    basis = "ISH areas" if context.get("heterogeneity.basis") == "ish" else "IHC areas, a surrogate"
-    return Markup("<strong>{}</strong> ({}, on {})").format(
-        word, _rule(context.get("heterogeneity.areas.rule")), basis
-    )
+        reason = str(context.get("heterogeneity.areas.reason") or "areas were not compared")
+        # the long reason stands in the section
+        short = reason.split(", since")[0].rstrip(".")
+        return Markup("<strong>No verdict on heterogeneity</strong> ({})").format(short)
+    return Markup("<strong>{}</strong>").format("Heterogeneous" if verdict else "Not heterogeneous")
 
 
-def _rule(name: str | None) -> str:
-    return {"filho_2021": "Filho 2021", "cap_2009": "CAP 2009"}.get(str(name), str(name))
-
-
-def _areas(context: Context, v: Callable[..., Markup]) -> Markup:
-    if context.get("heterogeneity.areas") is None:
-        return Markup("no areas")
-    at = "heterogeneity.areas"
-    return Markup(
-        "of {} areas {} are positive, {} heterogeneous, {} negative, {} indeterminate"
-    ).format(*(v(f"{at}.{k}", "int")
-               for k in ("n", "positive", "heterogeneous", "negative", "indeterminate")))
-
-
-def _cells(context: Context, v: Callable[..., Markup]) -> Markup:
-    """Return the cells' part; cells at moderate complete or above are always told beside it."""
-    found = _positive(context, v)
-    fractions = context.get("fractions") or {}
-    strong = [fractions.get(k) for k in ("moderate_complete", "intense_complete")]
-    known = [float(v) for v in strong if v is not None]
-    if len(known) < len(strong):
-        return found
-    return found + Markup("; {} are moderate complete or above").format(percent(sum(known)))
+def definition_words(context: Context) -> str:
+    """Return what "positive" means here: ``intense and complete``, or ``intense``."""
+    known = list(context.get("heterogeneity.positive_definition") or [])
+    if set(known) == {"intense_complete", "intense_incomplete"}:
+        return "intense, complete or not"
+    return " or ".join(WORDS.get(k, k).replace(", ", " and ") for k in known) or "not stated"
 
 
 def _positive(context: Context, v: Callable[..., Markup]) -> Markup:
     share = v("heterogeneity.positive_cell_fraction", "pct", "an unknown share")
-    kind = context.get("heterogeneity.pattern.type")
-    if not context.get("heterogeneity.positive_cell_fraction"):
-        return Markup("{} of tumour cells are positive").format(share)
-    lying = _PATTERN_TYPES.get(str(kind), "their layout could not be told")
-    tail = Markup("")
-    if context.get("heterogeneity.pattern.moran_i") is not None:
-        tail = Markup(" (Moran's I {}").format(v("heterogeneity.pattern.moran_i", "num2"))
-        if context.get("heterogeneity.pattern.p_value") is not None:
-            tail += Markup(", p = {}").format(v("heterogeneity.pattern.p_value", "p"))
-        tail += Markup(")")
-    return Markup("{} of tumour cells are positive, {}{}").format(share, lying, tail)
+    head = Markup("{} of tumour cells are positive ({})").format(share, definition_words(context))
+    value = context.get("heterogeneity.positive_cell_fraction")
+    return head + Markup(", {}").format(_lying(context, value)) if value else head
+
+
+def _lying(context: Context, share: float) -> str:
+    kind = str(context.get("heterogeneity.pattern.type"))
+    if kind == "homogeneous":
+        return "nearly throughout" if share > 0.5 else "too few to have a layout"
+    return _PATTERN_TYPES.get(kind, "their layout could not be told")
+
+
+def _uneven(context: Context, v: Callable[..., Markup]) -> Markup:
+    """Return what weaker staining does where positive cells do not lie in patches."""
+    if context.get("heterogeneity.staining.from_intensity") is None:
+        return Markup("")
+    words = Markup("{} of cells are {} or stronger").format(
+        v("heterogeneity.staining.fraction", "pct"),
+        v("heterogeneity.staining.from_intensity"),
+    )
+    if context.get("heterogeneity.staining.uneven"):
+        return Markup(" Staining differs from place to place: {}, in patches.").format(words)
+    if context.get("heterogeneity.staining.type") == "not_evaluable":
+        return Markup("")
+    return Markup(" Staining is much the same everywhere: {}, not in patches.").format(words)
+
+
+def basis_sentence(context: Context) -> Markup:
+    """Return what the verdict rests on: the definition, its areas, and whether they differ."""
+    if context.get("heterogeneity.areas") is None:
+        return Markup("")
+    v, at = bind(context), "heterogeneity.areas"
+    ish = str(context.get(f"{at}.basis") or context.get("heterogeneity.basis")).startswith("ish")
+    basis = "ISH" if ish else "IHC in place of ISH"
+    counts = (v(f"{at}.{k}", "int") for k in ("n", "positive", "heterogeneous", "negative",
+                                               "indeterminate"))  # fmt: skip
+    text = Markup(
+        "{} on areas ({}): of {}, {} positive, {} heterogeneous, {} negative, {} indeterminate."
+    ).format(_RULES.get(str(context.get(f"{at}.rule")), context.get(f"{at}.rule")), basis, *counts)
+    return text + _difference(context, v)
+
+
+_RULES = {"filho_2021": "Filho 2021", "cap_2009": "CAP 2009"}
+
+
+def _difference(context: Context, v: Callable[..., Markup]) -> Markup:
+    at = "heterogeneity.areas"
+    p = context.get(f"{at}.difference_p_value")
+    if context.get(f"{at}.heterogeneous_case") is None or p is None:
+        return Markup("")
+    differ = "more than chance lets them" if p <= 0.05 else "no more than chance lets them"
+    text = Markup(" Areas differ {} (p {}).").format(differ, v(f"{at}.difference_p_value", "p"))
+    if context.get(f"{at}.by_share_alone") and context.get(f"{at}.heterogeneous_case"):
+        text += Markup(" As many positive cells evenly mixed would be called heterogeneous too.")
+    return text

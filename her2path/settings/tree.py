@@ -64,6 +64,13 @@ class Settings(Section):
     sensitivity: SensitivitySettings = SensitivitySettings()
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of every random draw")
 
+    def __init__(self, **data: Any) -> None:
+        """Build the tree; `SettingsError` in one line where it does not fit."""
+        try:
+            super().__init__(**data)
+        except ValidationError as exc:
+            raise told(exc) from exc
+
     @model_validator(mode="before")
     @classmethod
     def _no_none_sections(cls, data: Any) -> Any:
@@ -137,14 +144,19 @@ def _validate(tree: Any) -> Settings:
     try:
         return Settings.model_validate(tree)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(x) for x in first["loc"]) or "settings"
-        if first["type"] == "extra_forbidden":
-            raise SettingsError(
-                f"there is no setting {where!r}",
-                f"Valid there: {', '.join(_keys_at(first['loc'][:-1]))}",
-            ) from exc
-        raise SettingsError(f"setting {where}: {first['msg']}", "Correct the value") from exc
+        raise told(exc) from exc
+
+
+def told(exc: ValidationError) -> SettingsError:
+    """Return what does not fit as one line."""
+    first = exc.errors()[0]
+    where = ".".join(str(x) for x in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        return SettingsError(
+            f"there is no setting {where!r}",
+            f"Valid there: {', '.join(_keys_at(first['loc'][:-1]))}",
+        )
+    return SettingsError(f"setting {where}: {first['msg']}", "Correct the value")
 
 
 def _keys_at(loc: Sequence[Any]) -> list[str]:

@@ -284,9 +284,12 @@ def _span(
 @njit(cache=True, nogil=True)
 def _sweep(
     x: Float, y: Float, code: NDArray[np.int8], keys: Int, columns: int, frame: Float,
-    core: Float, ends: Float, out: Int,
+    core: Float, ends: Float, out: Int, taken: Int, draw: int,
 ) -> None:
-    """Walk through one rectangle: find where its cells begin and end, or count them if known."""
+    """Walk through one rectangle: find where its cells begin and end, or count them if known.
+
+    Cells that an earlier rectangle of the same draw took are gone.
+    """
     x0, y0, size, length, width = frame
     half_l, half_w = length / 2, width / 2
     cx, cy, cos, sin = core[0], core[1], np.cos(core[2]), np.sin(core[2])
@@ -307,12 +310,13 @@ def _sweep(
         for j in range(lo, hi):
             dx, dy = x[j] - cx, y[j] - cy
             t, u = dx * cos + dy * sin, dy * cos - dx * sin
-            if not (-half_l <= t < half_l and -half_w <= u < half_w):
+            if not (-half_l <= t < half_l and -half_w <= u < half_w) or taken[j] == draw:
                 continue
             if known:
                 share = (t - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0
                 area = min(max(int(share * out.shape[0]), 0), out.shape[0] - 1)
                 out[area, code[j]] += 1
+                taken[j] = draw
             else:
                 low_t, high_t = min(low_t, t), max(high_t, t)
     if not known:
@@ -323,8 +327,8 @@ def _sweep(
 def count_rectangles(
     x: Float, y: Float, code: NDArray[np.int8], keys: Int, columns: int, frame: Float,
     cores: Float, shape: Int,
-) -> Int:
-    """Return counts (core, area, class) of points in rotated rectangles cut across into areas.
+) -> tuple[Int, Float]:
+    """Count points in rotated rectangles cut across into areas; each point once in a draw.
 
     The areas share the stretch between a rectangle's first and last point equally.
 
@@ -336,14 +340,23 @@ def count_rectangles(
         x and y of the first bin, side of a bin, and length and width of a rectangle.
     cores : (r, 3)
         Centre x, y and angle (radians).
-    shape : (2,)
-        Areas a core, and classes.
+    shape : (3,)
+        Areas a core, classes, and cores a draw.
+
+    Returns
+    -------
+    (r, areas, classes) int64, (r,) float64
+        Counts, and the stretch between the first and the last point along the rectangle.
     """
     out = np.zeros((cores.shape[0], shape[0], shape[1]), np.int64)
+    stretch = np.zeros(cores.shape[0])
+    taken = np.full(x.size, -1)
     ends = np.empty(2)
     for r in range(cores.shape[0]):
         ends[0], ends[1] = 1.0, 0.0
-        _sweep(x, y, code, keys, columns, frame, cores[r], ends, out[r])
+        draw = r // shape[2]
+        _sweep(x, y, code, keys, columns, frame, cores[r], ends, out[r], taken, draw)
         if ends[0] <= ends[1]:
-            _sweep(x, y, code, keys, columns, frame, cores[r], ends, out[r])
-    return out
+            stretch[r] = ends[1] - ends[0]
+            _sweep(x, y, code, keys, columns, frame, cores[r], ends, out[r], taken, draw)
+    return out, stretch
