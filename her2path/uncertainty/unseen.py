@@ -5,12 +5,12 @@ cells are wrong together rather than singly: every draw moves all their log odds
 deviate, and each pattern keeps the share of its cells that are then expected to be tumour.
 
 **Detection.** Of truly faint cells a share f is found, of truly unstained ones a share b reads
-stained. Of the cells that read none or faint, the share that reads stained is then
-``b + (f - b) t``, with t the share that is faint in truth (Rogan & Gladen 1978, Am J Epidemiol
-107:71-76). Every draw takes f from the curves of the slide's detection limit, at this draw's
-cut-offs, and b from what the blanks leave open, and draws t from its posterior probability. Before
-anything was read, 0 and 1+ are equally likely, and so are null and ultralow. Where f is hardly above b, what was read says little of t:
-unseen faint cells are then a wide distribution, not none.
+stained. Of the cells that read none or faint, the share that reads stained is then ``b + (f - b)
+t``, with t the share that is faint in truth (Rogan & Gladen 1978, Am J Epidemiol 107:71-76). Every
+draw takes f from the curves of the slide's detection limit, at this draw's cut-offs, and b from
+what the blanks leave open, and draws t from its posterior probability. Before anything was read, 0
+and 1+ are equally likely, and so are null and ultralow. Where f is hardly above b, what was read
+says little of t: unseen faint cells are then a wide distribution, not none.
 """
 
 from __future__ import annotations
