@@ -5,12 +5,12 @@ cells are wrong together rather than singly: every draw moves all their log odds
 deviate, and each pattern keeps the share of its cells that are then expected to be tumour.
 
 **Detection.** Of truly faint cells a share f is found, of truly unstained ones a share b reads
-stained. Of the cells that read none or faint, the share that reads stained is then
-``b + (f - b) t``, with t the share that is faint in truth (Rogan & Gladen 1978, Am J Epidemiol
-107:71-76). Every draw takes f from the curves of the slide's detection limit, at this draw's
-cut-offs, and b from what the blanks leave open, and draws t from its posterior probability. Before
-anything was read, 0 and 1+ are equally likely, and so are null and ultralow. Where f is hardly above b, what was read says little of t:
-unseen faint cells are then a wide distribution, not none.
+stained. Of the cells that read none or faint, the share that reads stained is then ``b + (f - b)
+t``, with t the share that is faint in truth (Rogan & Gladen 1978, Am J Epidemiol 107:71-76). Every
+draw takes f from the curves of the slide's detection limit, at this draw's cut-offs, and b from
+what the blanks leave open, and draws t from its posterior probability. Before anything was read, 0
+and 1+ are equally likely, and so are null and ultralow. Where f is hardly above b, what was read
+says little of t: unseen faint cells are then a wide distribution, not none.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def keep_tumour(counts: I64, pattern: I64, certainty: F64 | None, levels: F64) -
 def faint_shares(
     measured: Sensitivity, settings: MembraneSettings, factors: F64, levels: F64, apart: F64
 ) -> F64:
-    """Return the share of faint cells found, one a draw.
+    """Return the share of faint cells found by their line, one a draw.
 
     Parameters
     ----------
@@ -92,7 +92,8 @@ def faint_shares(
     low, high = limits_od(settings)
     step = (np.arange(STEPS) + 0.5) / STEPS
     od = low * (high / low) ** step[None] * factors[:, None]
-    shares = curve.one_each(chosen, od).mean(axis=1)
+    # what the line itself brings, without what reads stained anyway (Abbott)
+    shares = (curve.one_each(chosen, od).mean(axis=1) - curve.guess) / (1 - curve.guess)
     return np.asarray(expit(logit(np.clip(shares, 1e-6, 1 - 1e-6)) + FOUND_SD * ndtri(apart)))
 
 
@@ -111,7 +112,7 @@ def reveal(counts: I64, found: F64, blank: F64, tops: F64, levels: F64) -> I64:
     counts : int64 (draws, 7)
         Of what was read.
     found, blank : float64 (draws,)
-        Shares of faint and of unstained cells that read stained.
+        Share of faint cells found by their line, and of unstained cells that read stained.
     tops, levels : float64 (draws,)
         Of 0..1: how often such cells read stained at most, as far as their number leaves it open,
         and where in the posterior the draw lies.
@@ -123,8 +124,7 @@ def reveal(counts: I64, found: F64, blank: F64, tops: F64, levels: F64) -> I64:
     read = betaincinv(faint + 0.5, both - faint + 0.5, tops)
     blank = np.minimum(blank, read)
     t = ((np.arange(POINTS) + 0.5) / POINTS) ** (1 / PRIOR)
-    # a reading better than chance: what is faint is not found less often than what is not
-    p = np.clip(blank[:, None] + np.maximum(found - blank, 0.0)[:, None] * t, 1e-9, 1 - 1e-9)
+    p = np.clip(blank[:, None] + ((1 - blank) * found)[:, None] * t, 1e-9, 1 - 1e-9)
     likely = faint[:, None] * np.log(p) + (both - faint)[:, None] * np.log1p(-p)
     weight = np.exp(likely - likely.max(axis=1, keepdims=True))
     heap = np.cumsum(weight, axis=1)
