@@ -116,7 +116,7 @@ def measure(
     rays = membrane.measure_rays(rgb, optics.stain.tables()[1], f, optics.mpp, mine)
     raw: Columns = {"cell_id": cell_id[order], "x_fx": x_fx[order], "y_fx": y_fx[order]}
     raw |= _read_columns(mine, optics.mpp_a) | rays
-    return Measured(to_table(raw), _maps(planes[0], planes[1], read, core, f))
+    return Measured(to_table(raw), _maps(planes, rgb, read, core, optics))
 
 
 def _fixed(local: NDArray[np.float64], origin: int) -> NDArray[np.int64]:
@@ -156,20 +156,23 @@ def _outline(radii: NDArray[np.float32], mpp_a: float) -> NDArray[np.int16]:
 
 
 def _maps(
-    h: NDArray[np.float32], d: NDArray[np.float32], read: Box, core: Box, f: int
+    planes: NDArray[np.float32], rgb: NDArray[np.uint8], read: Box, core: Box, optics: Optics
 ) -> dict[str, NDArray[np.float32]]:
+    """Return the means and the features of quality control of the core's map cells."""
+    f = optics.factor
     y0, x0 = (core.y0 - read.y0) // f, (core.x0 - read.x0) // f
     rows, cols = -(-core.height // (f * MAP_PX)), -(-core.width // (f * MAP_PX))
-    window = np.s_[y0 : y0 + rows * MAP_PX, x0 : x0 + cols * MAP_PX]
-    h, d = h[window], d[window]
-    # some map rows at a time: the sum stays in the processor's cache
-    strips = [np.s_[r * MAP_PX : (r + STRIP) * MAP_PX] for r in range(0, rows, STRIP)]
-    focus = [qc.focus_cells(h[s] + d[s], MAP_PX) for s in strips]
-    return {
-        "hematoxylin": cell_means(h, MAP_PX),
-        "dab": cell_means(d, MAP_PX),
-        "focus": np.concatenate(focus),
-    }
+    parts: list[dict[str, NDArray[np.float32]]] = []
+    # some map rows at a time: what is summed stays in the processor's cache
+    for r in range(0, rows, STRIP):
+        y1 = y0 + min(r + STRIP, rows) * MAP_PX
+        strip = planes[:, y0 + r * MAP_PX : y1, x0 : x0 + cols * MAP_PX]
+        pixels = rgb[f * (y0 + r * MAP_PX) : f * y1, f * x0 : f * (x0 + cols * MAP_PX)]
+        found = qc.measure_features(strip, pixels, MAP_PX, f, optics.mpp_a)
+        found["hematoxylin"] = cell_means(np.ascontiguousarray(strip[0]), MAP_PX)
+        found["dab"] = cell_means(np.ascontiguousarray(strip[1]), MAP_PX)
+        parts.append(found)
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def to_table(columns: Columns) -> pa.Table:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path.phantom.artefacts import add_artefacts
+from her2path.phantom.artefacts import Covers, add_artefacts
 from her2path.phantom.cells import assign_kinds, settle_completeness, stain_membranes
 from her2path.phantom.layout import lay_out
 from her2path.phantom.nuclei import tumour_nuclei
@@ -34,6 +34,8 @@ class Phantom:
     areas : dict
         Areas (mm2), counts, fractions and H-score of the whole image.
     spec : PhantomSpec
+    covers : Covers
+        Where artefacts lie, masks of 2 um per sample.
     """
 
     rgb: NDArray[np.uint8]
@@ -41,6 +43,7 @@ class Phantom:
     regions: pa.Table
     areas: dict[str, Any]
     spec: PhantomSpec
+    covers: Covers = field(default_factory=lambda: Covers({}))
 
 
 def make_phantom(spec: PhantomSpec) -> Phantom:
@@ -71,4 +74,5 @@ def make_phantom(spec: PhantomSpec) -> Phantom:
         regions=region_table(spec, truth),
         areas=area_truth(spec, ground, truth),
         spec=spec,
+        covers=covers,
     )

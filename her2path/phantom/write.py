@@ -194,7 +194,8 @@ def make_files(spec: PhantomSpec, out: Path) -> dict[str, Path]:
     -------
     dict of str to Path
         `slide` (phantom.svs), `truth` (truth.parquet), `truth_csv`
-        (truth.csv), `regions` (regions.csv) and `summary` (truth.json).
+        (truth.csv), `regions` (regions.csv), `summary` (truth.json) and, where there are
+        artefacts, `artefacts` (artefacts.npz: a mask each, 2 um per sample).
     """
     out.mkdir(parents=True, exist_ok=True)
     phantom = make_phantom(spec)
@@ -211,6 +212,10 @@ def make_files(spec: PhantomSpec, out: Path) -> dict[str, Path]:
     pa_csv.write_csv(phantom.regions, paths["regions"])
     text = json.dumps(summary(phantom), indent=2, allow_nan=False)
     paths["summary"].write_text(text + "\n", encoding="utf-8")
+    drawn = {n: m for n, m in phantom.covers.masks.items() if m.any()}
+    if drawn:
+        paths["artefacts"] = out / "artefacts.npz"
+        np.savez_compressed(paths["artefacts"], **{n: m > 0 for n, m in drawn.items()})
     return paths
 
 
