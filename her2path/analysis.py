@@ -38,6 +38,8 @@ FIXED = 16
 MAP_PX = 32
 #: map rows whose focus is measured at a time
 STRIP = 4
+#: probability from which a find is surely a tumour cell, in the map of epithelium
+SURE = 0.70
 #: what a block reads beyond its core, µm
 HALO_UM = reading.HALO_UM + membrane.HALO_UM
 #: how far a cell's final values may depend on other raw cells, µm
@@ -77,7 +79,7 @@ class Measured:
     """What one block gave: raw cells, and means over map cells of its core.
 
     ``raw`` holds one row a cell; ``maps`` float32 arrays (rows, columns) of `MAP_PX` analysis
-    pixels each: hematoxylin OD, dab OD, focus.
+    pixels each: hematoxylin OD, dab OD, `qc.FEATURES`, and counts of nuclei and epithelium.
     """
 
     raw: pa.Table
@@ -116,7 +118,26 @@ def measure(
     rays = membrane.measure_rays(rgb, optics.stain.tables()[1], f, optics.mpp, mine)
     raw: Columns = {"cell_id": cell_id[order], "x_fx": x_fx[order], "y_fx": y_fx[order]}
     raw |= _read_columns(mine, optics.mpp_a) | rays
-    return Measured(to_table(raw), _maps(planes, rgb, read, core, optics))
+    maps = _maps(planes, rgb, read, core, optics)
+    maps |= _counts(raw, maps["dab"].shape, core, f)
+    return Measured(to_table(raw), maps)
+
+
+def _counts(
+    raw: Columns, shape: tuple[int, ...], core: Box, factor: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return how many finds, and how many sure tumour cells, every map cell of the core holds."""
+    row = (raw["y_fx"] + FIXED // 2) // (FIXED * MAP_PX) - core.y0 // (factor * MAP_PX)
+    col = (raw["x_fx"] + FIXED // 2) // (FIXED * MAP_PX) - core.x0 // (factor * MAP_PX)
+    kind = raw["kind"]
+    real = kind[:, 2] < 0.5
+    sure = (kind[:, 0] > kind[:, 1]) & (kind[:, 0] >= SURE)
+    made = {}
+    for name, which in (("nuclei", real), ("epithelium", sure)):
+        count = np.zeros(shape, np.float32)
+        np.add.at(count, (row[which], col[which]), 1)
+        made[name] = count
+    return made
 
 
 def _fixed(local: NDArray[np.float64], origin: int) -> NDArray[np.int64]:

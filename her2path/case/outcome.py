@@ -17,6 +17,7 @@ from her2path.case.drawn import annotation_flags
 from her2path.case.facts import packages, slide_facts, stain_facts
 from her2path.case.passes import BlockDone
 from her2path.case.plan import Plan, Prepared, area_mm2
+from her2path.case.quality import Quality
 from her2path.case.run import RunOptions
 from her2path.errors import NotEvaluable
 from her2path.flags import flag, merge
@@ -57,12 +58,15 @@ class Outcome:
         flags: Sequence[QcFlag],
         done: Sequence[BlockDone],
         verdict: Verdict,
+        quality: Quality,
     ) -> Result:
         """Return the result of a slide that was scored."""
         base = self._base(seen, [*self._own_flags(), *flags])
         px_mm2 = (plan.optics.mpp * 1e-3) ** 2
         area = min(base["qc"].tissue_area_mm2, sum(d.tissue_px for d in done) * px_mm2)
-        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area})
+        facts = quality.facts()
+        area = max(0.0, area - quality.mm2(quality.left_out))
+        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area, **facts})
         return Result(
             **base,
             status="complete",

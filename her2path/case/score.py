@@ -26,6 +26,7 @@ from her2path.case.plan import (
     make_plan,
     measured_sha256,
 )
+from her2path.case.quality import Quality, assemble
 from her2path.case.run import RunOptions, SlideResult
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
 from her2path.flags import flag
@@ -271,13 +272,13 @@ class _Run:
         stream.prove_paths([self.path.absolute()], self.store.out)
         done = self._measure(plan, stream)
         bad = self._unreadable(done)
-        self._sharp(plan)
-        self._resolve(plan, stream)
+        quality = assemble(plan, seen)
+        self._resolve(plan, quality, stream)
         cells = conclude.assign(conclude.light_cells(plan), self.placed, self.settings)
         self._enough(cells)
-        flags = [*seen.flags, *self._recognised(cells), *self._qc(plan, seen, bad, cells)]
+        flags = [*seen.flags, *self._recognised(cells), *self._qc(quality, seen, bad, cells)]
         region_table, region_id = conclude.make_regions(
-            cells, conclude.tissue_grid(plan), self.placed, plan.optics.mpp, self.settings
+            cells, conclude.tissue_grid(quality), self.placed, plan.optics.mpp, self.settings
         )
         mine = conclude.is_tumour(cells)
         tumour = cells.append_column("region_id", pa.array(region_id, pa.int32())).filter(
@@ -289,7 +290,7 @@ class _Run:
         staged = self.store.staging.create()
         extra = None if second is None else spread_over(second.cells, mine)
         conclude.write_cells(plan, staged, cells, region_id, self.planes, extra)
-        conclude.write_maps(plan, staged, cells)
+        conclude.write_maps(plan, staged, cells, quality)
         staged.write_regions(
             region_table if second is None else conclude.beside(region_table, second.regions)
         )
@@ -297,7 +298,7 @@ class _Run:
             staged.write_features(second.features)
         self._pictures(slide, tumour, staged)
         self._thumbnail(slide, seen)
-        result = self.outcome.complete(plan, seen, flags, done, verdict)
+        result = self.outcome.complete(plan, seen, flags, done, verdict, quality)
         self._finish(result if second is None else with_cnn(result, second))
 
     def _second_look(
@@ -338,7 +339,7 @@ class _Run:
         finally:
             _scratch.release()
 
-    def _resolve(self, plan: Plan, stream: Stream) -> None:
+    def _resolve(self, plan: Plan, quality: Quality, stream: Stream) -> None:
         total, finished = len(plan.blocks), 0
 
         def tick(_: int) -> None:
@@ -346,7 +347,7 @@ class _Run:
             finished += 1
             self.progress("resolving membranes", finished, total, 0.0)
 
-        stream.each(passes.resolve_block, plan.blocks, (plan,), tick)
+        stream.each(passes.resolve_block, plan.blocks, (plan, quality.left_out), tick)
 
     def _unreadable(self, done: list[passes.BlockDone]) -> float:
         """Return the share of the tissue that could not be read.
@@ -364,24 +365,20 @@ class _Run:
             )
         return bad
 
-    def _sharp(self, plan: Plan) -> None:
-        """Refuse a slide that is out of focus before its membranes are resolved."""
-        for found in qc.assess(self.settings.qc, focus=conclude.focus_grid(plan)):
-            if found.severity == "fail":
-                raise NotEvaluable(found.message, "Scan the slide again", code=found.code)
-
-    def _qc(self, plan: Plan, seen: Prepared, bad: float, cells: pa.Table) -> list[QcFlag]:
-        other = ~conclude.is_tumour(cells)
+    def _qc(self, quality: Quality, seen: Prepared, bad: float, cells: pa.Table) -> list[QcFlag]:
+        tumour = conclude.is_tumour(cells)
         nuclei = cells.column("nucleus_hematoxylin_od").to_numpy()
-        background = cells.column("cytoplasm_od").to_numpy()[other]
-        return qc.assess(
+        background = cells.column("cytoplasm_od").to_numpy()[~tumour]
+        found = qc.assess(
             self.settings.qc,
-            focus=conclude.focus_grid(plan),
             bad_fraction=bad,
             tissue_area_mm2=tissue_mm2(seen),
             nucleus_h_od=float(np.median(nuclei)),
             background_dab_od=float(np.median(background)) if len(background) else None,
+            known=quality.flags,
         )
+        few = int(tumour.sum()) < 3 * self.settings.score.min_cells
+        return [*found, flag("LITTLE_TUMOUR", f"Tumour cells: {tumour.sum()}.")] if few else found
 
     def _enough(self, cells: pa.Table) -> None:
         n = int(conclude.is_tumour(cells).sum())

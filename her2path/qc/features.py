@@ -20,7 +20,7 @@ F32 = npt.NDArray[np.float32]
 #: what `measure_features` gives
 FEATURES = (
     "hematoxylin", "dab", "residual", "focus", "contrast", "floor", "dab_floor", "nuclear",
-    "glass", "grey", "foreign", "dark", "bright", "blocks",
+    "glass", "grey", "blue", "dark", "bright", "blocks",
 )  # fmt: skip
 #: bins of OD that percentiles are counted in
 BINS, PER_OD = 128, 64.0
@@ -28,6 +28,8 @@ BINS, PER_OD = 128, 64.0
 GLASS_OD = 0.03
 #: residual OD that neither stain leaves
 FOREIGN_OD = 0.05
+#: hematoxylin (OD) whose DAB is below this part of it, negative: precipitate, no nucleus
+BLUE_OD, BLUE_SHARE = 0.12, 0.12
 #: grey levels from which a pixel is clipped
 BLACK, WHITE = 6, 254
 #: side of a JPEG block, pixels of level 0
@@ -52,7 +54,7 @@ def _bin(value):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _stains(planes, cell, out):  # type: ignore[no-untyped-def]
-    """Write residual, floor, dab_floor, nuclear, glass, grey, foreign of every map cell."""
+    """Write residual, floor, dab_floor, nuclear, glass, grey, blue of every map cell."""
     both = np.zeros(BINS, np.int64)
     brown = np.zeros(BINS, np.int64)
     blue = np.zeros(BINS, np.int64)
@@ -64,7 +66,7 @@ def _stains(planes, cell, out):  # type: ignore[no-untyped-def]
             rest = 0.0
             glass = np.int64(0)
             grey = np.int64(0)
-            foreign = np.int64(0)
+            blue_only = np.int64(0)
             n = np.int64(0)
             for y in range(j * cell, min((j + 1) * cell, planes.shape[1]), 2):
                 for x in range(i * cell, min((i + 1) * cell, planes.shape[2])):
@@ -76,8 +78,8 @@ def _stains(planes, cell, out):  # type: ignore[no-untyped-def]
                     blue[_bin(h)] += 1
                     rest += r
                     glass += h + d < GLASS_OD
-                    grey += r > FOREIGN_OD
-                    foreign += r < -FOREIGN_OD
+                    grey += (r > FOREIGN_OD) & (d < h)  # strong DAB leaves some too
+                    blue_only += (h > BLUE_OD) & (d < -BLUE_SHARE * h)
                     n += 1
             n = max(n, 1)
             out[0, j, i] = rest / n
@@ -86,7 +88,7 @@ def _stains(planes, cell, out):  # type: ignore[no-untyped-def]
             out[3, j, i] = _percentile(blue, n, 0.95)
             out[4, j, i] = glass / n
             out[5, j, i] = grey / n
-            out[6, j, i] = foreign / n
+            out[6, j, i] = blue_only / n
 
 
 @njit(cache=True, nogil=True)
@@ -145,8 +147,9 @@ def measure_features(
         Those of `FEATURES` but the two means: ``residual`` (mean OD), ``focus`` (fine over coarse
         contrast, NaN without contrast), ``contrast`` (squared OD between points 4 µm apart),
         ``floor``, ``dab_floor`` (OD that 90 % of the pixels exceed: both stains, DAB),
-        ``nuclear`` (95th percentile of hematoxylin OD), ``glass``, ``grey``, ``foreign``,
-        ``dark``, ``bright`` (shares of the pixels: empty, neither stain on either side, clipped)
+        ``nuclear`` (95th percentile of hematoxylin OD), ``glass``, ``grey``, ``blue``,
+        ``dark``, ``bright`` (shares of the pixels: empty, neither stain, bluer than hematoxylin,
+        clipped)
         and ``blocks`` (steps across JPEG blocks over steps inside them; 1 without blocks).
     """
     rows, cols = -(-planes.shape[1] // cell_px), -(-planes.shape[2] // cell_px)
@@ -154,7 +157,7 @@ def measure_features(
     _stains(planes, cell_px, stains)
     pixels = np.empty((3, rows, cols), np.float32)
     _pixels(rgb, cell_px * factor, pixels)
-    names = ("residual", "floor", "dab_floor", "nuclear", "glass", "grey", "foreign")
+    names = ("residual", "floor", "dab_floor", "nuclear", "glass", "grey", "blue")
     found: dict[str, F32] = dict(zip(names, stains, strict=True))
     found |= dict(zip(("dark", "bright", "blocks"), pixels, strict=True))
     near, far = structure(planes[0] + planes[1], cell_px, mpp_a)
