@@ -114,9 +114,6 @@ def _flags(
         found.append(flag("LITTLE_TISSUE", f"Area: {area:.3f} mm²."))
     if pen.any():
         found.append(flag("PEN_MARKS", f"Area: {pen.sum() * mpp * mpp * 1e-6:.2f} mm²."))
-    share = float(fold.sum()) / max(1.0, float(mask.sum()))
-    if share > 0.004:
-        found.append(flag("FOLDS", f"Share of the tissue: {100 * share:.1f} %."))
     if dark.mean() > 0.002:
         found.append(flag("DARK_BORDER"))
     if not white.glass:

@@ -34,6 +34,7 @@ __all__ = [
     "is_tumour",
     "light_cells",
     "make_regions",
+    "no_cells",
     "tissue_grid",
     "with_cell_type",
     "write_cells",
@@ -81,9 +82,13 @@ def light_cells(plan: Plan) -> pa.Table:
             part = pa.ipc.open_file(source).read_all().select(LIGHT).replace_schema_metadata(None)
             # copied out of the map, so that the file can go
             tables.append(pa.concat_tables([part]).take(pa.array(np.arange(part.num_rows))))
+    return pa.concat_tables(tables).cast(no_cells().schema) if tables else no_cells()
+
+
+def no_cells() -> pa.Table:
+    """Return the light columns of no cell."""
     schema = pa.schema([f for f in arrow_schema(CELLS) if f.name in LIGHT])
-    ordered = pa.schema([schema.field(n) for n in LIGHT]).remove_metadata()
-    return pa.concat_tables(tables).cast(ordered) if tables else ordered.empty_table()
+    return pa.schema([schema.field(n) for n in LIGHT]).remove_metadata().empty_table()
 
 
 def assign(cells: pa.Table, annotations: Annotations | None, settings: Settings) -> pa.Table:

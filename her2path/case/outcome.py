@@ -79,11 +79,16 @@ class Outcome:
             heterogeneity=verdict.heterogeneity,
         )
 
-    def not_evaluable(self, seen: Prepared | None, why: NotEvaluable) -> Result:
+    def not_evaluable(
+        self, seen: Prepared | None, why: NotEvaluable, quality: Quality | None = None
+    ) -> Result:
         """Return the result of a slide that was read, and cannot be scored."""
         reason = QcFlag(code=why.code, severity="fail", message=str(why))
+        base = self._base(seen, [reason, *(seen.flags if seen else ())])
+        if quality is not None:
+            base["qc"] = base["qc"].model_copy(update=quality.facts())
         return Result(
-            **self._base(seen, [reason, *(seen.flags if seen else ())]),
+            **base,
             status="not_evaluable",
             provenance=self._provenance(0),
             counts=Counts(),

@@ -16,9 +16,9 @@ from her2path.errors import NotEvaluable
 from her2path.flags import flag
 from her2path.qc import slide as whole
 from her2path.results import QcFlag
-from her2path.stain import angle_deg
+from her2path.stain.model import angle_deg
 
-__all__ = ["Quality", "assemble", "mask_on"]
+__all__ = ["Quality", "assemble", "judge", "mask_on"]
 
 #: codes that only mark
 MARKS = ("no_epithelium",)
@@ -41,7 +41,6 @@ class Quality:
     side_px: int
     mpp: float
     ratio: float
-    flags: tuple[QcFlag, ...]
 
     def mm2(self, mask: NDArray[np.bool_]) -> float:
         """Return the area of map cells, mm²."""
@@ -87,13 +86,7 @@ def _joined(plan: Plan) -> dict[str, NDArray[np.float32]]:
 
 
 def assemble(plan: Plan, seen: Prepared) -> Quality:
-    """Join the features of all blocks, and name what is no good tissue.
-
-    Raises
-    ------
-    NotEvaluable
-        ``OUT_OF_FOCUS``, ``MPP_UNLIKELY``, ``TOO_LITTLE_LEFT`` or ``NO_EPITHELIUM``.
-    """
+    """Join the features of all blocks, and name what is no good tissue."""
     settings = plan.settings.qc
     maps = _joined(plan)
     tissue = mask_on(plan)
@@ -103,14 +96,19 @@ def assemble(plan: Plan, seen: Prepared) -> Quality:
     contrast = np.where(tissue, maps["contrast"], 0.0).astype(np.float64)
     ratio = float((contrast * np.nan_to_num(maps["focus"])).sum() / max(contrast.sum(), 1e-9))
     kept = {n: maps[n] for n in ("hematoxylin", "dab", "focus")}
-    made = Quality(
-        codes, tissue, left_out, kept, plan.optics.factor * MAP_PX, plan.optics.mpp, ratio, ()
+    return Quality(
+        codes, tissue, left_out, kept, plan.optics.factor * MAP_PX, plan.optics.mpp, ratio
     )
-    flags = _flags(plan, seen, made)
-    return Quality(**{**vars(made), "flags": tuple(flags)})
 
 
-def _flags(plan: Plan, seen: Prepared, made: Quality) -> list[QcFlag]:
+def judge(plan: Plan, seen: Prepared, made: Quality) -> list[QcFlag]:
+    """Say what the quality map and the finds mean for the slide.
+
+    Raises
+    ------
+    NotEvaluable
+        ``OUT_OF_FOCUS``, ``MPP_UNLIKELY``, ``TOO_LITTLE_LEFT`` or ``NO_EPITHELIUM``.
+    """
     settings, total = plan.settings.qc, max(1, int(made.tissue.sum()))
     flags = _of_mpp(plan, made.ratio)
     shares = {

@@ -26,7 +26,7 @@ from her2path.case.plan import (
     make_plan,
     measured_sha256,
 )
-from her2path.case.quality import Quality, assemble
+from her2path.case.quality import Quality, assemble, judge
 from her2path.case.run import RunOptions, SlideResult
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
 from her2path.flags import flag
@@ -139,6 +139,8 @@ class _Run:
         self.annotations_path = Path(annotations) if annotations else None
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
+        self.plan: Plan | None = None
+        self.quality: Quality | None = None
 
     def result(self, stream: Stream) -> SlideResult:
         ref = _ref(self.path, self.settings)
@@ -262,21 +264,26 @@ class _Run:
         except NotEvaluable as exc:
             log.info("not evaluable: %s", exc)
             self._thumbnail(slide, seen)
-            self._finish(self.outcome.not_evaluable(seen, exc))
+            if self.plan is not None and self.quality is not None:
+                # the map shows why
+                staged = self.store.staging.create()
+                conclude.write_maps(self.plan, staged, conclude.no_cells(), self.quality)
+            self._finish(self.outcome.not_evaluable(seen, exc, self.quality))
 
     def _evaluate(self, slide: Slide, ref: SlideRef, seen: Prepared, stream: Stream) -> None:
         incomplete = guidelines.incomplete_score(self.settings.score.guideline)
-        plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
+        plan = self.plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
         if self.placed is not None:
             check_fits(self.placed, plan, self.info)
         stream.prove_paths([self.path.absolute()], self.store.out)
         done = self._measure(plan, stream)
         bad = self._unreadable(done)
-        quality = assemble(plan, seen)
+        quality = self.quality = assemble(plan, seen)
+        told = judge(plan, seen, quality)
         self._resolve(plan, quality, stream)
         cells = conclude.assign(conclude.light_cells(plan), self.placed, self.settings)
         self._enough(cells)
-        flags = [*seen.flags, *self._recognised(cells), *self._qc(quality, seen, bad, cells)]
+        flags = [*seen.flags, *self._recognised(cells), *self._qc(told, seen, bad, cells)]
         region_table, region_id = conclude.make_regions(
             cells, conclude.tissue_grid(quality), self.placed, plan.optics.mpp, self.settings
         )
@@ -365,7 +372,9 @@ class _Run:
             )
         return bad
 
-    def _qc(self, quality: Quality, seen: Prepared, bad: float, cells: pa.Table) -> list[QcFlag]:
+    def _qc(
+        self, told: list[QcFlag], seen: Prepared, bad: float, cells: pa.Table
+    ) -> list[QcFlag]:
         tumour = conclude.is_tumour(cells)
         nuclei = cells.column("nucleus_hematoxylin_od").to_numpy()
         background = cells.column("cytoplasm_od").to_numpy()[~tumour]
@@ -375,7 +384,7 @@ class _Run:
             tissue_area_mm2=tissue_mm2(seen),
             nucleus_h_od=float(np.median(nuclei)),
             background_dab_od=float(np.median(background)) if len(background) else None,
-            known=quality.flags,
+            known=tuple(told),
         )
         few = int(tumour.sum()) < 3 * self.settings.score.min_cells
         return [*found, flag("LITTLE_TUMOUR", f"Tumour cells: {tumour.sum()}.")] if few else found

@@ -215,7 +215,7 @@ def make_files(spec: PhantomSpec, out: Path) -> dict[str, Path]:
     drawn = {n: m for n, m in phantom.covers.masks.items() if m.any()}
     if drawn:
         paths["artefacts"] = out / "artefacts.npz"
-        np.savez_compressed(paths["artefacts"], **{n: m > 0 for n, m in drawn.items()})
+        np.savez_compressed(paths["artefacts"], **{n: np.asarray(m > 0) for n, m in drawn.items()})  # type: ignore[arg-type]
     return paths
 
 

@@ -31,13 +31,17 @@ WINDOW, VIEW = 5, 13
 #: surely tumour cells that a field with epithelium has: a small gland
 GLAND = 8
 #: nuclear OD over the usual where nuclei lie over each other
-NUCLEAR_TWICE = 1.5
+NUCLEAR_TWICE = 2.0
 #: nuclear OD, part of the usual, below which there is none
 FAINT = 0.3
 #: mean DAB OD of a place without brown
 LITTLE_DAB = 0.03
+#: debris: nuclear OD below, and fine over coarse contrast above, these parts of the usual
+DIM, GRANULAR = 0.8, 1.12
+#: share of glass around a crack, at most
+LOOSE = 0.6
 #: share of glass in a crack
-CRACK = 0.75
+CRACK = 0.70
 #: share of grey pixels in the rim of a bubble
 RIM = 0.02
 #: less visible than this part of the usual is veiled
@@ -113,6 +117,8 @@ class _Usual:
     hematoxylin: float
     nuclear: float
     visibility: float
+    ratio: float
+    floor: float
 
 
 def _visibility(field: Field) -> F32:
@@ -125,12 +131,14 @@ def _visibility(field: Field) -> F32:
 def _usual(field: Field) -> _Usual:
     cells = field.tissue & (field["nuclei"] > 0) & (field["glass"] < 0.5)
     if not cells.any():
-        return _Usual(0.05, 0.15, 0.5)
+        return _Usual(0.05, 0.15, 0.5, 0.5, 0.02)
     seen = _visibility(field)
     return _Usual(
         float(np.median(field["hematoxylin"][cells])),
         float(np.median(field["nuclear"][cells])),
         float(np.median(seen[cells])),
+        float(np.median(np.nan_to_num(field["focus"])[cells])),
+        float(np.median(field["floor"][cells])),
     )
 
 
@@ -199,12 +207,12 @@ def _dust(field: Field, settings: QcSettings, vague: Mask, usual: _Usual) -> Mas
     blue = field["hematoxylin"]
     smudge = vague & (_mean(field["floor"], 3) > settings.max_floor_od)
     smudge &= (_mean(blue, 3) > 1.8 * usual.hematoxylin) & (field["dab_floor"] < blue)
-    smudge = _morph(_patches(smudge), cv2.MORPH_DILATE, 5)
+    smudge = _grown(_patches(smudge))
     # beside brown membranes sharpening leaves the same colour in nuclei
     crumbs = (field["blue"] > settings.max_blue) & (_mean(field["dab"], 3) < LITTLE_DAB)
     crumbs |= _grown(crumbs) & (field["blue"] > 0.3 * settings.max_blue)
     specks = field["grey"] > settings.max_grey
-    return np.asarray(smudge | _grown(crumbs) | specks)
+    return np.asarray(smudge | crumbs | specks)
 
 
 def _clipped(field: Field, settings: QcSettings) -> Mask:
@@ -253,21 +261,25 @@ def _folds(field: Field, settings: QcSettings, usual: _Usual) -> Mask:
     Denser than the tissue around, nuclei darker than usual because they lie over each other or
     no bright gap left; brown clones are left alone: they are dense by their stain.
     """
-    stain = _stain(field)
-    there = field.tissue & (field["glass"] < 0.5)
-    around = _mean(np.where(there, stain, 0.0), 25) / np.maximum(_mean(there, 25), 1e-3)
-    blue = field["dab"] < 0.6 * np.maximum(field["hematoxylin"], 0.01)
-    double = field["nuclear"] > NUCLEAR_TWICE * usual.nuclear
-    double |= _mean(field["floor"], 3) > settings.max_floor_od
+    there = field.tissue & (field["glass"] < 0.4)
+    blue = field["dab"] < 1.2 * np.maximum(field["hematoxylin"], 0.01)
+    floor = _mean(field["floor"], 3)
+    closed = floor > max(0.6 * settings.max_floor_od, 2.0 * usual.floor)
     veiled = _mean(_visibility(field), 3) < 0.7 * usual.visibility
-    dense = (stain > settings.fold_density * around) & there & blue & double & veiled
-    return _grown(_patches(_morph(dense, cv2.MORPH_CLOSE, 3), 4))
+    dense = _mean(field["hematoxylin"], 3) > settings.fold_density * usual.hematoxylin
+    found = _patches(_morph(there & blue & closed & veiled & dense, cv2.MORPH_CLOSE, 3), 6)
+    # two dark nuclei over each other
+    twice = there & blue & (field["nuclear"] > NUCLEAR_TWICE * usual.nuclear)
+    twice &= field["hematoxylin"] > 1.8 * usual.hematoxylin
+    return _grown(found | _patches(twice, 4))
 
 
 def _edges(field: Field, settings: QcSettings) -> Mask:
     """Return cracks, and stain piled up along the tissue's border."""
     whole = _morph(_morph(field.tissue, cv2.MORPH_CLOSE, 5), cv2.MORPH_ERODE, 5)
-    cracks = _thin((field["glass"] > CRACK) & whole, 10)
+    # in loose tissue glass is everywhere: a crack has tissue on either side
+    gap = (field["glass"] > CRACK) & (_mean(field["glass"], 5) < LOOSE)
+    cracks = _thin(gap & whole, 8)
     inner = _morph(field.tissue, cv2.MORPH_ERODE, 7)
     piled = field.tissue & ~inner & (field["dab_floor"] > settings.max_edge_od)
     return np.asarray(_grown(cracks) | _patches(piled))
@@ -285,12 +297,23 @@ def _without_nuclei(field: Field, settings: QcSettings, usual: _Usual) -> tuple[
     there = field.tissue & (field["glass"] < EMPTY)
     cover = np.maximum(_mean(there, WINDOW), 0.2)
     density = _mean(np.where(there, field["nuclei"], 0), WINDOW) / cover
-    faint = _mean(np.where(there, field["nuclear"], 0), 3) / np.maximum(_mean(there, 3), 0.2)
-    faint = there & (faint < max(settings.min_hematoxylin_od, FAINT * usual.nuclear))
-    faint = _patches(faint, 9)
+    dark = _mean(np.where(there, field["nuclear"], 0), 3) / np.maximum(_mean(there, 3), 0.2)
+    limit = max(settings.min_hematoxylin_od, FAINT * usual.nuclear)
+    faint = _patches(np.asarray(there & (dark < limit)), 9)
     lives = density >= 2 * settings.min_nuclei
-    pale = _grown(_patches(faint & lives, 9))
-    bare = _patches(there & (density < settings.min_nuclei) & (field["dab"] < 0.08), 9)
+    edge = there & (field["nuclear"] < 1.4 * limit)
+    pale = _patches(faint & lives, 9)
+    pale |= _morph(pale, cv2.MORPH_DILATE, 5) & edge
+    few = density < settings.min_nuclei
+    # debris is granular: finer than tissue, with few finds, and paler than nuclei
+    close = _mean(np.where(there, field["nuclei"], 0), 3) / np.maximum(_mean(there, 3), 0.2)
+    fine = _mean(np.nan_to_num(field["focus"]) * field["contrast"], 3)
+    fine /= np.maximum(_mean(field["contrast"], 3), LEAST_CONTRAST)
+    dim = _mean(field["nuclear"], 3) < DIM * usual.nuclear
+    few |= dim & (fine > GRANULAR * usual.ratio) & (close < 3 * settings.min_nuclei)
+    bare = _patches(there & few & (field["dab"] < 0.08), 6)
+    dead = faint & ~lives
+    dead |= _morph(_patches(dead, 6), cv2.MORPH_DILATE, 5) & edge
     # the window blurs the border by two map cells: it is given back where no find lies
     near = _morph(bare, cv2.MORPH_DILATE, 5) & there & (_mean(field["nuclei"], 3) < 0.5)
-    return pale & there, (bare | near | _grown(faint & ~lives)) & there
+    return pale & there, (bare | near | dead) & there

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from her2path.settings import QcSettings
 
-__all__ = ["CODES", "Code", "left_out_bits", "names_of"]
+__all__ = ["CODES", "Code", "first_code", "left_out_bits", "names_of"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,14 @@ CODES: dict[str, Code] = {n: Code(n, bit, w, c) for bit, (n, w, c) in enumerate(
 def left_out_bits(settings: QcSettings) -> int:
     """Return the bits that leave a map cell out of every figure under these settings."""
     return sum(c.value for c in CODES.values() if getattr(settings, c.name, False))
+
+
+def first_code(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    """Return for every map cell 1 + the lowest bit of its codes, 0 where there is none."""
+    first = np.zeros(codes.shape, np.uint8)
+    for code in reversed(CODES.values()):
+        first[(codes & code.value) > 0] = code.bit + 1
+    return first
 
 
 def names_of(codes: npt.NDArray[np.integer]) -> list[str]:

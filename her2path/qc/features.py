@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from her2path.qc.assessment import GREY_PER_OD, NOISE, structure
+from her2path.qc.assessment import structure
 
 __all__ = ["FEATURES", "measure_features"]
 
@@ -81,7 +81,7 @@ def _stains(planes, cell, out):  # type: ignore[no-untyped-def]
                     grey += (r > FOREIGN_OD) & (d < h)  # strong DAB leaves some too
                     blue_only += (h > BLUE_OD) & (d < -BLUE_SHARE * h)
                     n += 1
-            n = max(n, 1)
+            n = max(n, np.int64(1))
             out[0, j, i] = rest / n
             out[1, j, i] = _percentile(both, n, 0.10)
             out[2, j, i] = _percentile(brown, n, 0.10)
@@ -116,7 +116,7 @@ def _pixels(rgb, cell, out):  # type: ignore[no-untyped-def]
                         edge += step
                     else:
                         inner += step
-            n = max(n, 1)
+            n = max(n, np.int64(1))
             out[0, j, i] = dark / n
             out[1, j, i] = bright / n
             # edges are one in eight: both are means of a step

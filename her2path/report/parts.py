@@ -10,6 +10,7 @@ from markupsafe import Markup
 from her2path import guidelines
 from her2path.guidelines.trace import FLAGS as SCORE_FLAGS
 from her2path.palette import PATTERN_COLOURS, WORDS
+from her2path.qc import CODES
 from her2path.report import canvas, maps, pictures, plots
 from her2path.report.context import CannotSay, CaseContext, Context, SlideContext
 from her2path.schema import PATTERNS
@@ -59,6 +60,8 @@ def summary(context: SlideContext) -> Values:
         "overview": made,
         "image": canvas.data_uri(made.image, "image/jpeg"),
         "layer": canvas.data_uri(made.layer, "image/png") if made.layer else None,
+        "quality": canvas.data_uri(made.quality, "image/png") if made.quality else None,
+        "codes": [CODES[name] for name in made.codes],
     }
 
 

@@ -310,7 +310,7 @@ class QcSettings(Section):
     )
     max_floor_od: Positive = Field(0.10, description="smudge: 90 % of the pixels exceed this OD")
     max_blue: Fraction = Field(0.10, description="precipitate: share of pixels too blue")
-    max_grey: Fraction = Field(0.008, description="dust: share of pixels of neither stain")
+    max_grey: Fraction = Field(0.006, description="dust: share of pixels of neither stain")
     max_background_od: Positive = Field(
         0.12, description="blush: 90 % of the pixels exceed this DAB OD"
     )
@@ -323,7 +323,7 @@ class QcSettings(Section):
     min_nuclei: float = Field(
         0.33, ge=0, description="necrosis: fewer finds than this in 256 µm² of 80 µm around"
     )
-    fold_density: float = Field(1.5, ge=1, description="fold: density over that of 400 µm around")
+    fold_density: float = Field(1.35, ge=1, description="fold: hematoxylin over the usual")
     max_left_out: Fraction = Field(
         0.80, description="not evaluable when more of the tissue is left out"
     )
