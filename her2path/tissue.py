@@ -99,12 +99,12 @@ def find_tissue(overview: Pixels, mpp: float, settings: TissueSettings) -> Tissu
         mask &= ~pen
     fold = _folds(od, mask & ~pen, mpp)
     area = float(mask.sum()) * mpp * mpp * 1e-6
-    flags = _flags(mask, pen, fold, dark, white, mpp, area)
+    flags = _flags(mask, pen, dark, white, mpp, area)
     return Tissue(mask, pen, fold, mpp, flags, area, white.level)
 
 
 def _flags(
-    mask: Mask, pen: Mask, fold: Mask, dark: Mask, white: White, mpp: float, area: float
+    mask: Mask, pen: Mask, dark: Mask, white: White, mpp: float, area: float
 ) -> tuple[QcFlag, ...]:
     """Say what a reader should know."""
     found = []

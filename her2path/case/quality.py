@@ -110,7 +110,8 @@ def judge(plan: Plan, seen: Prepared, made: Quality) -> list[QcFlag]:
         ``OUT_OF_FOCUS``, ``MPP_UNLIKELY``, ``TOO_LITTLE_LEFT`` or ``NO_EPITHELIUM``.
     """
     settings, total = plan.settings.qc, max(1, int(made.tissue.sum()))
-    flags = _of_mpp(plan, made.ratio)
+    finds = _finds(plan)
+    flags = [*_of_mpp(plan, finds, made.ratio), *whole.hidden_flag(finds, settings)]
     shares = {
         c.name: float(((made.codes & c.value > 0) & made.tissue).sum()) / total
         for c in qc.CODES.values()
@@ -156,7 +157,7 @@ def _of_stain(plan: Plan, seen: Prepared) -> list[QcFlag]:
     return [flag("STAIN_VECTORS_UNUSUAL", f"{', '.join(told)}.")] if told else []
 
 
-def _of_mpp(plan: Plan, ratio: float) -> list[QcFlag]:
+def _of_mpp(plan: Plan, finds: whole.Finds, ratio: float) -> list[QcFlag]:
     """Refuse a pixel size that the nuclei contradict; warn where it was forced.
 
     Raises
@@ -166,7 +167,7 @@ def _of_mpp(plan: Plan, ratio: float) -> list[QcFlag]:
     """
     if not plan.settings.qc.check_mpp:
         return []
-    factor = whole.mpp_factor(_finds(plan), ratio)
+    factor = whole.mpp_factor(finds, ratio)
     if factor == 1.0:
         return []
     mpp = plan.optics.mpp
@@ -184,16 +185,17 @@ def _of_mpp(plan: Plan, ratio: float) -> list[QcFlag]:
 
 def _finds(plan: Plan) -> whole.Finds:
     """Read area, log odds and kind of all finds from the blocks' parts."""
-    areas, heats, nothing = [], [], []
+    areas, heats, nothing, brown = [], [], [], []
     for index in plan.blocks:
         with pa.memory_map(str(raw_path(plan, plan.grid[index]))) as source:
             table = pa.ipc.open_file(source).read_all()
             areas.append(table.column("nucleus_area_um2").to_numpy())
+            brown.append(table.column("nucleus_dab_od").to_numpy())
             heats.append(table.column("heat").to_numpy())
             kind = table.column("kind").combine_chunks()
             if isinstance(kind, pa.ChunkedArray):
                 kind = kind.chunk(0) if kind.num_chunks else pa.array([], kind.type)
             nothing.append(kind.flatten().to_numpy(zero_copy_only=False).reshape(-1, 3)[:, 2])
     joined = (np.concatenate(v).astype(np.float32) if v else np.zeros(0, np.float32)
-              for v in (areas, heats, nothing))  # fmt: skip
+              for v in (areas, heats, nothing, brown))  # fmt: skip
     return whole.Finds(*joined)

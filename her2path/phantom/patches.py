@@ -60,19 +60,19 @@ def blush(spec: PhantomSpec, rng: np.random.Generator, part: Part) -> Part:
     return _levels(spec, amounts, rows)
 
 
-def pale(spec: PhantomSpec, rng: np.random.Generator, part: Part) -> Part:
+def pale(spec: PhantomSpec, _rng: np.random.Generator, part: Part) -> Part:
     """Counterstain that did not take: a sixth of the hematoxylin."""
     amounts, rows = _stains(spec, part)
     amounts[..., 0] *= 1.0 / 6.0
     return _levels(spec, amounts, rows)
 
 
-def overexposed(spec: PhantomSpec, rng: np.random.Generator, part: Part) -> Part:
+def overexposed(_spec: PhantomSpec, _rng: np.random.Generator, part: Part) -> Part:
     """Exposure so long that the pale parts of tissue are clipped at white."""
     return np.asarray(part * np.float32(1.35), np.float32)
 
 
-def jpeg_damage(spec: PhantomSpec, rng: np.random.Generator, part: Part) -> Part:
+def jpeg_damage(_spec: PhantomSpec, _rng: np.random.Generator, part: Part) -> Part:
     """Blocks of a JPEG of quality 6."""
     rgb = np.clip(part + 0.5, 0, 255).astype(np.uint8)
     data = imagecodecs.jpeg8_encode(
@@ -82,7 +82,7 @@ def jpeg_damage(spec: PhantomSpec, rng: np.random.Generator, part: Part) -> Part
     return np.asarray(imagecodecs.jpeg8_decode(bytes(data)), np.float32)
 
 
-def bubble(spec: PhantomSpec, rng: np.random.Generator, part: Part) -> Part:
+def bubble(spec: PhantomSpec, _rng: np.random.Generator, part: Part) -> Part:
     """Air under the cover slip: vague, half the density, behind a dark rim (drawn apart)."""
     white = np.array(spec.white, np.float32)
     od = -np.log10(np.clip(part, 1.0, None) / white)

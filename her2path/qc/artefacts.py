@@ -248,7 +248,7 @@ def _thin(mask: Mask, long: int) -> Mask:
     """Keep what is narrower than three map cells, in pieces of at least ``long`` of them."""
     narrow = mask & ~_morph(mask, cv2.MORPH_OPEN, 3)
     kept = _patches(narrow, long)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(kept.astype(np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(kept.astype(np.uint8))
     side = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
     keep = side >= long
     keep[0] = False
@@ -285,7 +285,7 @@ def _edges(field: Field, settings: QcSettings) -> Mask:
     return np.asarray(_grown(cracks) | _patches(piled))
 
 
-# -- what has no nuclei ------------------------------------------------------------------------------
+# -- what has no nuclei ----------------------------------------------------------------------------
 
 
 def _without_nuclei(field: Field, settings: QcSettings, usual: _Usual) -> tuple[Mask, Mask]:

@@ -13,7 +13,7 @@ from her2path.qc.codes import CODES
 from her2path.results import QcFlag
 from her2path.settings import QcSettings
 
-__all__ = ["Finds", "area_flags", "blur_um", "mark_flag", "mpp_factor", "soft_flag"]
+__all__ = ["Finds", "area_flags", "blur_um", "hidden_flag", "mark_flag", "mpp_factor", "soft_flag"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -23,6 +23,8 @@ LEAST_FINDS = 300
 #: is of its best tenth (log odds) where it is right: between the cores' values at the true pixel
 #: size and at half and twice of it (docs/qc.md)
 SMALL_UM2, LARGE_UM2, SURE_HEAT = 12.2, 17.8, 0.75
+#: DAB OD inside a nucleus that hides its hematoxylin: twice the median nuclear OD of the cores
+HIDDEN_OD = 0.30
 #: the ratio of contrasts (1 over 4 µm) of a scan that is read at twice its pixel size
 COARSE_RATIO = 0.42
 #: pooled ratio of contrasts at 1 and 4 µm: blur (sigma, µm). Cores blurred by known amounts; the
@@ -35,11 +37,12 @@ FAINT_SIGMA = 0.64 / 2.355
 
 @dataclass(frozen=True)
 class Finds:
-    """Of all finds of a slide: area of the nucleus (µm²), log odds, probability of being none."""
+    """Of all finds: area of the nucleus (µm²), log odds, probability of none, DAB OD within."""
 
     area_um2: F32
     heat: F32
     nothing: F32
+    dab: F32
 
 
 def mpp_factor(finds: Finds, ratio: float) -> float:
@@ -69,6 +72,15 @@ def mpp_factor(finds: Finds, ratio: float) -> float:
         return 0.5
     coarse = 0.5 * math.log(max(ratio, 1e-3) / COARSE_RATIO)
     return 2.0 if 2 * math.log(area / LARGE_UM2) - 2 * doubt - coarse > 0 else 1.0
+
+
+def hidden_flag(finds: Finds, settings: QcSettings) -> list[QcFlag]:
+    """Say where many nuclei are as brown as a membrane: they lie under it, and others are lost."""
+    sure = finds.nothing < 0.3
+    share = float((finds.dab[sure] > HIDDEN_OD).mean()) if sure.any() else 0.0
+    if share <= settings.max_hidden:
+        return []
+    return [flag("NUCLEI_HIDDEN", f"Share of the nuclei: {100 * share:.0f} %.")]
 
 
 def blur_um(ratio: float) -> float:
@@ -103,13 +115,22 @@ def area_flags(
         f"{CODES[n].words} {100 * s:.2g} %" for n, s in sorted(shares.items(), key=lambda i: -i[1])
         if s >= 0.0005 and n != "no_epithelium" and getattr(settings, n)
     ]  # fmt: skip
+    flags = []
+    if shares.get("folds", 0.0) > FOLDED:
+        flags.append(flag("FOLDS", f"Share of the tissue: {100 * shares['folds']:.1f} %."))
+    if shares.get("blurry", 0.0) > PARTLY:
+        flags.append(
+            flag("PARTLY_OUT_OF_FOCUS", f"In focus: {100 * (1 - shares['blurry']):.0f} %.")
+        )
     if left_out < 0.0005 or not told:
-        return []
+        return flags
     text = f"Of the tissue: {', '.join(told)}."
     grave = left_out > MUCH
-    return [flag("ARTEFACTS", text, "warning" if grave else "info")]
+    return [*flags, flag("ARTEFACTS", text, "warning" if grave else "info")]
 
 
+#: share of the tissue in folds, and out of focus, that deserves a warning
+FOLDED, PARTLY = 0.004, 0.15
 #: more of the tissue left out than this deserves a warning
 MUCH = 0.10
 
@@ -126,7 +147,7 @@ def mark_flag(overview: npt.NDArray[np.uint8]) -> list[QcFlag]:
 
     low, high = overview.min(axis=2), overview.max(axis=2)
     pure = (high <= 12) | ((high >= 245) & (low <= 12))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(pure.astype(np.uint8), connectivity=4)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(pure.astype(np.uint8), connectivity=4)
     least = 0.03 * max(overview.shape[:2])
     for x, y, w, h, area in stats[1:]:
         inside = x > 0 and y > 0 and x + w < overview.shape[1] and y + h < overview.shape[0]

@@ -328,6 +328,7 @@ class QcSettings(Section):
         0.80, description="not evaluable when more of the tissue is left out"
     )
     max_blur_um: Positive = Field(0.5, description="soft above this blur (sigma), µm")
+    max_hidden: Fraction = Field(0.15, description="share of nuclei under brown, at most")
     check_mpp: bool = Field(True, description="refuse a pixel size that nuclei contradict")
 
 
