@@ -62,7 +62,7 @@ FLAGS: dict[str, tuple[Severity, str]] = {
     ),
     "PARTLY_OUT_OF_FOCUS": ("warning", "Part of the tissue is out of focus."),
     "PEN_MARKS": ("info", "Pen marks lie on or near the tissue; they were left out."),
-    "FOLDS": ("warning", "The tissue is folded in places; cells there are unreliable and left out."),
+    "FOLDS": ("warning", "The tissue is folded in places; cells there are unreliable."),
     "DARK_BORDER": ("info", "Dark borders of the slide or scan were left out."),
     "NO_GLASS": ("info", "No empty glass was found around the tissue."),
     "WHITE_FALLBACK": ("warning", "The white point could not be read from empty glass."),

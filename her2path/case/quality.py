@@ -16,9 +16,10 @@ from her2path.errors import NotEvaluable
 from her2path.flags import flag
 from her2path.qc import slide as whole
 from her2path.results import QcFlag
+from her2path.settings import Settings
 from her2path.stain.model import angle_deg
 
-__all__ = ["Quality", "assemble", "judge", "mask_on"]
+__all__ = ["Quality", "assemble", "judge", "little_tumour", "mask_on"]
 
 #: codes that only mark
 MARKS = ("no_epithelium",)
@@ -142,6 +143,13 @@ def judge(plan: Plan, seen: Prepared, made: Quality) -> list[QcFlag]:
 
 #: so much of the tissue in fields without epithelium is a slide without any
 ALL_STROMA = 0.995
+
+
+def little_tumour(cells: int, settings: Settings) -> list[QcFlag]:
+    """Say where a score rests on fewer than three times the tumour cells that it needs."""
+    if cells >= 3 * settings.score.min_cells:
+        return []
+    return [flag("LITTLE_TUMOUR", f"Tumour cells: {cells}.")]
 
 
 def _of_stain(plan: Plan, seen: Prepared) -> list[QcFlag]:

@@ -26,7 +26,7 @@ from her2path.case.plan import (
     make_plan,
     measured_sha256,
 )
-from her2path.case.quality import Quality, assemble, judge
+from her2path.case.quality import Quality, assemble, judge, little_tumour
 from her2path.case.run import RunOptions, SlideResult
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
 from her2path.flags import flag
@@ -386,8 +386,7 @@ class _Run:
             background_dab_od=float(np.median(background)) if len(background) else None,
             known=tuple(told),
         )
-        few = int(tumour.sum()) < 3 * self.settings.score.min_cells
-        return [*found, flag("LITTLE_TUMOUR", f"Tumour cells: {tumour.sum()}.")] if few else found
+        return [*found, *little_tumour(int(tumour.sum()), self.settings)]
 
     def _enough(self, cells: pa.Table) -> None:
         n = int(conclude.is_tumour(cells).sum())

@@ -38,6 +38,10 @@ FAINT = 0.3
 LITTLE_DAB = 0.03
 #: debris: nuclear OD below, and fine over coarse contrast above, these parts of the usual
 DIM, GRANULAR = 0.8, 1.12
+#: sharpness at the border of a blurred patch, over the limit inside it
+FADING = 1.5
+#: finds of the map cells around one at the border of necrosis
+NEAR = 0.8
 #: share of glass around a crack, at most
 LOOSE = 0.6
 #: share of glass in a crack
@@ -92,7 +96,11 @@ def classify(field: Field, settings: QcSettings) -> npt.NDArray[np.uint16]:
     found["dust"] = _dust(field, settings, vague, usual) & ~coded
     rest = vague & ~found["dust"] & ~_grown(found["background"])
     found["bubbles"] = _bubbles(field, rest)
-    found["blurry"] = _grown(_patches(rest & ~found["bubbles"]))
+    blurry = _patches(rest & ~found["bubbles"])
+    # at its border a patch fades out: half as sharp again is still blurred there
+    fading = np.nan_to_num(field["focus"]) < FADING * settings.min_sharpness
+    fading |= _visibility(field) < FADING * _least_visible(settings, usual)
+    found["blurry"] = blurry | (_grown(blurry) & fading)
     found["folds"] = _folds(field, settings, usual)
     found["edges"] = _edges(field, settings)
     found["pale"], found["necrosis"] = _without_nuclei(field, settings, usual)
@@ -189,10 +197,13 @@ def _vague(field: Field, settings: QcSettings, usual: _Usual) -> Mask:
     stain = np.maximum(_mean(_stain(field), 3), LEAST_GREY)
     soft = (near < settings.min_sharpness * far) & (far > LEAST_CONTRAST)
     # a soft scan shows less everywhere: what is veiled shows far less than the rest of it
-    limit = min(settings.min_visibility, VEILED * usual.visibility)
-    veiled = near < limit * stain * stain
+    veiled = near < _least_visible(settings, usual) * stain * stain
     there = (stain > 2 * LEAST_GREY) & (field["glass"] < EMPTY)
     return np.asarray((soft | veiled) & there & field.tissue)
+
+
+def _least_visible(settings: QcSettings, usual: _Usual) -> float:
+    return min(settings.min_visibility, VEILED * usual.visibility)
 
 
 def _background(field: Field, settings: QcSettings) -> Mask:
@@ -304,16 +315,17 @@ def _without_nuclei(field: Field, settings: QcSettings, usual: _Usual) -> tuple[
     edge = there & (field["nuclear"] < 1.4 * limit)
     pale = _patches(faint & lives, 9)
     pale |= _morph(pale, cv2.MORPH_DILATE, 5) & edge
-    few = density < settings.min_nuclei
+    empty = density < settings.min_nuclei
     # debris is granular: finer than tissue, with few finds, and paler than nuclei
     close = _mean(np.where(there, field["nuclei"], 0), 3) / np.maximum(_mean(there, 3), 0.2)
     fine = _mean(np.nan_to_num(field["focus"]) * field["contrast"], 3)
     fine /= np.maximum(_mean(field["contrast"], 3), LEAST_CONTRAST)
     dim = _mean(field["nuclear"], 3) < DIM * usual.nuclear
-    few |= dim & (fine > GRANULAR * usual.ratio) & (close < 3 * settings.min_nuclei)
+    few = empty | dim & (fine > GRANULAR * usual.ratio) & (close < 3 * settings.min_nuclei)
     bare = _patches(there & few & (field["dab"] < 0.08), 6)
     dead = faint & ~lives
     dead |= _morph(_patches(dead, 6), cv2.MORPH_DILATE, 5) & edge
     # the window blurs the border by two map cells: it is given back where no find lies
-    near = _morph(bare, cv2.MORPH_DILATE, 5) & there & (_mean(field["nuclei"], 3) < 0.5)
+    near = _morph(_patches(there & empty & bare, 9), cv2.MORPH_DILATE, 7) & there & (field["nuclei"] < 0.5)
+    near &= _mean(field["nuclei"], 3) < NEAR
     return pale & there, (bare | near | dead) & there
