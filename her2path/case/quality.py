@@ -102,8 +102,10 @@ def assemble(plan: Plan, seen: Prepared) -> Quality:
     )
 
 
-def judge(plan: Plan, seen: Prepared, made: Quality) -> list[QcFlag]:
+def judge(plan: Plan, seen: Prepared, made: Quality, drawn: bool = False) -> list[QcFlag]:
     """Say what the quality map and the finds mean for the slide.
+
+    Where a person has drawn the tumour (``drawn``), epithelium need not be recognised.
 
     Raises
     ------
@@ -130,7 +132,8 @@ def judge(plan: Plan, seen: Prepared, made: Quality) -> list[QcFlag]:
             + ", ".join(f"{qc.CODES[n].words} {shares[n]:.0%}" for n in worst if shares[n] > 0),
             "Look at the quality map; cut, stain or scan the slide again", code="TOO_LITTLE_LEFT",
         )  # fmt: skip
-    if plan.settings.tumour.method != "all" and shares["no_epithelium"] > ALL_STROMA:
+    found_by_us = plan.settings.tumour.method != "all" and not drawn
+    if found_by_us and shares["no_epithelium"] > ALL_STROMA:
         raise NotEvaluable(
             "no epithelium was recognised anywhere on the slide",
             "Choose a block with tumour, or annotate the tumour", code="NO_EPITHELIUM",

@@ -279,7 +279,8 @@ class _Run:
         done = self._measure(plan, stream)
         bad = self._unreadable(done)
         quality = self.quality = assemble(plan, seen)
-        told = judge(plan, seen, quality)
+        drawn = self.placed is not None and self.placed.tumour is not None
+        told = judge(plan, seen, quality, drawn)
         self._resolve(plan, quality, stream)
         cells = conclude.assign(conclude.light_cells(plan), self.placed, self.settings)
         self._enough(cells)

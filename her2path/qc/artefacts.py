@@ -326,6 +326,7 @@ def _without_nuclei(field: Field, settings: QcSettings, usual: _Usual) -> tuple[
     dead = faint & ~lives
     dead |= _morph(_patches(dead, 6), cv2.MORPH_DILATE, 5) & edge
     # the window blurs the border by two map cells: it is given back where no find lies
-    near = _morph(_patches(there & empty & bare, 9), cv2.MORPH_DILATE, 7) & there & (field["nuclei"] < 0.5)
+    core = _patches(np.asarray(there & empty & bare), 9)
+    near = _morph(core, cv2.MORPH_DILATE, 7) & there & (field["nuclei"] < 0.5)
     near &= _mean(field["nuclei"], 3) < NEAR
     return pale & there, (bare | near | dead) & there
