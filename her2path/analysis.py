@@ -188,7 +188,9 @@ def _maps(
     for r in range(0, rows, STRIP):
         y1 = y0 + min(r + STRIP, rows) * MAP_PX
         strip = planes[:, y0 + r * MAP_PX : y1, x0 : x0 + cols * MAP_PX]
-        pixels = rgb[f * (y0 + r * MAP_PX) : f * y1, f * x0 : f * (x0 + cols * MAP_PX)]
+        # no further than the core: beyond the slide's edge there is only filling
+        bottom = min(f * y1, core.y1 - read.y0)
+        pixels = rgb[f * (y0 + r * MAP_PX) : bottom, f * x0 : f * x0 + core.width]
         found = qc.measure_features(strip, pixels, MAP_PX, f, optics.mpp_a)
         found["hematoxylin"] = cell_means(np.ascontiguousarray(strip[0]), MAP_PX)
         found["dab"] = cell_means(np.ascontiguousarray(strip[1]), MAP_PX)
