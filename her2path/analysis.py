@@ -39,6 +39,8 @@ FIXED = 16
 MAP_PX = 32
 #: map rows whose focus is measured at a time
 STRIP = 4
+#: probability from which a find is surely a tumour cell, in the map of epithelium
+SURE = 0.70
 #: what a block reads beyond its core, µm
 HALO_UM = reading.HALO_UM + membrane.HALO_UM
 #: how far a cell's final values may depend on other raw cells, µm
@@ -78,7 +80,7 @@ class Measured:
     """What one block gave: raw cells, and means over map cells of its core.
 
     ``raw`` holds one row a cell; ``maps`` float32 arrays (rows, columns) of `MAP_PX` analysis
-    pixels each: hematoxylin OD, dab OD, focus.
+    pixels each: hematoxylin OD, dab OD, `qc.FEATURES`, and counts of nuclei and epithelium.
     """
 
     raw: pa.Table
@@ -103,7 +105,8 @@ def measure(
     """
     planes = _planes(rgb, optics)
     raw = _raw_cells(rgb, planes, read, core, optics, settings)
-    return Measured(raw, _maps(planes[0], planes[1], read, core, optics.factor))
+    maps = _maps(planes, rgb, read, core, optics)
+    return Measured(raw, maps | _counts(raw, maps["dab"].shape, core, optics.factor))
 
 
 def measure_cells(
@@ -137,6 +140,24 @@ def _raw_cells(
     rays = membrane.measure_rays(rgb, optics.stain.tables()[1], f, optics.mpp, mine)
     raw: Columns = {"cell_id": cell_id[order], "x_fx": x_fx[order], "y_fx": y_fx[order]}
     return to_table(raw | _read_columns(mine, optics.mpp_a) | rays)
+
+
+def _counts(
+    raw: pa.Table, shape: tuple[int, ...], core: Box, factor: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return how many finds, and how many sure tumour cells, every map cell of the core holds."""
+    found = to_columns(raw, ("x_fx", "y_fx", "kind"))
+    row = (found["y_fx"] + FIXED // 2) // (FIXED * MAP_PX) - core.y0 // (factor * MAP_PX)
+    col = (found["x_fx"] + FIXED // 2) // (FIXED * MAP_PX) - core.x0 // (factor * MAP_PX)
+    kind = found["kind"]
+    real = kind[:, 2] < 0.5
+    sure = (kind[:, 0] > kind[:, 1]) & (kind[:, 0] >= SURE)
+    made = {}
+    for name, which in (("nuclei", real), ("epithelium", sure)):
+        count = np.zeros(shape, np.float32)
+        np.add.at(count, (row[which], col[which]), 1)
+        made[name] = count
+    return made
 
 
 def _fixed(local: NDArray[np.float64], origin: int) -> NDArray[np.int64]:
@@ -176,20 +197,25 @@ def _outline(radii: NDArray[np.float32], mpp_a: float) -> NDArray[np.int16]:
 
 
 def _maps(
-    h: NDArray[np.float32], d: NDArray[np.float32], read: Box, core: Box, f: int
+    planes: NDArray[np.float32], rgb: NDArray[np.uint8], read: Box, core: Box, optics: Optics
 ) -> dict[str, NDArray[np.float32]]:
+    """Return the means and the features of quality control of the core's map cells."""
+    f = optics.factor
     y0, x0 = (core.y0 - read.y0) // f, (core.x0 - read.x0) // f
     rows, cols = -(-core.height // (f * MAP_PX)), -(-core.width // (f * MAP_PX))
-    window = np.s_[y0 : y0 + rows * MAP_PX, x0 : x0 + cols * MAP_PX]
-    h, d = h[window], d[window]
-    # some map rows at a time: the sum stays in the processor's cache
-    strips = [np.s_[r * MAP_PX : (r + STRIP) * MAP_PX] for r in range(0, rows, STRIP)]
-    focus = [qc.focus_cells(h[s] + d[s], MAP_PX) for s in strips]
-    return {
-        "hematoxylin": cell_means(h, MAP_PX),
-        "dab": cell_means(d, MAP_PX),
-        "focus": np.concatenate(focus),
-    }
+    parts: list[dict[str, NDArray[np.float32]]] = []
+    # some map rows at a time: what is summed stays in the processor's cache
+    for r in range(0, rows, STRIP):
+        y1 = y0 + min(r + STRIP, rows) * MAP_PX
+        strip = planes[:, y0 + r * MAP_PX : y1, x0 : x0 + cols * MAP_PX]
+        # no further than the core: beyond the slide's edge there is only filling
+        bottom = min(f * y1, core.y1 - read.y0)
+        pixels = rgb[f * (y0 + r * MAP_PX) : bottom, f * x0 : f * x0 + core.width]
+        found = qc.measure_features(strip, pixels, MAP_PX, f, optics.mpp_a)
+        found["hematoxylin"] = cell_means(np.ascontiguousarray(strip[0]), MAP_PX)
+        found["dab"] = cell_means(np.ascontiguousarray(strip[1]), MAP_PX)
+        parts.append(found)
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def to_table(columns: Columns) -> pa.Table:

@@ -42,6 +42,23 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "info", "Raw tiles differ from OpenSlide's pixels: it was read by OpenSlide."
     ),
     "OUT_OF_FOCUS": ("fail", "Too little of the tissue is in focus."),
+    "MPP_UNLIKELY": ("fail", "The nuclei contradict the pixel size."),
+    "TOO_LITTLE_LEFT": ("fail", "Too little of the tissue is free of artefacts."),
+    "NO_EPITHELIUM": ("fail", "No epithelium was recognised on the slide."),
+    "ARTEFACTS": ("info", "Artefacts were left out of every figure; the quality map shows them."),
+    "SOFT": (
+        "warning", "The scan is soft: faint membranes may be missed, and 0 is not certain."
+    ),
+    "BURNT_IN_MARK": (
+        "warning", "A scale bar or mark seems burnt into the picture; give the slide without it."
+    ),
+    "STAIN_VECTORS_UNUSUAL": (
+        "warning", "The colours of the stains are far from what is usual for hematoxylin and DAB."
+    ),
+    "LITTLE_TUMOUR": ("warning", "There is little tumour; fractions are uncertain."),
+    "NUCLEI_HIDDEN": (
+        "warning", "Many nuclei lie hidden under brown; cells there may be missed or merged."
+    ),
     "PARTLY_OUT_OF_FOCUS": ("warning", "Part of the tissue is out of focus."),
     "PEN_MARKS": ("info", "Pen marks lie on or near the tissue; they were left out."),
     "FOLDS": ("warning", "The tissue is folded in places; cells there are unreliable."),

@@ -150,9 +150,15 @@ class Qc(Part):
     flags: tuple[QcFlag, ...] = ()
     tissue_area_mm2: float = 0.0
     analysed_area_mm2: float = 0.0
-    #: share of the tissue in focus; median hematoxylin OD of the nuclei less that of the tissue
+    #: fine over coarse contrast, pooled over the tissue; median hematoxylin OD of the nuclei less
+    #: that of the tissue
     focus: float | None = None
     nuclear_contrast: float | None = None
+    #: tissue left out for artefacts, and the area of each of them (they overlap), mm²
+    left_out_mm2: float = 0.0
+    artefacts_mm2: dict[str, float] = Field(default_factory=dict)
+    #: blur of the scan, sigma of a Gaussian, µm
+    blur_um: float | None = None
 
 
 class Counts(Part):

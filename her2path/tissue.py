@@ -99,12 +99,12 @@ def find_tissue(overview: Pixels, mpp: float, settings: TissueSettings) -> Tissu
         mask &= ~pen
     fold = _folds(od, mask & ~pen, mpp)
     area = float(mask.sum()) * mpp * mpp * 1e-6
-    flags = _flags(mask, pen, fold, dark, white, mpp, area)
+    flags = _flags(mask, pen, dark, white, mpp, area)
     return Tissue(mask, pen, fold, mpp, flags, area, white.level)
 
 
 def _flags(
-    mask: Mask, pen: Mask, fold: Mask, dark: Mask, white: White, mpp: float, area: float
+    mask: Mask, pen: Mask, dark: Mask, white: White, mpp: float, area: float
 ) -> tuple[QcFlag, ...]:
     """Say what a reader should know."""
     found = []
@@ -114,9 +114,6 @@ def _flags(
         found.append(flag("LITTLE_TISSUE", f"Area: {area:.3f} mm²."))
     if pen.any():
         found.append(flag("PEN_MARKS", f"Area: {pen.sum() * mpp * mpp * 1e-6:.2f} mm²."))
-    share = float(fold.sum()) / max(1.0, float(mask.sum()))
-    if share > 0.004:
-        found.append(flag("FOLDS", f"Share of the tissue: {100 * share:.1f} %."))
     if dark.mean() > 0.002:
         found.append(flag("DARK_BORDER"))
     if not white.glass:

@@ -26,7 +26,7 @@ from her2path.annotations import Annotations, read_annotations
 from her2path.annotations.model import Annotation
 from her2path.calibration import receptors
 from her2path.calibration.slidewise import calibrate_slide
-from her2path.case import score
+from her2path.case import quality, score
 from her2path.case.drawn import annotation_flags
 from her2path.case.outcome import Outcome
 from her2path.case.plan import look
@@ -136,11 +136,6 @@ def inked(rgb: np.ndarray) -> np.ndarray:
     return rgb
 
 
-def folded(rgb: np.ndarray) -> np.ndarray:
-    cv2.line(rgb, (110, 90), (190, 210), (60, 50, 90), 3)
-    return rgb
-
-
 def covered(rgb: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(1).normal((150, 120, 170), 14, rgb.shape)
     return np.clip(noise, 0, 255).astype(np.uint8)
@@ -240,6 +235,39 @@ def calibrated(drawn: dict[str, float], **changes: Any) -> Codes:
     return of([*made.flags, *told])
 
 
+def judged(
+    ratio: float = 0.6,
+    bar: bool = False,
+    dab: tuple[float, float, float] = (0.27, 0.57, 0.78),
+    finds: tuple[float, float] = (15.0, 1.5),
+    **cells: int,
+) -> Codes:
+    """Return what a slide of 400 map cells is told, so many of them with a code."""
+    codes = np.zeros((20, 20), np.uint16)
+    for name, n in cells.items():
+        codes.ravel()[:n] |= np.uint16(qc.CODES[name].value)
+    tissue_cells = np.ones(codes.shape, bool)
+    settings = Settings()
+    left_out = (codes & qc.left_out_bits(settings.qc)) > 0
+    made = quality.Quality(codes, tissue_cells, left_out, {}, 64, 0.25, ratio)
+    overview = np.full((400, 400, 3), 240, np.uint8)
+    if bar:
+        overview[350:358, 300:380] = 0
+    model = stain.StainModel((240.0,) * 3, (0.65, 0.70, 0.29), dab, "estimated")
+    seen = SimpleNamespace(overview=overview, optics=SimpleNamespace(stain=model))
+    plan = SimpleNamespace(settings=settings, optics=SimpleNamespace(mpp=0.25))
+    n = np.ones(1000, np.float32)
+    area_um2, heat = finds
+    told = qc.slide.Finds(area_um2 * n, heat * n, 0 * n, 0.5 * n)
+    before, quality._finds = quality._finds, lambda _: told
+    try:
+        return of(quality.judge(plan, seen, made))  # type: ignore[arg-type]
+    except NotEvaluable as exc:
+        return {exc.code}
+    finally:
+        quality._finds = before
+
+
 def area(name: str | None) -> dict[str, Any]:
     ring = [[0, 0], [90, 0], [90, 90], [0, 90], [0, 0]]
     named = {} if name is None else {"classification": {"name": name}}
@@ -286,7 +314,16 @@ RAISED: dict[str, Callable[[Path], Codes]] = {
     "OUT_OF_FOCUS": lambda _: assessed(focus=np.zeros(100)),
     "PARTLY_OUT_OF_FOCUS": lambda _: assessed(focus=np.r_[np.ones(70) * 9, np.zeros(30)]),
     "PEN_MARKS": lambda _: tissue(inked),
-    "FOLDS": lambda _: tissue(folded),
+    "FOLDS": lambda _: judged(folds=40),
+    "MPP_UNLIKELY": lambda _: judged(finds=(40.0, 0.0)),
+    "TOO_LITTLE_LEFT": lambda _: judged(dust=380),
+    "NO_EPITHELIUM": lambda _: judged(no_epithelium=400),
+    "ARTEFACTS": lambda _: judged(bubbles=30),
+    "SOFT": lambda _: judged(ratio=0.2),
+    "BURNT_IN_MARK": lambda _: judged(bar=True),
+    "STAIN_VECTORS_UNUSUAL": lambda _: judged(dab=(0.9, 0.3, 0.3)),
+    "LITTLE_TUMOUR": lambda _: of(quality.little_tumour(150, Settings())),
+    "NUCLEI_HIDDEN": lambda _: judged(finds=(15.0, 1.5)),
     "DARK_BORDER": lambda _: tissue(framed),
     "NO_GLASS": lambda _: tissue(covered),
     "WHITE_FALLBACK": lambda _: of(stain.estimate([], 0.25, StainSettings()).flags),

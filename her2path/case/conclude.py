@@ -12,11 +12,11 @@ import shapely
 from numpy.typing import NDArray
 
 from her2path import guidelines, heterogeneity, qc, regions, uncertainty
-from her2path.analysis import MAP_PX
 from her2path.annotations import Annotations
 from her2path.calibration import receptors
-from her2path.case.passes import cells_path, maps_path
+from her2path.case.passes import cells_path
 from her2path.case.plan import Plan
+from her2path.case.quality import Quality
 from her2path.geometry import Planes
 from her2path.results import Heterogeneity, Receptors, Score, Sensitivity
 from her2path.schema import CELL_TYPES, CELLS, PATTERNS, arrow_schema
@@ -31,11 +31,11 @@ __all__ = [
     "beside",
     "certain_share",
     "conclude",
-    "focus_grid",
     "in_file_px",
     "is_tumour",
     "light_cells",
     "make_regions",
+    "no_cells",
     "qc_figures",
     "tissue_grid",
     "with_cell_type",
@@ -89,9 +89,13 @@ def light_cells(plan: Plan) -> pa.Table:
             part = pa.ipc.open_file(source).read_all().select(LIGHT).replace_schema_metadata(None)
             # copied out of the map, so that the file can go
             tables.append(pa.concat_tables([part]).take(pa.array(np.arange(part.num_rows))))
+    return pa.concat_tables(tables).cast(no_cells().schema) if tables else no_cells()
+
+
+def no_cells() -> pa.Table:
+    """Return the light columns of no cell."""
     schema = pa.schema([f for f in arrow_schema(CELLS) if f.name in LIGHT])
-    ordered = pa.schema([schema.field(n) for n in LIGHT]).remove_metadata()
-    return pa.concat_tables(tables).cast(ordered) if tables else ordered.empty_table()
+    return pa.schema([schema.field(n) for n in LIGHT]).remove_metadata().empty_table()
 
 
 def assign(cells: pa.Table, annotations: Annotations | None, settings: Settings) -> pa.Table:
@@ -256,55 +260,27 @@ def in_file_px(table: pa.Table, planes: Planes) -> pa.Table:
     return table
 
 
-def write_maps(plan: Plan, store: RunStore, cells: pa.Table) -> None:
-    """Join the blocks' maps, add score density and masks, write them."""
-    side = plan.optics.factor * MAP_PX
-    rows, cols = -(-plan.grid.height_px // side), -(-plan.grid.width_px // side)
-    maps = {n: np.zeros((rows, cols), np.float16) for n in ("hematoxylin", "dab", "focus")}
-    for index in plan.blocks:
-        core = plan.grid[index].core
-        with np.load(maps_path(plan, plan.grid[index])) as part:
-            for name, plane in maps.items():
-                tile = part[name]
-                y, x = core.y0 // side, core.x0 // side
-                plane[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+def write_maps(plan: Plan, store: RunStore, cells: pa.Table, quality: Quality) -> None:
+    """Write the maps: stain, score density, tissue and the codes of quality control."""
+    side = quality.side_px
+    rows, cols = quality.tissue.shape
     arrays: dict[str, NDArray[Any]] = {
-        "hematoxylin": maps["hematoxylin"],
-        "dab": maps["dab"],
+        "hematoxylin": quality.maps["hematoxylin"],
+        "dab": quality.maps["dab"],
         "score_density": _mean_score(cells, rows, cols, side),
-        "tissue": _mask_on(plan, rows, cols, side),
+        "tissue": quality.tissue.astype(np.uint8),
+        "qc": quality.codes,
     }
-    arrays["qc"] = (arrays["tissue"] & (maps["focus"] < qc.FOCUS_LIMIT)).astype(np.uint8)
-    save_maps(store.maps_path, arrays, plan.optics.mpp * side)
+    words = [{"label-value": c.value, "name": c.name, "words": c.words} for c in qc.CODES.values()]
+    save_maps(store.maps_path, arrays, plan.optics.mpp * side, {"qc": {"properties": words}})
 
 
-def focus_grid(plan: Plan) -> NDArray[np.float32]:
-    """Return the focus measure of every map cell inside tissue, as one flat array."""
-    side = plan.optics.factor * MAP_PX
-    kept = []
-    for index in plan.blocks:
-        core = plan.grid[index].core
-        with np.load(maps_path(plan, plan.grid[index])) as part:
-            tile = part["focus"]
-        y = (core.y0 + (np.arange(tile.shape[0]) + 0.5) * side)[:, None]
-        x = (core.x0 + (np.arange(tile.shape[1]) + 0.5) * side)[None, :]
-        inside = plan.in_tissue(*np.broadcast_arrays(x, y))
-        kept.append(tile[inside])
-    return np.concatenate(kept) if kept else np.zeros(0, np.float32)
-
-
-def qc_figures(plan: Plan, cells: pa.Table) -> dict[str, float | None]:
+def qc_figures(quality: Quality, cells: pa.Table) -> dict[str, float | None]:
     """Return what of a slide's quality is followed from slide to slide: focus, nuclear contrast."""
-    focus = focus_grid(plan)
-    focus = focus[np.isfinite(focus)]
-    tissue = []
-    for index in plan.blocks:
-        with np.load(maps_path(plan, plan.grid[index])) as part:
-            tissue.append(part["hematoxylin"][part["hematoxylin"] > 0].ravel())
-    around = np.concatenate(tissue)
+    around = quality.maps["hematoxylin"][quality.tissue & ~quality.left_out]
     nuclei = cells.column("nucleus_hematoxylin_od").to_numpy()
     contrast = float(np.median(nuclei) - np.median(around)) if len(nuclei) and len(around) else None
-    return {"focus": float(np.median(focus)) if len(focus) else None, "nuclear_contrast": contrast}
+    return {"focus": quality.ratio, "nuclear_contrast": contrast}
 
 
 def _mean_score(cells: pa.Table, rows: int, cols: int, side: int) -> NDArray[np.float32]:
@@ -319,12 +295,6 @@ def _mean_score(cells: pa.Table, rows: int, cols: int, side: int) -> NDArray[np.
     return mean.reshape(rows, cols).astype(np.float32)
 
 
-def _mask_on(plan: Plan, rows: int, cols: int, side: int) -> NDArray[np.uint8]:
-    y, x = (np.arange(rows) + 0.5) * side, (np.arange(cols) + 0.5) * side
-    xx, yy = np.meshgrid(x, y)
-    return plan.in_tissue(xx, yy).astype(np.uint8)
-
-
 def beside(left: pa.Table, right: pa.Table) -> pa.Table:
     """Return a table with the columns of another, of as many rows, at its right."""
     for name in right.column_names:
@@ -332,11 +302,9 @@ def beside(left: pa.Table, right: pa.Table) -> pa.Table:
     return left
 
 
-def tissue_grid(plan: Plan) -> tuple[NDArray[np.bool_], float]:
-    """Return the tissue mask on the maps' grid, as it is stored, and its µm per cell."""
-    side = plan.optics.factor * MAP_PX
-    rows, cols = -(-plan.grid.height_px // side), -(-plan.grid.width_px // side)
-    return _mask_on(plan, rows, cols, side).astype(bool), plan.optics.mpp * side
+def tissue_grid(quality: Quality) -> tuple[NDArray[np.bool_], float]:
+    """Return the tissue that is analysed on the maps' grid, and its µm per cell."""
+    return quality.tissue & ~quality.left_out, quality.mpp * quality.side_px
 
 
 def make_regions(

@@ -19,6 +19,7 @@ from her2path.case.drawn import annotation_flags
 from her2path.case.facts import packages, slide_facts, stain_facts
 from her2path.case.passes import BlockDone
 from her2path.case.plan import Plan, Prepared, area_mm2
+from her2path.case.quality import Quality
 from her2path.case.run import RunOptions
 from her2path.errors import NotEvaluable
 from her2path.flags import flag, merge
@@ -60,7 +61,8 @@ class Outcome:
         done: Sequence[BlockDone],
         verdict: Verdict,
         made: Calibrated,
-        quality: Mapping[str, float | None],
+        quality: Quality,
+        followed: Mapping[str, float | None],
     ) -> Result:
         """Return the result of a slide that was scored."""
         told = [*made.flags, *receptor_flags(verdict.receptors)]
@@ -68,7 +70,9 @@ class Outcome:
         base["stain"] = stain_facts(seen.optics.stain, made.settings)
         px_mm2 = (plan.optics.mpp * 1e-3) ** 2
         area = min(base["qc"].tissue_area_mm2, sum(d.tissue_px for d in done) * px_mm2)
-        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area, **quality})
+        facts = quality.facts() | dict(followed)
+        area = max(0.0, area - quality.mm2(quality.left_out))
+        base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area, **facts})
         return Result(
             **base,
             status="complete",
@@ -83,11 +87,16 @@ class Outcome:
             receptors=verdict.receptors,
         )
 
-    def not_evaluable(self, seen: Prepared | None, why: NotEvaluable) -> Result:
+    def not_evaluable(
+        self, seen: Prepared | None, why: NotEvaluable, quality: Quality | None = None
+    ) -> Result:
         """Return the result of a slide that was read, and cannot be scored."""
         reason = QcFlag(code=why.code, severity="fail", message=str(why))
+        base = self._base(seen, [reason, *(seen.flags if seen else ())])
+        if quality is not None:
+            base["qc"] = base["qc"].model_copy(update=quality.facts())
         return Result(
-            **self._base(seen, [reason, *(seen.flags if seen else ())]),
+            **base,
             status="not_evaluable",
             provenance=self._provenance(0),
             counts=Counts(),

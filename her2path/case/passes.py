@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from her2path import analysis
 from her2path._scratch import scratch
@@ -119,7 +120,7 @@ def _counted(plan: Plan, block: Block, bad: list[Box]) -> tuple[int, int]:
     return tissue_px, min(lost, tissue_px)
 
 
-def resolve_block(plan: Plan, index: int) -> int:
+def resolve_block(plan: Plan, left_out: NDArray[np.bool_], index: int) -> int:
     """Pass 2: take the raw cells of a block and its surroundings, write its final cells."""
     block = plan.grid[index]
     part = cells_path(plan, block)
@@ -128,6 +129,11 @@ def resolve_block(plan: Plan, index: int) -> int:
         return known["cells"]
     raw = _surroundings(plan, block)
     table = analysis.resolve(raw, block.core, plan.optics, plan.settings, plan.incomplete_score)
+    # left out only now: neighbours share their lines with these cells all the same
+    side = plan.optics.factor * analysis.MAP_PX
+    y, x = ((table.column(n).to_numpy() / side).astype(np.int64) for n in ("y_px", "x_px"))
+    y, x = np.clip(y, 0, left_out.shape[0] - 1), np.clip(x, 0, left_out.shape[1] - 1)
+    table = table.filter(pa.array(~left_out[y, x]))
     _write_arrow(part, table.replace_schema_metadata({"cells": str(table.num_rows)}))
     return int(table.num_rows)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path import __version__, guidelines, sensitivity
+from her2path import __version__, guidelines, qc, sensitivity
 from her2path.annotations import Annotations, read_annotations
 from her2path.calibration.receptors import receptor_flags
 from her2path.calibration.slidewise import Calibrated, calibrate_slide, classified
@@ -251,7 +251,8 @@ def _copy(source: Path, target: Path) -> None:
 
 def _tissue(store: RunStore) -> tuple[NDArray[np.bool_], float]:
     maps = store.maps()
-    return maps.read("tissue").astype(bool), maps.mpp_um()
+    gone = (maps.read("qc") & qc.left_out_bits(store.settings().qc)) > 0
+    return maps.read("tissue").astype(bool) & ~gone, maps.mpp_um()
 
 
 def _annotations(store: RunStore, old: Result, settings: Settings) -> Annotations | None:

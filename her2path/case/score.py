@@ -27,6 +27,7 @@ from her2path.case.plan import (
     make_plan,
     measured_sha256,
 )
+from her2path.case.quality import Quality, assemble, judge, little_tumour
 from her2path.case.run import RunOptions, SlideResult
 from her2path.case.spiking import sensitivity_flags, spike
 from her2path.errors import AnnotationError, NotEvaluable, OutputError, SlideUnreadable
@@ -140,6 +141,8 @@ class _Run:
         self.annotations_path = Path(annotations) if annotations else None
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
+        self.plan: Plan | None = None
+        self.quality: Quality | None = None
 
     def result(self, stream: Stream) -> SlideResult:
         ref = _ref(self.path, self.settings)
@@ -269,11 +272,15 @@ class _Run:
         except NotEvaluable as exc:
             log.info("not evaluable: %s", exc)
             self._thumbnail(slide, seen)
-            self._finish(self.outcome.not_evaluable(seen, exc))
+            if self.plan is not None and self.quality is not None:
+                # the map shows why
+                staged = self.store.staging.create()
+                conclude.write_maps(self.plan, staged, conclude.no_cells(), self.quality)
+            self._finish(self.outcome.not_evaluable(seen, exc, self.quality))
 
     def _evaluate(self, slide: Slide, ref: SlideRef, seen: Prepared, stream: Stream) -> None:
         incomplete = guidelines.incomplete_score(self.settings.score.guideline)
-        plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
+        plan = self.plan = make_plan(ref, seen, self.settings, self.store.work, incomplete)
         if self.placed is not None:
             check_fits(self.placed, plan, self.info)
         stream.prove_paths([self.path.absolute()], self.store.out)
@@ -281,15 +288,17 @@ class _Run:
         limit = spike(slide, plan, self.placed, stream.local_threads)
         done = self._measure(plan, stream)
         bad = self._unreadable(done)
-        self._sharp(plan)
-        self._resolve(plan, stream)
+        quality = self.quality = assemble(plan, seen)
+        drawn = self.placed is not None and self.placed.tumour is not None
+        told = judge(plan, seen, quality, drawn)
+        self._resolve(plan, quality, stream)
         cells = conclude.assign(conclude.light_cells(plan), self.placed, self.settings)
         self._enough(cells)
         made = calibrate_slide(cells, self.placed, plan.optics.mpp, self.settings)
         cells = classified(cells, made.settings)
-        flags = [*seen.flags, *self._recognised(cells), *self._qc(plan, seen, bad, cells)]
+        flags = [*seen.flags, *self._recognised(cells), *self._qc(told, seen, bad, cells)]
         region_table, region_id = conclude.make_regions(
-            cells, conclude.tissue_grid(plan), self.placed, plan.optics.mpp, made.settings
+            cells, conclude.tissue_grid(quality), self.placed, plan.optics.mpp, made.settings
         )
         mine = conclude.is_tumour(cells)
         tumour = cells.append_column("region_id", pa.array(region_id, pa.int32())).filter(
@@ -305,7 +314,7 @@ class _Run:
         staged = self.store.staging.create()
         extra = None if second is None else spread_over(second.cells, mine)
         conclude.write_cells(plan, staged, cells, region_id, self.planes, extra)
-        conclude.write_maps(plan, staged, cells)
+        conclude.write_maps(plan, staged, cells, quality)
         staged.write_regions(
             region_table if second is None else conclude.beside(region_table, second.regions)
         )
@@ -313,8 +322,10 @@ class _Run:
             staged.write_features(second.features)
         self._pictures(slide, tumour, staged, made.settings)
         self._thumbnail(slide, seen)
-        quality = conclude.qc_figures(plan, cells)
-        result = self.outcome.complete(plan, seen, flags, done, verdict, made, quality)
+        followed = conclude.qc_figures(quality, cells)
+        result = self.outcome.complete(
+            plan, seen, flags, done, verdict, made, quality, followed
+        )
         result = result.model_copy(update={"sensitivity": limit})
         self._finish(result if second is None else with_cnn(result, second))
 
@@ -356,7 +367,7 @@ class _Run:
         finally:
             _scratch.release()
 
-    def _resolve(self, plan: Plan, stream: Stream) -> None:
+    def _resolve(self, plan: Plan, quality: Quality, stream: Stream) -> None:
         total, finished = len(plan.blocks), 0
 
         def tick(_: int) -> None:
@@ -364,7 +375,7 @@ class _Run:
             finished += 1
             self.progress("resolving membranes", finished, total, 0.0)
 
-        stream.each(passes.resolve_block, plan.blocks, (plan,), tick)
+        stream.each(passes.resolve_block, plan.blocks, (plan, quality.left_out), tick)
 
     def _unreadable(self, done: list[passes.BlockDone]) -> float:
         """Return the share of the tissue that could not be read.
@@ -382,24 +393,21 @@ class _Run:
             )
         return bad
 
-    def _sharp(self, plan: Plan) -> None:
-        """Refuse a slide that is out of focus before its membranes are resolved."""
-        for found in qc.assess(self.settings.qc, focus=conclude.focus_grid(plan)):
-            if found.severity == "fail":
-                raise NotEvaluable(found.message, "Scan the slide again", code=found.code)
-
-    def _qc(self, plan: Plan, seen: Prepared, bad: float, cells: pa.Table) -> list[QcFlag]:
-        other = ~conclude.is_tumour(cells)
+    def _qc(
+        self, told: list[QcFlag], seen: Prepared, bad: float, cells: pa.Table
+    ) -> list[QcFlag]:
+        tumour = conclude.is_tumour(cells)
         nuclei = cells.column("nucleus_hematoxylin_od").to_numpy()
-        background = cells.column("cytoplasm_od").to_numpy()[other]
-        return qc.assess(
+        background = cells.column("cytoplasm_od").to_numpy()[~tumour]
+        found = qc.assess(
             self.settings.qc,
-            focus=conclude.focus_grid(plan),
             bad_fraction=bad,
             tissue_area_mm2=tissue_mm2(seen),
             nucleus_h_od=float(np.median(nuclei)),
             background_dab_od=float(np.median(background)) if len(background) else None,
+            known=tuple(told),
         )
+        return [*found, *little_tumour(int(tumour.sum()), self.settings)]
 
     def _enough(self, cells: pa.Table) -> None:
         n = int(conclude.is_tumour(cells).sum())

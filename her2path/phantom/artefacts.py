@@ -1,7 +1,8 @@
-"""Folds, out-of-focus patches, pen strokes and dust, laid on a painted image."""
+"""Artefacts laid on a painted image, and masks of where they lie."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2path.phantom.patches import PATCHES
 from her2path.phantom.spec import PhantomSpec
 
 F64 = NDArray[np.float64]
@@ -21,11 +23,24 @@ PENS = ((60, 70, 190), (40, 120, 60), (45, 40, 50), (190, 50, 60))
 
 @dataclass(frozen=True)
 class Covers:
-    """Where artefacts lie: masks at COVER_UM per sample."""
+    """Where artefacts lie: masks (h, w) at COVER_UM per sample, by the name in `PhantomSpec`."""
 
-    fold: Mask
-    out_of_focus: Mask
-    pen: Mask
+    masks: Mapping[str, Mask]
+
+    @property
+    def fold(self) -> Mask:
+        """Folds."""
+        return self.masks["folds"]
+
+    @property
+    def out_of_focus(self) -> Mask:
+        """Blurred patches."""
+        return self.masks["out_of_focus"]
+
+    @property
+    def pen(self) -> Mask:
+        """Pen strokes."""
+        return self.masks["pen"]
 
     def look(self, mask: Mask, at_um: F64) -> NDArray[np.bool_]:
         """Return the mask at points (n, 2)."""
@@ -38,16 +53,21 @@ def add_artefacts(spec: PhantomSpec, image: RGB) -> Covers:
     """Lay the artefacts that `spec` asks for on the image, in place."""
     rng = spec.rng("artefacts")
     shape = (int(spec.height_um / COVER_UM) + 1, int(spec.width_um / COVER_UM) + 1)
-    covers = Covers(*(np.zeros(shape, np.uint8) for _ in range(3)))
-    for _ in range(spec.folds):
-        _fold(spec, rng, image, covers.fold)
-    for _ in range(spec.out_of_focus):
-        _defocus(spec, rng, image, covers.out_of_focus)
-    for _ in range(spec.dust):
-        _speck(spec, rng, image)
-    for _ in range(spec.pen):
-        _pen(spec, rng, image, covers.pen)
+    covers = Covers({name: np.zeros(shape, np.uint8) for name in ARTEFACTS})
+    # the first four drew from one stream before there were others: phantoms stay what they were
+    lay = {"folds": _fold, "out_of_focus": _defocus, "dust": _speck, "pen": _pen,
+           "tears": _tear, "smudges": _smudge}  # fmt: skip
+    for name, draw in lay.items():
+        for _ in range(getattr(spec, name)):
+            draw(spec, rng, image, covers.masks[name])
+    for name in PATCHES:
+        for _ in range(getattr(spec, name)):
+            _patch(spec, rng, image, covers.masks[name], name)
     return covers
+
+
+#: artefacts of `PhantomSpec`, each with a mask of its own
+ARTEFACTS = ("folds", "out_of_focus", "pen", "dust", "tears", "smudges", *PATCHES)
 
 
 def _path(spec: PhantomSpec, rng: np.random.Generator, share: float) -> F64:
@@ -136,16 +156,82 @@ def _pen(spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask) ->
     image[window] = np.clip(part * (1 - soft * (1 - ink)) + 0.5, 0, 255).astype(np.uint8)
 
 
-def _speck(spec: PhantomSpec, rng: np.random.Generator, image: RGB) -> None:
+def _speck(spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask) -> None:
     """A dark speck or a thread, somewhat out of focus."""
     at = rng.uniform(0, 1, 2) * (spec.width_um, spec.height_um)
     steps = 40 if rng.random() < 0.3 else 3
     course = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.25, steps))
     size = rng.uniform(0.6, 2.0)
     path = at + size * np.cumsum(np.stack([np.cos(course), np.sin(course)], axis=1), axis=0)
-    found = _soft_stroke(spec, image, path, rng.uniform(0.8, 3.5), rng.uniform(0.3, 1.4))
+    width = rng.uniform(0.8, 3.5)
+    _stroke(mask, path, COVER_UM, width)
+    found = _soft_stroke(spec, image, path, width, rng.uniform(0.3, 1.4))
     if found is None:
         return
     window, soft = found
     dark = 1 - soft * rng.uniform(0.3, 0.8)
     image[window] = np.clip(image[window] * dark + 0.5, 0, 255).astype(np.uint8)
+
+
+def _tear(spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask) -> None:
+    """A crack through the section: bare glass between dark, frayed edges."""
+    path, width = _path(spec, rng, 0.6), rng.uniform(20, 34)
+    _stroke(mask, path, COVER_UM, width)
+    for reach, level in ((width + 3.0, 0.7), (width, 1.0)):
+        found = _soft_stroke(spec, image, path, reach, 0.6)
+        if found is None:
+            return
+        window, soft = found
+        part = image[window].astype(np.float32)
+        new = np.array(spec.white, np.float32) if level == 1.0 else part * level
+        image[window] = np.clip(part + soft * (new - part) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _smudge(spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask) -> None:
+    """Grey matter out of the focal plane, or a blue crumb of precipitated hematoxylin."""
+    centre = rng.uniform(0.15, 0.85, 2) * (spec.width_um, spec.height_um)
+    blue = rng.random() < 0.5
+    size = rng.uniform(24, 44) if blue else rng.uniform(60, 110)
+    path = centre + rng.normal(0, size / 5, (4, 2))
+    _stroke(mask, path, COVER_UM, size)
+    found = _soft_stroke(spec, image, path, size, size / 16)
+    if found is None:
+        return
+    window, soft = found
+    part = image[window].astype(np.float32)
+    if blue:
+        colour = np.array((0.40, 0.34, 0.02), np.float32)
+        new = part * 10.0**-colour
+    else:
+        vague: Any = cv2.GaussianBlur(part, (0, 0), 1.5 / spec.mpp)
+        new = vague * 10.0**-0.25
+    image[window] = np.clip(part + soft * (new - part) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _patch(
+    spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask, name: str
+) -> None:
+    """A round patch that one of `PATCHES` changes."""
+    centre = rng.uniform(0.25, 0.75, 2) * (spec.width_um, spec.height_um)
+    radius = min(rng.uniform(0.12, 0.2) * min(spec.width_um, spec.height_um), 200.0)
+    spot = np.rint(centre / COVER_UM).astype(int)
+    cv2.circle(mask, (int(spot[0]), int(spot[1])), max(1, int(radius / COVER_UM)), 255, -1)
+    ends = centre[None, :] + np.zeros((2, 1))
+    found = _soft_stroke(spec, image, ends, 2 * radius, 1.5)
+    if found is None:
+        return
+    (rows, columns), soft = found
+    # JPEG blocks lie on the image's grid
+    top, left = rows.start % 8, columns.start % 8
+    window = (slice(rows.start - top, rows.stop), slice(columns.start - left, columns.stop))
+    soft = np.pad(soft, ((top, 0), (left, 0), (0, 0)))
+    part = image[window].astype(np.float32)
+    new = PATCHES[name](spec, rng, part)
+    if name == "bubbles":
+        inner = _soft_stroke(spec, image, ends, 2 * (radius - 6.0), 1.0)
+        if inner is not None:
+            rim = soft.copy()
+            y, x = inner[0][0].start - window[0].start, inner[0][1].start - window[1].start
+            rim[y : y + inner[1].shape[0], x : x + inner[1].shape[1]] -= inner[1]
+            new = new * 10.0 ** (-0.45 * np.clip(rim, 0, 1))
+    image[window] = np.clip(part + soft * (new - part) + 0.5, 0, 255).astype(np.uint8)

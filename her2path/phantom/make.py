@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path.phantom.artefacts import add_artefacts
+from her2path.phantom.artefacts import Covers, add_artefacts
 from her2path.phantom.cells import assign_kinds, settle_completeness, stain_membranes
 from her2path.phantom.layout import lay_out
 from her2path.phantom.nuclei import tumour_nuclei
@@ -41,6 +41,8 @@ class Phantom:
     spec : PhantomSpec
     annotations : str
         GeoJSON of the control areas, level-0 pixels; empty without any.
+    covers : Covers
+        Where artefacts lie, masks of 2 um per sample.
     """
 
     rgb: NDArray[np.uint8]
@@ -49,6 +51,7 @@ class Phantom:
     areas: dict[str, Any]
     spec: PhantomSpec
     annotations: str = ""
+    covers: Covers = field(default_factory=lambda: Covers({}))
 
 
 def make_phantom(spec: PhantomSpec) -> Phantom:
@@ -86,6 +89,7 @@ def _single(spec: PhantomSpec) -> Phantom:
         regions=region_table(spec, truth),
         areas=area_truth(spec, ground, truth),
         spec=spec,
+        covers=covers,
     )
 
 

@@ -158,6 +158,14 @@ class PhantomSpec(BaseModel):
     out_of_focus: int = Field(default=0, ge=0, le=20, description="Number of blurred patches.")
     pen: int = Field(default=0, ge=0, le=10, description="Number of pen strokes.")
     dust: int = Field(default=0, ge=0, le=2000, description="Number of dust specks and lint.")
+    bubbles: int = Field(default=0, ge=0, le=20, description="Number of air bubbles.")
+    smudges: int = Field(default=0, ge=0, le=50, description="Number of smudges and precipitates.")
+    tears: int = Field(default=0, ge=0, le=20, description="Number of tears.")
+    necrosis: int = Field(default=0, ge=0, le=20, description="Number of necrotic patches.")
+    blush_patches: int = Field(default=0, ge=0, le=20, description="Patches of DAB background.")
+    pale_patches: int = Field(default=0, ge=0, le=20, description="Patches hardly counterstained.")
+    overexposed: int = Field(default=0, ge=0, le=20, description="Patches clipped at white.")
+    jpeg_damage: int = Field(default=0, ge=0, le=20, description="Patches damaged by JPEG.")
 
     @field_validator("mixture", "second")
     @classmethod

@@ -195,7 +195,8 @@ def make_files(spec: PhantomSpec, out: Path) -> dict[str, Path]:
     dict of str to Path
         `slide` (phantom.svs), `truth` (truth.parquet), `truth_csv`
         (truth.csv), `regions` (regions.csv) and `summary` (truth.json); with
-        control areas `annotations` (annotations.geojson).
+        control areas `annotations` (annotations.geojson), with artefacts `artefacts`
+        (artefacts.npz: a mask each, 2 um per sample).
     """
     out.mkdir(parents=True, exist_ok=True)
     phantom = make_phantom(spec)
@@ -215,6 +216,10 @@ def make_files(spec: PhantomSpec, out: Path) -> dict[str, Path]:
         paths["annotations"] = out / "annotations.geojson"
         paths["annotations"].write_text(phantom.annotations, encoding="utf-8")
     paths["summary"].write_text(text + "\n", encoding="utf-8")
+    drawn = {n: m for n, m in phantom.covers.masks.items() if m.any()}
+    if drawn:
+        paths["artefacts"] = out / "artefacts.npz"
+        np.savez_compressed(paths["artefacts"], **{n: np.asarray(m > 0) for n, m in drawn.items()})  # type: ignore[arg-type]
     return paths
 
 

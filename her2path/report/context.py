@@ -141,6 +141,16 @@ class SlideContext(Context):
         return image
 
     @cached_property
+    def codes(self) -> NDArray[np.uint16]:
+        """Codes of quality control, (H, W) map cells."""
+        maps = _reads(self.store.maps, "No maps were stored.")
+        if "qc" not in maps.names:
+            raise CannotSay("No quality map was stored.")
+        #: side of a map cell, µm
+        self.codes_um: float = maps.mpp_um()
+        return np.asarray(maps.read("qc"), np.uint16)
+
+    @cached_property
     def gallery(self) -> Gallery:
         """Cell patches."""
         return _reads(self.store.gallery, "No cell patches were stored.")

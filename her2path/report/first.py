@@ -9,6 +9,7 @@ from urllib.parse import quote
 import numpy as np
 import shapely
 
+from her2path import qc
 from her2path.errors import Her2PathError
 from her2path.guidelines.trace import FLAGS as SCORE_FLAGS
 from her2path.report import canvas, pictures
@@ -40,10 +41,16 @@ class Look:
     image: str
     layer: str | None
     outlines: str | None
+    quality: str | None
     overview: pictures.Overview
     size_px: tuple[int, int] | None
     link: str | None
     report: str | None = None
+
+    @property
+    def codes(self) -> list[qc.Code]:
+        """What the quality layer shows."""
+        return [qc.CODES[name] for name in self.overview.codes]
 
     @property
     def shape(self) -> float:
@@ -96,6 +103,7 @@ def _look(context: SlideContext, name: str = "", report: str | None = None) -> L
         image=canvas.data_uri(made.image, "image/jpeg"),
         layer=canvas.data_uri(made.layer, "image/png") if made.layer else None,
         outlines=_outlines(context) if size else None,
+        quality=canvas.data_uri(made.quality, "image/png") if made.quality else None,
         overview=made, size_px=size, link=link, report=report,
     )  # fmt: skip
 

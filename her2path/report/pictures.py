@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from her2path.palette import SCORE_COLOURS, rgb
+from her2path.qc import CODES, first_code, names_of
 from her2path.report.context import CannotSay, SlideContext
 
-__all__ = ["Overview", "jpeg", "overview", "score_layer"]
+__all__ = ["Overview", "jpeg", "overview", "qc_layer", "score_layer"]
 
 #: longer side of the overview in a report, pixels
 OVERVIEW_PX = 900
@@ -27,6 +28,8 @@ class Overview:
 
     image: bytes
     layer: bytes | None
+    quality: bytes | None
+    codes: tuple[str, ...]
     width: int
     height: int
     um_per_px: float | None
@@ -63,7 +66,41 @@ def overview(context: SlideContext) -> Overview:
         except CannotSay:
             layer = None  # the overview alone is worth more than nothing
     um = mpp / scale[0] if scale and mpp else None
-    return Overview(jpeg(np.asarray(image), 82), layer, image.width, image.height, um)
+    quality, codes = qc_layer(context, (image.height, image.width)) if known else (None, ())
+    return Overview(
+        jpeg(np.asarray(image), 82), layer, quality, codes, image.width, image.height, um
+    )
+
+
+def qc_layer(
+    context: SlideContext, shape: tuple[int, int]
+) -> tuple[bytes | None, tuple[str, ...]]:
+    """Return the quality map as a PNG (H, W), and the names of what it shows; None without any.
+
+    Fields without epithelium stay in: they are not drawn.
+    """
+    try:
+        codes = context.codes
+    except CannotSay:
+        return None, ()
+    codes = codes & ~np.uint16(CODES["no_epithelium"].value)
+    if not codes.any():
+        return None, ()
+    # map cells are whole; the last ones may reach beyond the slide
+    mpp_um = context.codes_um
+    width_um, height_um = (
+        context.get(f"slide.{side}_px") * (context.get(f"slide.mpp_{axis}")
+                                           or context.get("slide.mpp") or 0.25)
+        for side, axis in (("width", "x"), ("height", "y"))
+    )  # fmt: skip
+    rows = ((np.arange(shape[0]) + 0.5) * height_um / shape[0] / mpp_um).astype(np.int64)
+    columns = ((np.arange(shape[1]) + 0.5) * width_um / shape[1] / mpp_um).astype(np.int64)
+    rows, columns = np.minimum(rows, codes.shape[0] - 1), np.minimum(columns, codes.shape[1] - 1)
+    image = Image.fromarray(first_code(codes)[rows][:, columns]).convert("P")
+    image.putpalette([0, 0, 0] + [v for c in CODES.values() for v in rgb(c.colour)])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=0, optimize=True)
+    return buffer.getvalue(), tuple(names_of(codes))
 
 
 def score_layer(

@@ -285,6 +285,47 @@ class QcSettings(Section):
     max_coarse_mpp: float = Field(
         0.505, gt=0, le=2, description="coarser slides are not evaluable, µm/px"
     )
+    # artefacts: whether what they touch is left out of every figure (always marked on the map)
+    blurry: bool = Field(True, description="leave out what is out of focus")
+    pen_markings: bool = Field(True, description="leave out pen (with tissue.exclude_pen)")
+    folds: bool = Field(True, description="leave out folds")
+    bubbles: bool = Field(True, description="leave out air bubbles")
+    dust: bool = Field(True, description="leave out dust, smudges and precipitate")
+    edges: bool = Field(True, description="leave out tears and edge artefact")
+    necrosis: bool = Field(True, description="leave out necrosis, blood and debris")
+    background: bool = Field(True, description="leave out blush and DAB background")
+    saturation: bool = Field(True, description="leave out clipped white or black")
+    compression: bool = Field(True, description="leave out JPEG damage")
+    pale: bool = Field(True, description="leave out what is hardly counterstained")
+    # their limits, with reasons in docs/qc.md
+    min_sharpness: Fraction = Field(
+        0.17, description="in focus: contrast at 1 µm over contrast at 4 µm"
+    )
+    min_visibility: Fraction = Field(
+        0.13, description="in focus: contrast at 1 µm over the stain's square"
+    )
+    max_floor_od: Positive = Field(0.10, description="smudge: 90 % of the pixels exceed this OD")
+    max_blue: Fraction = Field(0.10, description="precipitate: share of pixels too blue")
+    max_grey: Fraction = Field(0.006, description="dust: share of pixels of neither stain")
+    max_background_od: Positive = Field(
+        0.12, description="blush: 90 % of the pixels exceed this DAB OD"
+    )
+    max_edge_od: Positive = Field(0.08, description="edge artefact: as blush, within 50 µm")
+    max_clipped: Fraction = Field(0.10, description="saturation: share of clipped pixels")
+    max_blocks: Positive = Field(1.9, description="JPEG damage: steps across blocks over inside")
+    min_hematoxylin_od: Positive = Field(
+        0.07, description="weak counterstain: OD that the darkest 5 % do not reach"
+    )
+    min_nuclei: float = Field(
+        0.33, ge=0, description="necrosis: fewer finds than this in 256 µm² of 80 µm around"
+    )
+    fold_density: float = Field(1.35, ge=1, description="fold: hematoxylin over the usual")
+    max_left_out: Fraction = Field(
+        0.80, description="not evaluable when more of the tissue is left out"
+    )
+    max_blur_um: Positive = Field(0.5, description="soft above this blur (sigma), µm")
+    max_hidden: Fraction = Field(0.15, description="share of nuclei under brown, at most")
+    check_mpp: bool = Field(True, description="refuse a pixel size that nuclei contradict")
 
 
 class SensitivitySettings(Section):

@@ -30,7 +30,12 @@ _SHARD = 4096
 _SMALLEST = 512
 
 
-def write_maps(path: Path, arrays: Mapping[str, NDArray[Any]], mpp_um: float) -> None:
+def write_maps(
+    path: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    mpp_um: float,
+    extra: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Write maps as one OME-Zarr 0.5 image with labels, sharded.
 
     Parameters
@@ -38,10 +43,12 @@ def write_maps(path: Path, arrays: Mapping[str, NDArray[Any]], mpp_um: float) ->
     path : Path
         The Zarr folder, replaced as a whole.
     arrays : mapping of name to array, each (H, W), all of one shape
-        Names in `LABELS` are masks (bool or uint8) and become labels; the others become channels
+        Names in `LABELS` are masks (bool or unsigned) and become labels; the others become channels
         of one float16 image, in the mapping's order.
     mpp_um : float
         Pixel size of the maps, µm.
+    extra : mapping, optional
+        By the name of a label: ``colors`` and ``properties`` of OME-Zarr's ``image-label``.
 
     Raises
     ------
@@ -64,7 +71,7 @@ def write_maps(path: Path, arrays: Mapping[str, NDArray[Any]], mpp_um: float) ->
             "omero": {"channels": [_channel(name) for name in channels]},
         }
         if masks:
-            _write_labels(root, masks, mpp_um)
+            _write_labels(root, masks, mpp_um, extra or {})
 
 
 def _pyramid(stack: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -128,11 +135,18 @@ def _channel(name: str) -> dict[str, Any]:
     return {"label": name, "color": colour, "window": window, "active": True}
 
 
-def _write_labels(root: zarr.Group, masks: Mapping[str, NDArray[Any]], mpp_um: float) -> None:
+def _write_labels(
+    root: zarr.Group,
+    masks: Mapping[str, NDArray[Any]],
+    mpp_um: float,
+    extra: Mapping[str, Mapping[str, Any]],
+) -> None:
     labels = root.create_group("labels")
     labels.attrs["ome"] = {"version": "0.5", "labels": list(masks)}
     for name, mask in masks.items():
-        _write_label(labels, name, np.asarray(mask).astype(np.uint8), mpp_um, {})
+        whole = np.asarray(mask)
+        kind = np.uint16 if whole.dtype == np.uint16 else np.uint8
+        _write_label(labels, name, whole.astype(kind), mpp_um, extra.get(name, {}))
 
 
 def _write_label(
@@ -216,7 +230,7 @@ class Maps:
         return float(self._datasets[level]["coordinateTransformations"][0]["scale"][-1])
 
     def read(self, name: str, level: int = 0) -> NDArray[Any]:
-        """Return a map, (H, W): float32 for channels, uint8 for labels.
+        """Return a map, (H, W): float32 for channels, unsigned for labels.
 
         Raises
         ------

@@ -13,6 +13,7 @@ from bokeh.models.tools import PanTool, WheelZoomTool
 
 from her2path import __version__
 from her2path.palette import PATTERN_COLOURS, SCORE_COLOURS, WORDS
+from her2path.qc import CODES
 from her2path.results import Result
 from her2path.schema import CELL_TYPES, PATTERNS
 from her2path.viewer.ledger import REGION_CLASSES
@@ -85,5 +86,6 @@ def page(result: Result, plane: Plane, token: str, why_no_slide: str, layers: li
     return template.render(
         result=result, facts=facts, token=token, why_no_slide=why_no_slide, layers=layers,
         patterns=PATTERNS, words=WORDS, colours=PATTERN_COLOURS, scores=SCORE_COLOURS,
-        cell_types=CELL_TYPES, region_classes=REGION_CLASSES, version=__version__,
+        codes=list(CODES.values()), cell_types=CELL_TYPES, region_classes=REGION_CLASSES,
+        version=__version__,
     )

@@ -17,6 +17,7 @@ from her2path.annotations import read_annotations
 from her2path.errors import Her2PathError, actual
 from her2path.geometry import Box, Planes
 from her2path.palette import AREA_COLOURS, SCORE_COLOURS, rgb
+from her2path.qc import CODES, first_code
 from her2path.slide import Slide, SlideRef, open_slide
 from her2path.store import RunStore
 from her2path.viewer.heat import Heat
@@ -32,6 +33,15 @@ LAYERS = ("cells", "regions", "tumour", "tissue", "qc", "annotations")
 OUTLINES_UM, DOTS_UM = 0.8, 2.6
 #: larger reads are served from the stored overview
 MAX_READ_PX = 6144
+#: colours of the masks: nothing, then tissue, or the codes of quality control
+_PAINT = {
+    "tissue": np.array([(0, 0, 0, 0), (60, 90, 200, 70)], np.uint8),
+    "qc": np.array(
+        [(0, 0, 0, 0)]
+        + [(*rgb(c.colour), 55 if c.name == "no_epithelium" else 130) for c in CODES.values()],
+        np.uint8,
+    ),
+}
 _SCORE = [rgb(c) for c in SCORE_COLOURS.values()]
 _GREY = (105, 105, 105)
 _BEYOND = (243, 243, 242)
@@ -173,9 +183,9 @@ class Tiles:
         """Return the chosen layers of a tile as one PNG; ``shown`` (classes,) filters cells."""
         canvas = np.zeros((IMAGE_PX, IMAGE_PX, 4), np.uint8)
         step, origin = self.plane.step(z), self.plane.origin(z, x, y)
-        for name, colour in (("tissue", (60, 90, 200, 70)), ("qc", (200, 30, 30, 110))):
+        for name in ("tissue", "qc"):
             if name in layers and name in self._masks:
-                self._draw_mask(canvas, name, origin, step, colour)
+                self._draw_mask(canvas, name, origin, step)
         if "tumour" in layers:
             _over(canvas, self.heat.tumour(origin, step, IMAGE_PX))
         if "cells" in layers:
@@ -235,18 +245,15 @@ class Tiles:
             _draw_shape(canvas, shape, origin, step, (*colour, 255), 3)
 
     def _draw_mask(
-        self, canvas: Rgba, name: str, origin: tuple[float, float], step: float,
-        colour: tuple[int, int, int, int],
-    ) -> None:  # fmt: skip
+        self, canvas: Rgba, name: str, origin: tuple[float, float], step: float
+    ) -> None:
         mask, size = self._masks[name]
         at = (np.arange(IMAGE_PX) + 0.5) * step
         columns = ((origin[0] + at) / size).astype(np.int64)
         rows = ((origin[1] + at) / size).astype(np.int64)
         padded = np.pad(mask, ((0, 1), (0, 1)))
         here = padded[np.minimum(rows, mask.shape[0])][:, np.minimum(columns, mask.shape[1])]
-        layer = np.zeros_like(canvas)
-        layer[here] = colour
-        _over(canvas, layer)
+        _over(canvas, _PAINT[name][here])
 
     # -- what lies under the pointer ---------------------------------------------------------------
 
@@ -301,12 +308,13 @@ def _annotations(store: RunStore, planes: Planes) -> list[tuple[Any, tuple[int, 
     return [(a.polygon, (0, 110, 60) if a.role == "tumour" else (60, 60, 60)) for a in read.items]
 
 
-def _masks(store: RunStore) -> dict[str, tuple[NDArray[np.bool_], float]]:
-    """Return the masks and their pixel size in level-0 px."""
+def _masks(store: RunStore) -> dict[str, tuple[NDArray[np.uint8], float]]:
+    """Return places in `_PAINT` for every mask, and their pixel size in level-0 px."""
     try:
         maps = store.maps()
         mpp = store.result().slide.mpp or 1.0
-        return {n: (maps.read(n).astype(bool), maps.mpp_um() / mpp)
-                for n in ("tissue", "qc") if n in maps.names}
+        places = {"tissue": lambda m: (m > 0).astype(np.uint8), "qc": first_code}
+        return {n: (place(maps.read(n)), maps.mpp_um() / mpp)
+                for n, place in places.items() if n in maps.names}
     except Her2PathError:
         return {}

@@ -1,4 +1,4 @@
-"""Quality control: is the tissue in focus, and what else should a reader know.
+"""Is the tissue in focus, and what else should a reader know.
 
 Focus is read from the structure function of the analysis plane: how much grey levels differ at
 about 1 µm compared with about 4 µm. The ratio does not depend on how strongly tissue is stained;
@@ -17,7 +17,8 @@ from her2path.flags import FLAGS, flag, merge
 from her2path.results import QcFlag
 from her2path.settings import QcSettings
 
-__all__ = ["FLAGS", "FOCUS_LIMIT", "assess", "flag", "focus_cells", "focus_share"]
+__all__ = ["FLAGS", "FOCUS_LIMIT", "assess", "flag", "focus_cells", "focus_share",
+           "structure"]  # fmt: skip
 
 #: the smallest ratio of a map cell in focus
 FOCUS_LIMIT = 0.10
@@ -62,7 +63,7 @@ def _squares(row, right, below, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _structure(gray, cell, fine, coarse, noise, least, out):  # type: ignore[no-untyped-def]
+def _structure(gray, cell, fine, coarse, noise, least, out, contrast):  # type: ignore[no-untyped-def]
     # differences stay inside the map cell: nothing depends on how the plane was cut
     for j in range(out.shape[0]):
         for i in range(out.shape[1]):
@@ -79,9 +80,11 @@ def _structure(gray, cell, fine, coarse, noise, least, out):  # type: ignore[no-
                 far += _squares(row, row[coarse:], gray[y + coarse, x0:x1], x1 - x0 - coarse)
                 count += 2 * max(x1 - x0 - coarse, 0)
             out[j, i] = np.nan
+            contrast[j, i] = 0.0
             if count > 0:
                 top = max(np.float64(near) / count - noise, 0.0)
                 low = np.float64(far) / count - noise
+                contrast[j, i] = np.float32(max(low, 0.0))
                 if low >= least:
                     out[j, i] = np.float32(top / low)
 
@@ -107,6 +110,17 @@ def focus_cells(
         Fine over coarse contrast, 0 (blurred) to about 0.8; NaN where there is too little contrast
         to tell (glass, even stroma). A map cell's value rests on its own pixels alone.
     """
+    return structure(plane, cell_px, mpp)[0]
+
+
+def structure(
+    plane: npt.NDArray[np.uint8] | npt.NDArray[np.float32], cell_px: int, mpp: float = 0.5
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return `focus_cells` and the contrast it rests on.
+
+    The contrast is the mean squared difference of grey levels at the coarse distance, noise taken
+    off; 0 in even places.
+    """
     flat: npt.NDArray[Any] = plane if plane.ndim == 2 else plane[..., 1]
     grey = np.empty(flat.shape, np.int16)
     if flat.dtype == np.uint8:
@@ -116,8 +130,9 @@ def focus_cells(
     shape = (-(-flat.shape[0] // cell_px), -(-flat.shape[1] // cell_px))
     out = np.empty(shape, np.float32)
     fine, coarse = max(1, round(FINE_UM / mpp)), max(2, round(COARSE_UM / mpp))
-    _structure(grey, cell_px, fine, coarse, NOISE, LEAST_CONTRAST, out)
-    return out
+    contrast = np.empty(shape, np.float32)
+    _structure(grey, cell_px, fine, coarse, NOISE, LEAST_CONTRAST, out, contrast)
+    return out, contrast
 
 
 def focus_share(focus: npt.NDArray[np.floating]) -> float | None:
