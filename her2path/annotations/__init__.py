@@ -4,6 +4,7 @@ GeoJSON as QuPath writes it, XML of ASAP, ImageScope and HALO, all in level-0 pi
 """
 
 from her2path.annotations.model import Annotation, Annotations
-from her2path.annotations.read import SUFFIXES, read_annotations
+from her2path.annotations.read import SUFFIXES, areas_of_text, read_annotations, read_areas
 
-__all__ = ["SUFFIXES", "Annotation", "Annotations", "read_annotations"]
+__all__ = ["SUFFIXES", "Annotation", "Annotations", "areas_of_text", "read_annotations",
+           "read_areas"]  # fmt: skip

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from her2path import __version__, guidelines, patterns
 from her2path.annotations import Annotations, read_annotations
-from her2path.case import conclude, plan
+from her2path.case import by_reader, conclude, plan
 from her2path.case.facts import with_cnn
 from her2path.case.run import SlideResult
-from her2path.corrections import apply_corrections, read_corrections
 from her2path.errors import NotEvaluable, OutputError, SettingsError
 from her2path.results import Counts, Result
 from her2path.schema import PATTERNS
@@ -53,8 +52,10 @@ def rescore(
     config, changes : optional
         Settings file and ``key.sub=value``; only what needs no pixels may differ.
     corrections : path, optional
-        GeoJSON that the viewer saved. Machine values stay in ``machine_pattern`` and
-        ``machine_cell_type``; reader, pattern, type and time are added.
+        GeoJSON that the viewer saved: corrected cells, and areas that a reader drew; areas drawn
+        in QuPath count as well. Machine values stay in ``machine_pattern`` and
+        ``machine_cell_type``; reader, pattern, type and time are added. None takes corrections
+        that were applied before back.
     faces : callable, optional
         Called with the staged folder before it is published: report and exports.
 
@@ -69,19 +70,19 @@ def rescore(
     """
     store = RunStore(Path(out))
     with RunLock(store.out):
-        old = store.result()
+        old = by_reader.unread(store.result())
         if old.status != "complete":
             raise OutputError(f"{out} was not evaluable: there are no cells to score", "")
         settings = _settings(store.settings(), guideline, config, changes)
         cells = _classified(store.cells(), settings)
+        drawn = _annotations(store, old, settings)
+        old = _resting_on(old, settings, corrections)
         if corrections is not None:
-            cells = apply_corrections(
-                cells,
-                read_corrections(corrections),
-                guidelines.incomplete_score(settings.score.guideline),
-            )
+            said = by_reader.read(corrections, old, settings)
+            cells, drawn = by_reader.applied(cells, said, drawn, old, settings)
+            old = by_reader.noted(old, said)
         store.drop_work()
-        _stage(store, _resting_on(old, settings, corrections), cells, settings)
+        _stage(store, old, cells, settings, drawn)
         if faces is not None:
             faces(store.staging.out)
         store.publish()
@@ -154,7 +155,9 @@ def _classified(cells: pa.Table, settings: Settings) -> pa.Table:
     return cells
 
 
-def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) -> None:
+def _stage(
+    store: RunStore, old: Result, cells: pa.Table, settings: Settings, drawn: Annotations | None
+) -> None:
     mine = conclude.is_tumour(cells)
     if int(mine.sum()) < settings.score.min_cells:
         raise NotEvaluable(
@@ -164,7 +167,7 @@ def _stage(store: RunStore, old: Result, cells: pa.Table, settings: Settings) ->
         )
     mpp = float(old.slide.mpp or 0.0)
     table, region_id = conclude.make_regions(
-        cells, _tissue(store), _annotations(store, old, settings), mpp, settings
+        cells, _tissue(store), drawn, mpp, settings
     )
     where = cells.schema.get_field_index("region_id")
     cells = cells.set_column(where, "region_id", pa.array(region_id, pa.int32()))
