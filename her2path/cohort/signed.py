@@ -8,7 +8,7 @@ from pathlib import Path
 
 from her2path.cohort.readlog import all_logs
 from her2path.cohort.tables import csv_line, read_rows
-from her2path.cohort.worklist import batch_of
+from her2path.cohort.worklist import batch_of, home_of
 from her2path.store import BatchStore, RunStore, write_text
 
 __all__ = ["Signed", "add_to_cases", "in_words", "signed_of_slide", "signed_reads"]
@@ -50,11 +50,12 @@ def signed_reads(out: str | Path) -> dict[Key, list[Signed]]:
 def signed_of_slide(store: RunStore) -> list[Signed]:
     """Return the signed reads of one slide's result, of those made in its batch too."""
     name = str(store.result().slide.id)
-    own = [s for group in signed_reads(store.out).values() for s in group]
+    home = home_of(store)
+    own = [s for group in signed_reads(home).values() for s in group]
     batch = batch_of(store)
     if batch is None:
         return own
-    names = {name, store.out.name}
+    names = {name, home.name}
     return own + [s for (_, slide), group in signed_reads(batch.out).items()
                   if slide in names for s in group]  # fmt: skip
 

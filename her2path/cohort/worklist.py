@@ -15,7 +15,7 @@ from her2path.cohort.tables import read_rows
 from her2path.errors import OutputError
 from her2path.store import BatchStore, RunStore
 
-__all__ = ["ORDERS", "Item", "batch_of", "items_of", "shuffled"]
+__all__ = ["ORDERS", "Item", "batch_of", "home_of", "items_of", "shuffled"]
 
 #: order of a worklist
 ORDERS = ("random", "given")
@@ -84,8 +84,15 @@ def shuffled(items: Sequence[Item], seed: str) -> list[Item]:
     return order
 
 
+def home_of(store: RunStore) -> Path:
+    """Return the folder of a result, of one that is still staged too."""
+    out = store.out.absolute()
+    staged = out.name == "staged" and out.parent.name == ".work"
+    return out.parent.parent if staged else out
+
+
 def batch_of(store: RunStore) -> BatchStore | None:
     """Return the batch that a slide's result lies in; None for a slide on its own."""
-    home = store.out.absolute().parent
+    home = home_of(store).parent
     batch = BatchStore(home.parent)
     return batch if home.name == "slides" and batch.run_json.is_file() else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from her2path.errors import Her2PathError, one_line
-from her2path.report import case_parts, parts
+from her2path.report import case_parts, parts, readers
 from her2path.report.context import CannotSay, Context
 
 __all__ = ["CASE_SECTIONS", "SLIDE_SECTIONS", "Made", "Section", "make_all"]
@@ -53,6 +53,7 @@ class Made:
 
 
 SLIDE_SECTIONS: tuple[Section, ...] = (
+    Section("readers", "Readers", readers.of_slide),
     Section("regions", "Region maps", parts.region_maps),
     Section("patterns", "Staining patterns", parts.patterns),
     Section("strength", "Strength and completeness of the membrane", parts.strength),
@@ -70,6 +71,7 @@ SLIDE_SECTIONS: tuple[Section, ...] = (
 
 CASE_SECTIONS: tuple[Section, ...] = (
     Section("slides", "Slides of the case", case_parts.slides),
+    Section("readers", "Readers", readers.of_case),
     Section("patterns", "Staining patterns", parts.patterns),
     Section("heterogeneity", "Heterogeneity", parts.heterogeneity),
     Section("bystander", "Reach of positive cells", parts.bystander),

@@ -91,6 +91,12 @@ class Measures:
         there = store.cell_columns() if store.cells_path.exists() else []
         self.names = (SCORE, *(c[0] for c in _COLUMNS if c[0] in there), "bystander")
 
+    def labels(self) -> list[tuple[str, str]]:
+        """Return name and words of every measure, without reading any."""
+        words = {SCORE: SCORE, "bystander": "distance to the nearest positive cell",
+                 **{c[0]: c[1] for c in _COLUMNS}}  # fmt: skip
+        return [(name, words[name]) for name in self.names]
+
     def measure(self, name: str) -> Measure:
         """Return a measure by its name; `KeyError` where there is none."""
         if name not in self.names:
