@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path import __version__, guidelines, patterns
+from her2path import __version__, guidelines, heterogeneity, patterns
 from her2path.annotations import Annotations, read_annotations
 from her2path.case import by_reader, conclude, plan
 from her2path.case.facts import with_cnn
@@ -172,7 +173,7 @@ def _stage(
     where = cells.schema.get_field_index("region_id")
     cells = cells.set_column(where, "region_id", pa.array(region_id, pa.int32()))
     tumour = cells.filter(pa.array(mine))
-    verdict = conclude.conclude(tumour, table, int((~mine).sum()), settings)
+    verdict = _with_ish(conclude.conclude(tumour, table, int((~mine).sum()), settings), old, store)
     second = _second_look(old, tumour, table, verdict)
     staged = store.staging.create()
     staged.write_cells([cells])
@@ -204,6 +205,24 @@ def _stage(
         }
     )
     staged.write_result(result if second is None else with_cnn(result, second))
+
+
+def _with_ish(verdict: conclude.Verdict, old: Result, store: RunStore) -> conclude.Verdict:
+    """Let ISH settle the category as before; where the IHC score differs now, it does not."""
+    counts, was = store.ish(), old.score
+    status = getattr(was, "ish_status", None)
+    if counts is None or was is None or status is None or verdict.score.ihc != was.ihc:
+        return verdict
+    rules = guidelines.rule_set(verdict.score.guideline)
+    score = verdict.score
+    if status in ("positive", "negative"):
+        word = guidelines.category_from_score(score.ihc, score.substate, rules, status)
+        score = score.model_copy(update={"category": word or score.category})
+    score = score.model_copy(
+        update={"reflex_ish": score.category == "equivocal", "ish_status": status}
+    )
+    spread = heterogeneity.with_ish(verdict.heterogeneity, counts["cases"][0])
+    return replace(verdict, score=score, heterogeneity=spread or verdict.heterogeneity)
 
 
 def _second_look(

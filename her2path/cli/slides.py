@@ -103,7 +103,12 @@ def rescore(
     config: o.Config = None,
     changes: o.Set = None,
     corrections: Annotated[
-        Path | None, typer.Option("--corrections", help="Corrections made in the viewer (GeoJSON).",
+        Path | None, typer.Option("--corrections", help="Corrections (GeoJSON); without, those "
+                                  "made in the viewer; none leaves them out.",
+                                  parser=o.path, metavar="PATH")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="Of a batch with ISH counts or TMA cores.",
                                   parser=o.path, metavar="PATH")
     ] = None,
     what_if: Annotated[
@@ -116,12 +121,24 @@ def rescore(
     """Score stored cells again, under another rule set or other cut-offs, without the slide."""
     _logging(debug)
     from her2path.case import rescore as story
+    from her2path.store import BatchStore, RunStore
 
+    none = corrections is not None and str(corrections) == "none"
+    if BatchStore(out).is_batch and not what_if:
+        from her2path.cli.again import again
+
+        return again(out, guideline, config, changes, corrections, manifest, json, quiet)
     if what_if:
         return _what_if(story.what_if(out), json)
     from her2path.api import faces
+    from her2path.cohort.rescoring import Applied, corrections_of
 
-    result = story.rescore(out, guideline, config, changes or [], corrections, faces)
+    given = corrections_of(RunStore(out)) if corrections is None else corrections
+    result = story.rescore(out, guideline, config, changes or [], None if none else given, faces)
+    applied = Applied()
+    applied.add(result.result.model_extra)
+    if not quiet and not json:
+        typer.echo(f"{applied.words}.", err=True)
     return _tell(result, json, quiet)
 
 

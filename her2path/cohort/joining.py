@@ -113,6 +113,9 @@ def _find(source: Path) -> list[_Found]:
     except OSError as exc:
         raise UsageError(f"{source} cannot be listed ({exc.strerror})", "Check the path") from exc
     out = [_Found(p, safe_name(p.name), rows.get(p.name, {})) for p in below if _is_slide(p)]
+    # in the order of the batch's table, which is the manifest's
+    place = {name: i for i, name in enumerate(rows)}
+    out.sort(key=lambda f: place.get(f.folder.name, len(place)))
     if not any((f.folder / "result.json").is_file() for f in out):
         raise UsageError(f"{source} holds no scored slide", "Give OUT folders of `her2path score`")
     return out

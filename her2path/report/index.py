@@ -158,7 +158,7 @@ def _row(
     needs = needs_a_look(tree, signed)
     own = [m for code, m in _warnings(tree).items() if code not in shared]
     return {
-        "name": name, "link": link, "order": 0,
+        "name": name, "link": link, "order": 0, "thumbnail": None,
         "status": str(tree.get("status", "unknown")).replace("_", " "),
         "ihc": score.get("ihc"), "category": CATEGORY_WORDS.get(str(category), "") + substate,
         "probability": None if likely is None else percent(likely), "probability_raw": likely,
