@@ -25,18 +25,18 @@ __all__ = ["index_values"]
 #: key, heading, kind
 COLUMNS = (
     ("name", "Name", "text"),
-    ("status", "Status", "text"),
     ("ihc", "Score", "text"),
     ("probability", "Probability", "number"),
     ("category", "Category", "text"),
+    ("reader", "Readers", "text"),
+    ("need", "Needs a look", "rank"),
+    ("flags", "Warnings", "text"),
     ("h_score", "H-score", "number"),
     ("positive", "Positive cells", "number"),
     ("heterogeneous", "Heterogeneous", "text"),
     ("layout", "Layout", "text"),
     ("tumour", "Tumour cells", "number"),
-    ("reader", "Readers", "text"),
-    ("need", "Needs a look", "number"),
-    ("flags", "Warnings", "text"),
+    ("status", "Status", "text"),
 )
 _OF_SLIDES = (("case", "Case", "text"), ("specimen", "Specimen", "text"))
 SLIDE_COLUMNS = (COLUMNS[0], *_OF_SLIDES, *COLUMNS[1:])
@@ -153,7 +153,8 @@ def _row(
     positive, h_score = spread.get("positive_cell_fraction"), tree.get("h_score")
     tumour = (tree.get("counts") or {}).get("tumour")
     category = score.get("category")
-    substate = f" ({score['substate']})" if score.get("substate") else ""
+    substate = score.get("substate")
+    substate = f" ({substate})" if substate and substate != category else ""
     likely = (score.get("probability") or {}).get(score.get("ihc"))
     needs = needs_a_look(tree, signed)
     own = [m for code, m in _warnings(tree).items() if code not in shared]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from her2path.cohort.signed import Signed
+from her2path.guidelines.trace import FLAGS
 
 __all__ = ["needs_a_look"]
 
@@ -33,13 +34,19 @@ def needs_a_look(tree: dict[str, Any], signed: Sequence[Signed] = ()) -> list[tu
         return [(0, told[0] if told else "not evaluable")]
     found = [(1, f"{s.reader} says {s.words}, the program {score['ihc']}")
              for s in signed if s.score and _plain(s.score) != score["ihc"]]  # fmt: skip
-    found += [(2, r) for r in score.get("second_look_reasons") or () if not r.startswith("flag ")]
+    sure = score.get("uncertainty") or {}
+    found += [(2, _in_words(r)) for r in sure.get("second_look_reasons") or ()]
     cnn = tree.get("cnn") or {}
     if cnn.get("agrees") is False:
         found.append((3, f"the network says {cnn.get('score')}"))
     if score.get("reflex_ish") and not score.get("ish_status"):
         found.append((4, "ISH is due"))
     return sorted(found)
+
+
+def _in_words(reason: str) -> str:
+    """Return a reason for a second look; a flag by its sentence."""
+    return FLAGS.get(reason.removeprefix("flag "), reason)
 
 
 def _plain(score: str) -> str:

@@ -67,6 +67,7 @@ _COLUMNS: tuple[tuple[str, str, str, tuple[float, float] | None], ...] = (
     ("kind_certainty", "certainty of the kind of cell", "", (0.0, 1.0)),
     ("receptors", "receptors a cell", "", None),
 )
+_REACH = ("bystander", "distance to the nearest positive cell", "µm", None)
 #: of a measure without a range of its own the most is this quantile, so that few do not rule all
 _MOST = 0.99
 
@@ -93,8 +94,7 @@ class Measures:
 
     def labels(self) -> list[tuple[str, str]]:
         """Return name and words of every measure, without reading any."""
-        words = {SCORE: SCORE, "bystander": "distance to the nearest positive cell",
-                 **{c[0]: c[1] for c in _COLUMNS}}  # fmt: skip
+        words = {SCORE: SCORE, **{c[0]: c[1] for c in (*_COLUMNS, _REACH)}}
         return [(name, words[name]) for name in self.names]
 
     def measure(self, name: str) -> Measure:
@@ -108,10 +108,7 @@ class Measures:
     def _made(self, name: str) -> Measure:
         if name == SCORE:
             return Measure(SCORE, "score", "", 0, 3)
-        if name == "bystander":
-            return Measure(name, "distance to the nearest positive cell", "µm", 0.0,
-                           float(RADII_UM[-1]))  # fmt: skip
-        _, words, unit, limits = next(c for c in _COLUMNS if c[0] == name)
+        _, words, unit, limits = next(c for c in (*_COLUMNS, _REACH) if c[0] == name)
         log = name == "receptors"
         if limits is None:
             values = self.values(name)

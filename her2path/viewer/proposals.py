@@ -15,8 +15,8 @@ __all__ = ["proposals"]
 LEAST_CELLS, MOST = 50, 200
 #: gaps up to this many bins are closed
 _CLOSE_BINS = 5
-#: an outline may leave the bins' edges by this, in bins
-_SIMPLE_BINS = 0.75
+#: outlines are drawn on so many steps a bin, and may leave the smooth line by this, in bins
+_FINE, _SIMPLE_BINS = 4, 0.3
 
 
 def proposals(tiles: Tiles) -> list[dict[str, Any]]:
@@ -31,16 +31,20 @@ def proposals(tiles: Tiles) -> list[dict[str, Any]]:
     here, counts = tiles.heat.tumour_bins()
     closed = cv2.morphologyEx(here.astype(np.uint8), cv2.MORPH_CLOSE,
                               cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_CLOSE_BINS,) * 2))
-    # drawn twice as fine, an outline runs along the bins' edges and not through their centres
-    fine = np.repeat(np.repeat(closed, 2, axis=0), 2, axis=1)
-    outlines, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    # smoothed at a finer step, an outline runs along the tumour and not along the bins
+    fine = cv2.resize(closed.astype(np.float32), None, fx=_FINE, fy=_FINE,
+                      interpolation=cv2.INTER_LINEAR)  # fmt: skip
+    fine = cv2.GaussianBlur(np.pad(fine, _FINE), (0, 0), _FINE)
+    outlines, _ = cv2.findContours((fine > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL,
+                                   cv2.CHAIN_APPROX_NONE)  # fmt: skip
     found = []
     for outline in outlines:
+        points = (outline[:, 0, :] + 0.5) / _FINE - 1
         inside = np.zeros(here.shape, np.uint8)
-        cv2.drawContours(inside, [outline // 2], -1, 1, cv2.FILLED)
+        cv2.fillPoly(inside, [np.floor(points).astype(np.int32)], 1)
         cells = int(counts[inside > 0].sum())
-        ring = cv2.approxPolyDP(outline, 2 * _SIMPLE_BINS, True)[:, 0, :]
+        ring = cv2.approxPolyDP(outline, _SIMPLE_BINS * _FINE, True)[:, 0, :]
         if cells >= LEAST_CELLS and len(ring) >= 3:
-            points = (ring + 0.5) / 2 * tiles.heat.bin_px
-            found.append({"ring": np.round(points, 1).tolist(), "tumour_cells": cells})
+            place = ((ring + 0.5) / _FINE - 1) * tiles.heat.bin_px
+            found.append({"ring": np.round(place, 1).tolist(), "tumour_cells": cells})
     return sorted(found, key=lambda f: -f["tumour_cells"])[:MOST]

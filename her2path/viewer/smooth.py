@@ -12,7 +12,7 @@ __all__ = ["BIN_UM", "KERNEL_UM", "Smooth"]
 
 #: side of a bin, and width (one sigma) of the Gaussian that is laid over each cell, µm
 BIN_UM, KERNEL_UM = 16.0, 32.0
-#: where the weight of cells is below that of one cell in so many µm, nothing is shown
+#: shown fully where there is one cell in a square of this side, and not at all below half of that
 _FADE_UM = 48.0
 _ALPHA = 175
 
@@ -70,7 +70,7 @@ class Smooth:
             for v in self._levels[level]
         )  # fmt: skip
         mean = total / np.maximum(weight, 1e-9)
-        seen = np.clip(weight * (_FADE_UM / BIN_UM) ** 2, 0, 1)
+        seen = np.clip(2 * weight * (_FADE_UM / BIN_UM) ** 2 - 1, 0, 1)
         return mean.astype(np.float32), np.asarray(np.round(_ALPHA * seen), np.uint8)
 
 

@@ -125,7 +125,10 @@ export class TileView {
   /** Draw a tile, or the part of a coarser one that lies here. */
   drawTile(pen, layer, z, x, y) {
     const span = TILE * 2 ** (this.facts.zMax - z);
-    const [left, top] = this.toCanvas(x * span, y * span), side = span / this.step;
+    // edges on whole pixels of the screen: tiles meet without a seam and without an overlap
+    const scale = window.devicePixelRatio || 1, snap = (v) => Math.round(v * scale) / scale;
+    const [left, top] = this.toCanvas(x * span, y * span).map(snap);
+    const [right, bottom] = this.toCanvas((x + 1) * span, (y + 1) * span).map(snap);
     for (let up = 0; up <= z; up++) {
       const url = layer.address(z - up, x >> up, y >> up);
       const picture = this.cache.get(url);
@@ -134,8 +137,7 @@ export class TileView {
       this.cache.set(url, picture);
       const part = picture.width / 2 ** up;
       const sx = (x - ((x >> up) << up)) * part, sy = (y - ((y >> up) << up)) * part;
-      // a hair wider, so that no seam shows
-      pen.drawImage(picture, sx, sy, part, part, left, top, side + 0.5, side + 0.5);
+      pen.drawImage(picture, sx, sy, part, part, left, top, right - left, bottom - top);
       return;
     }
   }
