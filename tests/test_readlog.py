@@ -61,7 +61,7 @@ def test_the_order_knows_nothing_but_names_and_seed() -> None:
     assert shuffled(ITEMS, "a") != shuffled(ITEMS, "b")
 
 
-# -- what is said -----------------------------------------------------------------------------------
+# -- what is said ----------------------------------------------------------------------------------
 
 
 def test_a_read_goes_through_its_states_and_is_logged(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_slide_that_cannot_be_read_is_missing_and_not_0(tmp_path: Path) -> Non
     assert ",=cmd" not in (tmp_path / "READS.csv").read_text()
 
 
-# -- killed ------------------------------------------------------------------------------------------
+# -- killed ----------------------------------------------------------------------------------------
 
 
 def test_a_line_that_was_left_half_written_costs_no_other(tmp_path: Path) -> None:

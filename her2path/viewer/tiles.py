@@ -17,15 +17,15 @@ from her2path.annotations import read_annotations
 from her2path.errors import Her2PathError, actual
 from her2path.geometry import Box, Planes
 from her2path.palette import AREA_COLOURS, SCORE_COLOURS, rgb
-from her2path.results import Result
 from her2path.slide import Slide, SlideRef, open_slide
-from her2path.stain import StainModel, unmix
 from her2path.store import RunStore
+from her2path.viewer.draw import SHIFT, Rgba, draw_shape, fixed, over
 from her2path.viewer.encode import jpeg, png
 from her2path.viewer.heat import Heat
 from her2path.viewer.index import OTHER, build_index
 from her2path.viewer.measures import GREY, SCORE, Measures, ramp
 from her2path.viewer.smooth import Smooth
+from her2path.viewer.stains import one_stain, stain_of
 
 __all__ = ["LAYERS", "TILE_PX", "VIEWS", "Plane", "Tiles"]
 
@@ -42,8 +42,6 @@ MAX_READ_PX = 6144
 _SCORE = [rgb(c) for c in SCORE_COLOURS.values()]
 _CORRECTED = (122, 31, 255)
 _BEYOND = (243, 243, 242)
-_SHIFT = 4  # cv2 draws at sixteenths of a pixel
-Rgba = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class Tiles:
         positive = spread.positive_definition if spread is not None else ("intense_complete",)
         self.measures = Measures(store, self.index, tuple(positive))
         self._smooth: dict[str, Smooth] = {}
-        self._stain = _stain(result)
+        self._stain = stain_of(result)
         self.regions = store.regions().to_pylist() if store.regions_path.exists() else []
         self._region_shapes = [shapely.from_wkb(r["polygon"]) for r in self.regions]
         self._region_tree = shapely.STRtree(self._region_shapes)
@@ -157,7 +155,7 @@ class Tiles:
         if pixels is None:
             pixels = self._from_thumbnail(x0, y0, step)
         if view != "slide" and self._stain is not None:
-            pixels = _one_stain(pixels, self._stain, view)
+            pixels = one_stain(pixels, self._stain, view)
         # beyond the slide's edge the tile has the page's colour
         pixels[max(0, round((self.plane.height_px - y0) / step)) :] = _BEYOND
         pixels[:, max(0, round((self.plane.width_px - x0) / step)) :] = _BEYOND
@@ -215,7 +213,7 @@ class Tiles:
             if name in layers and name in self._masks:
                 self._draw_mask(canvas, name, origin, step, colour)
         if "tumour" in layers:
-            _over(canvas, self.heat.tumour(origin, step, IMAGE_PX))
+            over(canvas, self.heat.tumour(origin, step, IMAGE_PX))
         if "heat" in layers:
             self._draw_smooth(canvas, origin, step, measure)
         if "cells" in layers:
@@ -224,7 +222,7 @@ class Tiles:
             self._draw_regions(canvas, origin, step)
         if "annotations" in layers:
             for shape, line in self._annotations:
-                _draw_shape(canvas, shape, origin, step, (*line, 255), 3)
+                draw_shape(canvas, shape, origin, step, (*line, 255), 3)
         return png(canvas)
 
     def _draw_cells(
@@ -234,7 +232,7 @@ class Tiles:
         um = step * self.plane.mpp
         if um > DOTS_UM:
             if measure == SCORE:
-                _over(canvas, self.heat.scores(origin, step, IMAGE_PX, shown))
+                over(canvas, self.heat.scores(origin, step, IMAGE_PX, shown))
             else:
                 self._draw_smooth(canvas, origin, step, measure)
             return
@@ -258,7 +256,7 @@ class Tiles:
         colours = ramp(self.measures.measure(measure), mean)
         # where nothing is seen one colour: it costs nothing to send
         colours[seen == 0] = 0
-        _over(canvas, np.dstack([colours, seen]))
+        over(canvas, np.dstack([colours, seen]))
 
     def _colour(self, row: int) -> tuple[int, int, int]:
         cells = self.index.cells
@@ -271,8 +269,8 @@ class Tiles:
         # lines of one colour are drawn at one go: five times as fast as cell by cell
         def lines(which: NDArray[np.int64], colour: tuple[int, ...], width: int) -> None:
             if len(which):
-                rings = list(_fixed(self.index.outlines_px(which), origin, step))
-                cv2.polylines(canvas, rings, True, colour, width, cv2.LINE_AA, _SHIFT)
+                rings = list(fixed(self.index.outlines_px(which), origin, step))
+                cv2.polylines(canvas, rings, True, colour, width, cv2.LINE_AA, SHIFT)
 
         lines(rows, (255, 255, 255, 150), 4)
         lines(rows[self.index.corrected[rows]], (*_CORRECTED, 255), 6)
@@ -283,12 +281,12 @@ class Tiles:
         self, canvas: Rgba, rows: NDArray[np.int64], origin: tuple[float, float], step: float,
         measure: str,
     ) -> None:  # fmt: skip
-        radius = max(1, round(4.0 / (step * self.plane.mpp) * 2**_SHIFT))
+        radius = max(1, round(4.0 / (step * self.plane.mpp) * 2**SHIFT))
         for which, colour in self.measures.groups(measure, rows):
             cells = self.index.cells
             centre = np.stack([cells.x_px[which], cells.y_px[which]], axis=1)
-            for x, y in _fixed(centre, origin, step).tolist():
-                cv2.circle(canvas, (x, y), radius, (*colour, 220), -1, cv2.LINE_AA, _SHIFT)
+            for x, y in fixed(centre, origin, step).tolist():
+                cv2.circle(canvas, (x, y), radius, (*colour, 220), -1, cv2.LINE_AA, SHIFT)
 
     def _draw_regions(self, canvas: Rgba, origin: tuple[float, float], step: float) -> None:
         mpp, side = self.plane.mpp, IMAGE_PX * step
@@ -296,8 +294,8 @@ class Tiles:
         for i in sorted(self._region_tree.query(view)):
             colour = rgb(AREA_COLOURS[self.regions[i]["area_class"]])
             shape = shapely.transform(self._region_shapes[i], lambda xy: xy / mpp)
-            _draw_shape(canvas, shape, origin, step, (*colour, 45), cv2.FILLED)
-            _draw_shape(canvas, shape, origin, step, (*colour, 255), 3)
+            draw_shape(canvas, shape, origin, step, (*colour, 45), cv2.FILLED)
+            draw_shape(canvas, shape, origin, step, (*colour, 255), 3)
 
     def _draw_mask(
         self, canvas: Rgba, name: str, origin: tuple[float, float], step: float,
@@ -311,7 +309,7 @@ class Tiles:
         here = padded[np.minimum(rows, mask.shape[0])][:, np.minimum(columns, mask.shape[1])]
         layer = np.zeros_like(canvas)
         layer[here] = colour
-        _over(canvas, layer)
+        over(canvas, layer)
 
     # -- what lies under the pointer ---------------------------------------------------------------
 
@@ -323,38 +321,6 @@ class Tiles:
         return None
 
 
-def _fixed(points: NDArray[Any], origin: tuple[float, float], step: float) -> NDArray[np.int32]:
-    """Return level-0 points in a tile's fixed-point pixels; whole numbers are pixel centres."""
-    local = (points - np.asarray(origin)) / step - 0.5
-    fixed: NDArray[np.int32] = np.round(local * 2**_SHIFT).astype(np.int32)
-    return fixed
-
-
-def _draw_shape(
-    canvas: Rgba, shape: Any, origin: tuple[float, float], step: float,
-    colour: tuple[int, ...], thickness: int,
-) -> None:  # fmt: skip
-    for part in getattr(shape, "geoms", [shape]):
-        rings = [part.exterior, *part.interiors]
-        lines = [_fixed(np.asarray(r.coords)[:, :2], origin, step) for r in rings]
-        if thickness == cv2.FILLED:
-            layer = np.zeros_like(canvas)
-            cv2.fillPoly(layer, lines, colour, cv2.LINE_AA, _SHIFT)
-            _over(canvas, layer)
-        else:
-            cv2.polylines(canvas, lines, True, colour, thickness, cv2.LINE_AA, _SHIFT)
-
-
-def _over(canvas: Rgba, layer: Rgba) -> None:
-    """Lay one RGBA image over another, in place (straight alpha)."""
-    top = layer[..., 3:].astype(np.float32) / 255
-    under = canvas[..., 3:].astype(np.float32) / 255 * (1 - top)
-    alpha = top + under
-    mixed = (layer[..., :3] * top + canvas[..., :3] * under) / np.maximum(alpha, 1e-6)
-    canvas[..., :3] = np.round(mixed).astype(np.uint8)
-    canvas[..., 3:] = np.round(alpha * 255).astype(np.uint8)
-
-
 def _annotations(store: RunStore, planes: Planes) -> list[tuple[Any, tuple[int, int, int]]]:
     if not store.annotations_path.is_file():
         return []
@@ -364,31 +330,6 @@ def _annotations(store: RunStore, planes: Planes) -> list[tuple[Any, tuple[int, 
     except Her2PathError:
         return []
     return [(a.polygon, (0, 110, 60) if a.role == "tumour" else (60, 60, 60)) for a in read.items]
-
-
-def _stain(result: Result) -> StainModel | None:
-    """Return the slide's stains; None where they were not measured."""
-    facts = result.stain
-    if facts is None:
-        return None
-    white, h, d = (tuple(float(v) for v in vector)
-                   for vector in (facts.white_point, facts.hematoxylin, facts.dab))  # fmt: skip
-    model = StainModel(white, h, d)  # type: ignore[arg-type]
-    try:
-        model.inverse()
-    except Her2PathError:
-        return None
-    return model
-
-
-def _one_stain(pixels: Rgba, model: StainModel, view: str) -> Rgba:
-    """Return a picture of one stain alone, in its own colour on the slide's own white."""
-    densities = unmix(np.ascontiguousarray(pixels), model)
-    density = np.maximum(densities[0 if view == "hematoxylin" else 1], 0)
-    vector = np.asarray(model.hematoxylin if view == "hematoxylin" else model.dab)
-    vector = vector / np.linalg.norm(vector)
-    light = np.asarray(model.white_point) * 10 ** (-density[..., None] * vector)
-    return np.asarray(np.clip(np.round(light), 0, 255), np.uint8)
 
 
 def _masks(store: RunStore) -> dict[str, tuple[NDArray[np.bool_], float]]:
