@@ -281,7 +281,7 @@ def test_a_cell_is_corrected_and_the_correction_taken_back(
     )
     until(lambda: page.find_element("id", "count").text == "1")
     assert "Dr <b>" in page.find_element("id", "saved").text
-    page.find_element("css selector", "#saved button").click()
+    page.find_element("css selector", "#saved li button:last-of-type").click()
     until(lambda: page.find_element("id", "count").text == "0")
     assert read_corrections(viewer.ledger.path) == []
     page.find_element("id", "undo").click()  # the taking back is taken back

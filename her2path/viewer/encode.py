@@ -11,6 +11,8 @@ __all__ = ["MOST_BYTES", "jpeg", "png"]
 
 #: an overlay tile is no larger than this
 MOST_BYTES = 100_000
+#: share of neighbours that differ
+_BUSY = 0.15
 Rgba = NDArray[np.uint8]
 
 
@@ -26,9 +28,10 @@ def png(rgba: Rgba) -> bytes:
     Whole where that is small enough; otherwise with fewer and fewer colours (256 at first, which
     nobody sees on outlines), and at last at half its size.
     """
-    whole = _plain(rgba)
-    if len(whole) <= MOST_BYTES:
-        return whole
+    if not _busy(rgba):
+        whole = _plain(rgba)
+        if len(whole) <= MOST_BYTES:
+            return whole
     image = Image.fromarray(rgba)
     for colours in (256, 64, 16):
         small = _indexed(image, colours)
@@ -36,6 +39,12 @@ def png(rgba: Rgba) -> bytes:
             return small
     half = image.resize((rgba.shape[1] // 2, rgba.shape[0] // 2), Image.Resampling.BOX)
     return _indexed(half, 64)
+
+
+def _busy(rgba: Rgba) -> bool:
+    """Tell whether a picture is full of edges: whole it would surely be too large."""
+    alpha = rgba[..., 3]
+    return bool((alpha[:, 1:] != alpha[:, :-1]).mean() > _BUSY)
 
 
 def _plain(rgba: Rgba) -> bytes:
@@ -48,5 +57,5 @@ def _indexed(image: Image.Image, colours: int) -> bytes:
 
     out = BytesIO()
     few = image.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    few.save(out, "PNG", compress_level=6)
+    few.save(out, "PNG", compress_level=4)
     return out.getvalue()

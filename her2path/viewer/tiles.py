@@ -37,6 +37,8 @@ LAYERS = ("cells", "heat", "regions", "tumour", "tissue", "qc", "annotations")
 VIEWS = ("slide", "hematoxylin", "dab")
 #: image pixels up to this size (µm) show outlines, up to the next one dots, above it heat
 OUTLINES_UM, DOTS_UM = 0.8, 2.6
+#: and up to this size outlines have a rim
+RIMS_UM = 0.35
 #: larger reads are served from the stored overview
 MAX_READ_PX = 6144
 _SCORE = [rgb(c) for c in SCORE_COLOURS.values()]
@@ -272,7 +274,9 @@ class Tiles:
                 rings = list(fixed(self.index.outlines_px(which), origin, step))
                 cv2.polylines(canvas, rings, True, colour, width, cv2.LINE_AA, SHIFT)
 
-        lines(rows, (255, 255, 255, 150), 4)
+        # a white rim sets lines off from what they lie on; where cells are small it hides them
+        if step * self.plane.mpp <= RIMS_UM:
+            lines(rows, (255, 255, 255, 150), 4)
         lines(rows[self.index.corrected[rows]], (*_CORRECTED, 255), 6)
         for which, colour in self.measures.groups(measure, rows):
             lines(which, (*colour, 255), 2)
