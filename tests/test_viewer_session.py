@@ -55,7 +55,8 @@ def test_a_session_is_killed_and_gone_on_with(tmp_path: Path) -> None:
             assert not driver.find_elements("id", "layers")
             give(driver, "0/null")
             driver.find_element("id", "keep").click()
-            until(lambda: "kept" in driver.find_element("id", "stands").text)
+            until(lambda: "(kept)" in driver.page_source)
+            ready(driver)
             driver.get(address + "slide/1")
             ready(driver)
             give(driver, "1+")
@@ -76,7 +77,7 @@ def test_a_session_is_killed_and_gone_on_with(tmp_path: Path) -> None:
             give(driver, "2+")
             driver.find_element("css selector", "#change option[value='3+']").click()
             driver.find_element("id", "do-change").click()
-            until(lambda: "changed" in driver.find_element("id", "stands").text)
+            until(lambda: "(changed)" in driver.page_source)
             ready(driver)
             driver.find_element("id", "sign").click()
             until(lambda: driver.find_elements("id", "locked"))
@@ -87,7 +88,8 @@ def test_a_session_is_killed_and_gone_on_with(tmp_path: Path) -> None:
                 give(driver, score)
             driver.get(address)
             assert "5 of 5 read" in driver.page_source
-            assert console(driver) == []
+            # the killed server may still be asked for by the page that it left behind
+            assert [m for m in console(driver) if address in m or "http" not in m] == []
     rows = {r["slide_id"]: r for r in read_rows(out / "READS.csv")}
     assert [rows[f"S{n}"]["score"] for n in range(1, 6)] == ["0/null", "1+", "2+", "3+", ""]
     assert (rows["S3"]["score_before"], rows["S3"]["score_after"]) == ("2+", "3+")

@@ -17,7 +17,7 @@ from her2path import guidelines
 from her2path.annotations import Annotations, read_areas
 from her2path.case import conclude
 from her2path.corrections import Correction, apply_corrections, read_corrections, readers_of
-from her2path.flags import flag
+from her2path.flags import flag, merge
 from her2path.results import Result
 from her2path.settings import Settings
 
@@ -138,7 +138,7 @@ def noted(result: Result, said: Said) -> Result:
     if areas or said.cells:
         counts = f"Areas: {areas}; cells: {more['corrections']['cells']}."
         flags.append(flag("READER_CORRECTED", counts))
-    more["qc"] = result.qc.model_copy(update={"flags": tuple(flags)})
+    more["qc"] = result.qc.model_copy(update={"flags": merge(flags)})
     return result.model_copy(update=more)
 
 
