@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from her2path.cohort.joining import _Found, _Joining
 from her2path.cohort.readlog import ReadLog, all_logs, write_reads
 from her2path.cohort.signed import in_words, signed_reads
 from her2path.cohort.tables import read_rows
 from her2path.cohort.worklist import Item, shuffled
 from her2path.errors import UsageError
 from her2path.reads import read_reads
+from her2path.store import BatchStore
 
 ITEMS = [Item(f"c{i}", f"s{i}", Path(f"/x/s{i}")) for i in range(12)]
 
@@ -126,6 +128,21 @@ def test_a_slide_that_cannot_be_read_is_missing_and_not_0(tmp_path: Path) -> Non
         [(None, None), (0, "ultralow")], [(0, "ultralow"), (None, None)]
     )  # fmt: skip
     assert ",=cmd" not in (tmp_path / "READS.csv").read_text()
+
+
+def test_another_result_never_replaces_what_a_reader_said(tmp_path: Path) -> None:
+    made, batch = tmp_path / "elsewhere" / "S", BatchStore(tmp_path / "OUT")
+    here = batch.slide("S").out
+    for folder, text in ((made, "theirs"), (here, "ours")):
+        (folder / "reads").mkdir(parents=True)
+        for name in ("result.json", "corrections.geojson", "READS.csv", "reads/ab.jsonl"):
+            (folder / name).write_text(text)
+    joining = object.__new__(_Joining)
+    joining.store = batch
+    assert joining._bring(_Found(made, "S", {}), overwrite=True)
+    assert (here / "result.json").read_text() == "theirs"
+    for name in ("corrections.geojson", "READS.csv", "reads/ab.jsonl"):
+        assert (here / name).read_text() == "ours"
 
 
 # -- killed ----------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ from her2path.timepoints import time_groups
 
 __all__ = ["collect"]
 
+#: what readers said of a slide here: another result never replaces it
+OF_READERS = ("reads", "READS.csv", "corrections.geojson")
 UNFINISHED = Fall("collecting", "it holds no finished result. Score the slide again.", 3)
 
 
@@ -306,6 +308,9 @@ class _Joining:
             remove(draft / left)
         with RunLock(target):
             for old in sorted(target.iterdir(), key=lambda p: p.name != "result.json"):
+                if old.name in OF_READERS:
+                    remove(draft / old.name)
+                    continue
                 if old.name != ".lock" and not old.name.startswith(".lock."):
                     remove(old)
             for new in sorted(draft.iterdir(), key=lambda p: p.name == "result.json"):

@@ -216,7 +216,7 @@ class Ledger:
 
     def _locked(self) -> AbstractContextManager[None]:
         # another window, or another process, may be at the same file
-        return file_lock(self.path.with_suffix(".lock"))
+        return file_lock(self.path.with_name(".corrections.lock"))
 
     def _add(self, feature: dict[str, Any]) -> dict[str, Any]:
         with self._locked():
