@@ -20,7 +20,7 @@ import pyarrow as pa
 from her2path.errors import AnnotationError, one_line
 from her2path.schema import CELL_TYPES, INTENSITY, PATTERNS
 
-__all__ = ["Correction", "apply_corrections", "read_corrections"]
+__all__ = ["Correction", "apply_corrections", "read_corrections", "readers_of"]
 
 MAX_BYTES = 200 << 20
 
@@ -59,6 +59,25 @@ def read_corrections(path: str | Path) -> list[Correction]:
     AnnotationError
         Unreadable, too large or malformed; names the feature.
     """
+    found = [_correction(n, f, path) for n, f in enumerate(_features(path), 1)]
+    return [c for c in found if c is not None]
+
+
+def readers_of(path: str | Path) -> tuple[tuple[str, ...], str]:
+    """Return who said what a corrections file holds, and when the last of it was said (or "").
+
+    Raises
+    ------
+    AnnotationError
+        As `read_corrections`.
+    """
+    facts = [f.get("properties") for f in _features(path) if isinstance(f, dict)]
+    said = [p for p in facts if isinstance(p, dict) and p.get("reader")]
+    names = dict.fromkeys(one_line(p["reader"], 100) for p in said)
+    return tuple(names), max((str(p.get("time") or "") for p in said), default="")
+
+
+def _features(path: str | Path) -> list[Any]:
     file = Path(path)
     try:
         if file.stat().st_size > MAX_BYTES:
@@ -66,15 +85,15 @@ def read_corrections(path: str | Path) -> list[Correction]:
                 f"{path} is over {MAX_BYTES >> 20} MiB", "Give a corrections file"
             )
         tree = json.loads(file.read_bytes().decode("utf-8-sig"))
-        features = tree["features"]
+        # QuPath writes a bare list of features too
+        features = tree if isinstance(tree, list) else tree["features"]
     except OSError as exc:
         raise AnnotationError(f"cannot read {path} ({exc.strerror})", "Check the path") from exc
     except (ValueError, TypeError, KeyError, RecursionError) as exc:
         raise AnnotationError(
             f"{path} is not a GeoJSON feature collection", "Save the corrections again"
         ) from exc
-    found = [_correction(n, f, path) for n, f in enumerate(features, 1)]
-    return [c for c in found if c is not None]
+    return features if isinstance(features, list) else []
 
 
 def _correction(number: int, feature: Any, path: str | Path) -> Correction | None:
@@ -144,8 +163,7 @@ def apply_corrections(
     rows = order[at]
     pattern = np.array(cells.column("pattern").to_pylist(), object)
     kind = np.array(cells.column("cell_type").to_pylist(), object)
-    reader = np.full(len(ids), None, object)
-    time = np.full(len(ids), None, object)
+    reader, time = (_there(cells, name) for name in ("reader", "reader_time"))
     machine_pattern, machine_kind = pattern.copy(), kind.copy()
     for row, c in zip(rows, last.values(), strict=True):
         pattern[row] = c.pattern or pattern[row]
@@ -162,6 +180,13 @@ def apply_corrections(
         out = _put(out, "machine_cell_type", _words(machine_kind, CELL_TYPES))
     out = _put(out, "reader", pa.array(reader, pa.string()))
     return _put(out, "reader_time", pa.array(time, pa.string()))
+
+
+def _there(cells: pa.Table, name: str) -> np.ndarray:
+    """Return who or when of each cell, as an area that a reader drew may have put it there."""
+    if name in cells.column_names:
+        return np.array(cells.column(name).to_pylist(), object)
+    return np.full(cells.num_rows, None, object)
 
 
 def _words(values: np.ndarray, words: tuple[str, ...]) -> pa.DictionaryArray:

@@ -134,6 +134,9 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "warning",
         "Time points are words without numbers: the alphabet orders them, not time.",
     ),
+    "READER_CORRECTED": (
+        "info", "A reader corrected cells or drew what is tumour; the score rests on it."
+    ),
     "CNN_DISAGREES": (
         "warning", "The CNN's second look differs from the rule-based score by a class or more."
     ),

@@ -94,7 +94,7 @@ def test_version_and_schema(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(["schema"], capsys)
     assert code == 0
     schemas = json.loads(out)
-    assert set(schemas) == {"settings", "result", "cells", "regions"}
+    assert set(schemas) == {"settings", "result", "cells", "regions", "agreement"}
     for name in ("settings", "result"):
         jsonschema.Draft202012Validator.check_schema(schemas[name])
     assert all(c["meaning"] for c in schemas["cells"] + schemas["regions"])

@@ -26,16 +26,17 @@ from her2path.annotations import Annotations, read_annotations
 from her2path.annotations.model import Annotation
 from her2path.calibration import receptors
 from her2path.calibration.slidewise import calibrate_slide
-from her2path.case import quality, score
+from her2path.case import by_reader, quality, score
 from her2path.case.drawn import annotation_flags
 from her2path.case.outcome import Outcome
 from her2path.case.plan import look
 from her2path.case.run import RunOptions
 from her2path.case.spiking import sensitivity_flags
 from her2path.cohort import cases
+from her2path.corrections import Correction
 from her2path.errors import NotEvaluable
 from her2path.flags import FLAGS
-from her2path.results import QcFlag, Score, Sensitivity
+from her2path.results import Qc, QcFlag, Result, Score, Sensitivity
 from her2path.schema import CELL_TYPES
 from her2path.settings import QcSettings, Settings, StainSettings, TissueSettings
 from her2path.slide import SlideRef, open_slide
@@ -204,6 +205,13 @@ def second_look() -> Codes:
     return {str(said.flag)}
 
 
+def corrected() -> Codes:
+    qc = Qc(flags=(), tissue_area_mm2=1.0, analysed_area_mm2=1.0)
+    result = Result.model_construct(qc=qc, tumour_selection="morphology")
+    one = Correction(1, "none", None, "AB", "2026-01-02T03:04:05+00:00")
+    return of(by_reader.noted(result, by_reader.Said((one,), None, ("AB",), one.time)).qc.flags)
+
+
 def unrecognised() -> Codes:
     """Half of the tumour cells are doubtful."""
     kinds = pa.DictionaryArray.from_arrays(pa.array([0] * 10, pa.int8()), list(CELL_TYPES))
@@ -360,6 +368,7 @@ RAISED: dict[str, Callable[[Path], Codes]] = {
     "SLIDES_NOT_EVALUABLE": lambda _: case([True, True], 1),
     "FEW_TUMOUR_CELLS": lambda _: case([True], 0),
     "CNN_DISAGREES": lambda _: second_look(),
+    "READER_CORRECTED": lambda _: corrected(),
 }
 
 

@@ -15,11 +15,11 @@ from her2path.corrections import apply_corrections, read_corrections
 from her2path.errors import OutputError
 from her2path.geometry import Box
 from her2path.palette import SCORE_COLOURS, rgb
-from her2path.schema import PATTERNS
+from her2path.schema import OUTLINE_RAYS, PATTERNS
 from her2path.store import RunStore
 from her2path.viewer import make_server
 from her2path.viewer import tiles as tiles_module
-from her2path.viewer.handlers import Viewer
+from her2path.viewer.desk import Viewer
 from her2path.viewer.index import CLASSES, OTHER, build_index
 from her2path.viewer.tiles import IMAGE_PX, Plane, Tiles
 
@@ -237,9 +237,25 @@ def test_tiles_are_served_and_end_with_the_pyramid(viewer: Viewer) -> None:
 
 
 def test_borderline_cells_are_listed(viewer: Viewer, run: RunStore) -> None:
-    listed = json.loads(call(viewer, "/borderline")[2])
-    wanted = [r for r in run.gallery().table.to_pylist() if r["borderline"]]
-    assert [r["cell_id"] for r in listed] == [str(r["cell_id"]) for r in wanted]
+    """All of them, not a sample; the nearest to a cut-off first."""
+    membrane = run.settings().membrane
+    error = membrane.cutoffs_relative_error
+    near = {}
+    for c in run.cells().to_pylist():
+        if c["cell_type"] == "tumour" and c[membrane.measure] > 0:
+            far = [abs(c[membrane.measure] / cut - 1) / error for cut in membrane.cutoffs]
+            near[str(c["cell_id"])] = min(
+                *far, abs(c["completeness"] - membrane.complete_at) * OUTLINE_RAYS
+            )
+    wanted = {k: v for k, v in near.items() if v <= 1}
+    listed = [json.loads(call(viewer, f"/borderline?at={i}")[2]) for i in (0, 1, 2, -1)]
+    assert {found["total"] for found in listed} == {len(wanted)}
+    assert len(wanted) > 100
+    order = [near[found["cell"]["cell_id"]] for found in listed]
+    assert order == sorted(order)
+    assert order[0] == pytest.approx(min(wanted.values()))
+    assert order[-1] == pytest.approx(max(wanted.values()))
+    assert "near" in listed[0]["cell"]["why"]
 
 
 # -- doors -----------------------------------------------------------------------------------------
@@ -405,7 +421,7 @@ def test_a_marked_region_is_saved_and_can_be_taken_back(ledger: Viewer) -> None:
         ({"action": "region", "ring": [[0, 0]] * 3, "reader": " \n"}, "needs a reader"),
         ({"action": "explode"}, "No such action"),
         ({}, "No such action"),
-        (["cell"], "No such action"),
+        (["cell"], "Not an object"),
         (b"{", "Not JSON"),
         (b"[" * 100_000, "Not JSON"),
     ],

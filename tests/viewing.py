@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from her2path import viewer as viewer_package
-from her2path.viewer.handlers import Viewer
+from her2path.viewer.desk import Viewer
 
 
 @contextmanager
-def viewing(out: Path, slide: Path | None = None) -> Iterator[Viewer]:
+def viewing(out: Path, slide: Path | None = None, **more: Any) -> Iterator[Viewer]:
     """Serve a run; yields the viewer, whose ``port`` is open."""
     ready, box = threading.Event(), {}
 
     async def run() -> None:
-        server, box["viewer"] = viewer_package.make_server(out, slide)
+        server, box["viewer"] = viewer_package.make_server(out, slide, **more)
         box["stop"], box["loop"] = asyncio.Event(), asyncio.get_running_loop()
         ready.set()
         await box["stop"].wait()

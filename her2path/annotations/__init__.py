@@ -6,7 +6,7 @@ GeoJSON as QuPath writes it, XML of ASAP, ImageScope, HALO and NDP.view, all mad
 from her2path.annotations.classes import Stated, control_of, receptors_of
 from her2path.annotations.model import Annotation, Annotations
 from her2path.annotations.ndpa import SlideCentre
-from her2path.annotations.read import SUFFIXES, read_annotations
+from her2path.annotations.read import SUFFIXES, areas_of_text, read_annotations, read_areas
 
-__all__ = ["SUFFIXES", "Annotation", "Annotations", "SlideCentre", "Stated", "control_of",
-           "read_annotations", "receptors_of"]  # fmt: skip
+__all__ = ["SUFFIXES", "Annotation", "Annotations", "SlideCentre", "Stated", "areas_of_text",
+           "control_of", "read_annotations", "read_areas", "receptors_of"]  # fmt: skip

@@ -22,7 +22,8 @@ from her2path.annotations.xml import parse_xml
 from her2path.errors import AnnotationError, one_line
 from her2path.settings import TumourSettings
 
-__all__ = ["MAX_BYTES", "MAX_POINTS", "SUFFIXES", "read_annotations"]
+__all__ = ["MAX_BYTES", "MAX_POINTS", "SUFFIXES", "areas_of_text", "read_annotations",
+           "read_areas"]  # fmt: skip
 
 #: a larger file is refused before it is parsed
 MAX_BYTES = 200 << 20
@@ -97,6 +98,39 @@ def read_annotations(
     return Annotations(tuple(items), hashlib.sha256(data).hexdigest(), mended, _sorted(left))
 
 
+def read_areas(path: str | Path, settings: TumourSettings) -> Annotations | None:
+    """Read the areas of a file that may hold none, as corrections of cells alone; then None.
+
+    Raises
+    ------
+    AnnotationError
+        Unreadable, too large or malformed.
+    """
+    drawn = [d for d in _guarded(_load(Path(path)), path) if isinstance(d, Drawn)]
+    return read_annotations(path, settings) if drawn else None
+
+
+def areas_of_text(text: str, settings: TumourSettings) -> tuple[Annotation, ...]:
+    """Return the areas of a GeoJSON text, level-0 px.
+
+    Raises
+    ------
+    AnnotationError
+        For what is no GeoJSON, or holds no area.
+    """
+    items = []
+    for drawn in _guarded(text.encode("utf-8", "replace"), "the file"):
+        if isinstance(drawn, Left):
+            continue
+        area, _ = sound(drawn.geometry)
+        if area is not None:
+            role = "excluded" if drawn.negative else role_of(_class_of(drawn, settings), settings)
+            items.append(Annotation(drawn.name, drawn.classification, area, role))
+    if not items:
+        raise AnnotationError("the file holds no area", "Draw polygons and export them again")
+    return tuple(items)
+
+
 def _class_of(drawn: Drawn, settings: TumourSettings) -> str:
     """Return an area's class; its name where that alone is one that is known."""
     if meaning(drawn.classification, settings) is None and meaning(drawn.name, settings):
@@ -153,7 +187,7 @@ def _parse(data: bytes, centre: SlideCentre | None) -> Iterator[Drawn | Left]:
 
 
 def _guarded(
-    data: bytes, path: str | Path, centre: SlideCentre | None
+    data: bytes, path: str | Path, centre: SlideCentre | None = None
 ) -> Iterator[Drawn | Left]:
     try:
         yield from _parse(data, centre)

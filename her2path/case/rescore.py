@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path import __version__, guidelines, qc, sensitivity
+from her2path import __version__, guidelines, heterogeneity, qc, sensitivity
 from her2path.annotations import Annotations, read_annotations
 from her2path.calibration.receptors import receptor_flags
 from her2path.calibration.slidewise import Calibrated, calibrate_slide, classified
-from her2path.case import conclude, plan
+from her2path.case import by_reader, conclude, plan
 from her2path.case.facts import with_cnn
 from her2path.case.run import SlideResult
 from her2path.case.spiking import sensitivity_flags
-from her2path.corrections import apply_corrections, read_corrections
 from her2path.errors import NotEvaluable, OutputError, SettingsError
 from her2path.flags import flag, merge
 from her2path.results import AssayFacts, Counts, Result
@@ -57,8 +57,10 @@ def rescore(
     config, changes : optional
         Settings file and ``key.sub=value``; only what needs no pixels may differ.
     corrections : path, optional
-        GeoJSON that the viewer saved. Machine values stay in ``machine_pattern`` and
-        ``machine_cell_type``; reader, pattern, type and time are added.
+        GeoJSON that the viewer saved: corrected cells, and areas that a reader drew; areas drawn
+        in QuPath count as well. Machine values stay in ``machine_pattern`` and
+        ``machine_cell_type``; reader, pattern, type and time are added. None takes corrections
+        that were applied before back.
     faces : callable, optional
         Called with the staged folder before it is published: report and exports.
 
@@ -73,22 +75,22 @@ def rescore(
     """
     store = RunStore(Path(out))
     with RunLock(store.out):
-        old = store.result()
+        old = by_reader.unread(store.result())
         if old.status != "complete":
             raise OutputError(f"{out} was not evaluable: there are no cells to score", "")
         settings = _settings(store.settings(), guideline, config, changes)
         cells, areas = _as_found(store.cells()), _annotations(store, old, settings)
-        made = calibrate_slide(cells, areas, float(old.slide.mpp or 0.0), settings)
+        said = None if corrections is None else by_reader.read(corrections, old, settings)
+        # control areas that a reader drew calibrate like those that the run was given
+        every = areas if said is None else by_reader.joined(areas, said.areas)
+        made = calibrate_slide(cells, every, float(old.slide.mpp or 0.0), settings)
         cells = classified(cells, made.settings)
-        if corrections is not None:
-            cells = apply_corrections(
-                cells,
-                read_corrections(corrections),
-                guidelines.incomplete_score(settings.score.guideline),
-            )
+        old = _with_flags(_resting_on(old, settings, corrections), made, settings)
+        if said is not None:
+            cells, every = by_reader.applied(cells, said, areas, old, settings)
+            old = by_reader.noted(old, said)
         store.drop_work()
-        resting = _with_flags(_resting_on(old, settings, corrections), made, settings)
-        _stage(store, resting, cells, (settings, made.settings, areas))
+        _stage(store, old, cells, (settings, made.settings, every))
         if faces is not None:
             faces(store.staging.out)
         store.publish()
@@ -190,6 +192,7 @@ def _stage(
     tumour = cells.filter(pa.array(mine))
     limit = old.sensitivity and sensitivity.with_limits(old.sensitivity, settings.membrane)
     verdict = conclude.conclude(tumour, table, int((~mine).sum()), settings, limit)
+    verdict = _with_ish(verdict, old, store)
     # what the detection limit means follows the cut-offs and the score
     flags = [f for f in old.qc.flags if f.code != "FAINT_NOT_MEASURABLE"]
     flags += sensitivity_flags(limit, verdict.score)
@@ -229,6 +232,24 @@ def _stage(
         }
     )
     staged.write_result(result if second is None else with_cnn(result, second))
+
+
+def _with_ish(verdict: conclude.Verdict, old: Result, store: RunStore) -> conclude.Verdict:
+    """Let ISH settle the category as before; where the IHC score differs now, it does not."""
+    counts, was = store.ish(), old.score
+    status = getattr(was, "ish_status", None)
+    if counts is None or was is None or status is None or verdict.score.ihc != was.ihc:
+        return verdict
+    rules = guidelines.rule_set(verdict.score.guideline)
+    score = verdict.score
+    if status in ("positive", "negative"):
+        word = guidelines.category_from_score(score.ihc, score.substate, rules, status)
+        score = score.model_copy(update={"category": word or score.category})
+    score = score.model_copy(
+        update={"reflex_ish": score.category == "equivocal", "ish_status": status}
+    )
+    spread = heterogeneity.with_ish(verdict.heterogeneity, counts["cases"][0])
+    return replace(verdict, score=score, heterogeneity=spread or verdict.heterogeneity)
 
 
 def _second_look(

@@ -29,7 +29,6 @@ CORE = (
     "pyarrow",
     "shapely",
     "pydantic",
-    "bokeh",
 )
 #: system libraries that weasyprint cannot do without
 PANGO = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 (Debian names)"

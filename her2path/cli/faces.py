@@ -48,9 +48,19 @@ def view(
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Only print the address.")
     ] = False,
+    read: Annotated[
+        str | None, typer.Option("--read", help="Read blind, by this name: what the program says "
+                                 "is hidden until you have said it.", metavar="NAME")
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option("--order", help="Of a new --read worklist: random or given.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --read: read everything once more.")
+    ] = False,
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
-    """Show the slide with its overlays in a browser, on loopback."""
+    """Show a slide, or the slides of a batch as a worklist, in a browser, on loopback."""
     from her2path import viewer
 
     viewer.serve(
@@ -58,6 +68,9 @@ def view(
         slide=slide,
         port=port,
         open_browser=not no_browser,
+        reader=read,
+        order=order,
+        again=again,
         started=lambda address: typer.echo(address, err=True),
     )
     return 0

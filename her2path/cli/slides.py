@@ -109,7 +109,12 @@ def rescore(
     config: o.Config = None,
     changes: o.Set = None,
     corrections: Annotated[
-        Path | None, typer.Option("--corrections", help="Corrections made in the viewer (GeoJSON).",
+        Path | None, typer.Option("--corrections", help="Corrections (GeoJSON); without, those "
+                                  "made in the viewer; none leaves them out.",
+                                  parser=o.path, metavar="PATH")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="Of a batch with ISH counts or TMA cores.",
                                   parser=o.path, metavar="PATH")
     ] = None,
     what_if: Annotated[
@@ -122,53 +127,25 @@ def rescore(
     """Score stored cells again, under another rule set or other cut-offs, without the slide."""
     _logging(debug)
     from her2path.case import rescore as story
-    from her2path.errors import UsageError
+    from her2path.store import BatchStore, RunStore
 
+    none = corrections is not None and str(corrections) == "none"
+    if BatchStore(out).is_batch and not what_if:
+        from her2path.cli.again import again
+
+        return again(out, guideline, config, changes, corrections, manifest, json, quiet)
     if what_if:
         return _what_if(story.what_if(out), json)
     from her2path.api import faces
-    from her2path.store import BatchStore
+    from her2path.cohort.rescoring import Applied, corrections_of
 
-    if BatchStore(out).is_batch:
-        if corrections is not None:
-            raise UsageError("corrections belong to one slide", "Give OUT/slides/NAME")
-        return _rescore_batch(out, (guideline, config, changes or []), json, quiet)
-    result = story.rescore(out, guideline, config, changes or [], corrections, faces)
-    code = _tell(result, json, quiet)
-    if not (json or quiet):
-        from her2path.cli.words import corrections_in
-
-        typer.echo(corrections_in(result))
-    return code
-
-
-def _rescore_batch(
-    out: Path, wanted: tuple[str | None, Path | None, list[str]], json: bool, quiet: bool
-) -> int:
-    """Rescore every slide of a batch, then build cases, tables and index again."""
-    from her2path import api, report
-    from her2path.case import rescore as story
-    from her2path.cli.batch import tell
-    from her2path.cohort import Board, Faces, collect
-    from her2path.errors import NotEvaluable
-    from her2path.store import BatchStore
-
-    done, silent = 0, 0
-    for store in BatchStore(out).slides():
-        if store.result().status != "complete":
-            silent += 1
-            continue
-        try:
-            story.rescore(store.out, *wanted, corrections=None, faces=api.faces)
-            done += 1
-        except NotEvaluable as exc:
-            silent += 1
-            typer.echo(f"warning: {store.out.name}: {exc} It was left as it is.", err=True)
-    faces = Faces(slide=api.faces, case=report.build_case, index=report.build_index)
-    result = collect([out], out, None, faces, True, Board(None))
-    if not (json or quiet):
-        typer.echo(f"{done} slides scored again, {silent} left as they are.")
-    return tell(result, json, quiet)
+    given = corrections_of(RunStore(out)) if corrections is None else corrections
+    result = story.rescore(out, guideline, config, changes or [], None if none else given, faces)
+    applied = Applied()
+    applied.add(result.result.model_extra)
+    if not quiet and not json:
+        typer.echo(f"{applied.words}.", err=True)
+    return _tell(result, json, quiet)
 
 
 def _what_if(rows: list[dict[str, Any]], json: bool) -> int:

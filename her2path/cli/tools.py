@@ -74,10 +74,13 @@ def doctor(json: o.Json = False, debug: o.Debug = False) -> int:  # noqa: ARG001
 
 
 def schema(
-    which: Annotated[str, typer.Argument(help="result, settings, cells, regions or all.")] = "all",
+    which: Annotated[
+        str, typer.Argument(help="result, settings, cells, regions, agreement or all.")
+    ] = "all",
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Print the JSON Schemas of settings and results, and the columns of the tables."""
+    from her2path.agreement.schema import json_schema
     from her2path.cli.output import echo_json
     from her2path.errors import UsageError
     from her2path.results import Result
@@ -92,6 +95,7 @@ def schema(
         "result": Result.model_json_schema,
         "cells": lambda: columns(CELLS + CNN_CELLS),
         "regions": lambda: columns(REGIONS + CNN_REGIONS),
+        "agreement": json_schema,
     }
     if which not in (*made, "all"):
         raise UsageError(f"there is no schema {which!r}", f"Valid: {', '.join(made)}, all")

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["corrections_in", "print_result", "print_rows", "print_truth", "progress_bar"]
+__all__ = ["print_result", "print_rows", "print_truth", "progress_bar"]
 
 
 @contextmanager
@@ -127,15 +127,3 @@ def print_truth(folder: Any, result: Any) -> None:
         table.add_row(name.replace("_", " "), f"{share:.1%}", f"{found:.1%}", f"{apart:+.1f}")
     table.add_row("tumour cells", f"{tumour.num_rows:,}", f"{result.result.counts.tumour:,}", "")
     Console().print(table)
-
-
-def corrections_in(result: Any) -> str:
-    """Return how many of a result's cells a reader corrected, in words."""
-    from her2path.store import RunStore
-
-    store = RunStore(result.out)
-    if "reader" not in store.cell_columns():
-        return "No corrections applied."
-    readers = store.cells(["reader"]).column("reader")
-    count = len(readers) - readers.null_count
-    return f"{count:,} corrections applied, of {len(readers):,} cells."

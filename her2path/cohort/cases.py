@@ -46,7 +46,7 @@ from her2path.timepoints import by_name_alone
 __all__ = ["CASE_COLUMNS", "CaseTask"]
 
 CASE_COLUMNS = ("case_id", "folder", "slides", "evaluable", "failed", "highest_slide", "ihc_pooled",
-                "timepoints", "conversions", "reader_scores")  # fmt: skip
+                "timepoints", "conversions", "reader_scores", "signed_off")  # fmt: skip
 #: categories from the weakest to the strongest
 RANK = ("null", "ultralow", "negative", "low", "equivocal", "positive")
 _CELL_COLUMNS = ["x_um", "y_um", "pattern", "intensity", "membrane_od", "membrane_mass",

@@ -18,6 +18,7 @@ from her2path.cohort.drift import write_drift
 from her2path.cohort.live import Board, Log
 from her2path.cohort.members import CasePlan, Member, cases_of
 from her2path.cohort.pool import Budget, Outcome, Pool
+from her2path.cohort.signed import in_words, signed_reads
 from her2path.cohort.slides import FIGURES
 from her2path.cohort.tables import Table
 from her2path.errors import DiskFull, OutputError
@@ -30,7 +31,8 @@ from her2path.stream import default_workers
 __all__ = ["SLIDE_COLUMNS", "BatchResult", "Closing", "Faces", "budget_of", "guard",
            "stop_when_full"]  # fmt: skip
 
-SLIDE_COLUMNS = ("slide_id", "case_id", "folder", "slide", "specimen", "timepoint", "reader_score")
+SLIDE_COLUMNS = ("slide_id", "case_id", "folder", "slide", "specimen", "timepoint", "reader_score",
+                 "signed_off")  # fmt: skip
 FAILURE_COLUMNS = ("slide", "stage", "error")
 #: what a case's folder holds; all of it can be made again from the slides
 CASE_FILES = ("case.json", "report.html", "report.pdf", "ish.json", "ish_areas.csv",
@@ -125,6 +127,7 @@ class Closing:
             ("slides", "done", "kept", "not_evaluable", "failed", "cases", "failed_cases"), 0
         )
         self.carried = [c for c in carried if c not in (*SLIDE_COLUMNS, *FIGURES)]
+        self.signed = signed_reads(store.out)
         self.slides = Table(store.slides_csv, (*SLIDE_COLUMNS, *FIGURES, *self.carried))
         self.failures = Table(store.failures_csv, FAILURE_COLUMNS)
         #: slides that have a result, by their place in the manifest
@@ -151,7 +154,8 @@ class Closing:
 
     def slide_done(self, place: int, row: dict[str, Any], fresh: bool, status: str) -> None:
         """Add a slide's row and count it."""
-        self.slides.add(place, row)
+        key = (str(row.get("case_id")), str(row.get("slide_id")))
+        self.slides.add(place, row | {"signed_off": in_words(self.signed.get(key, []))})
         self.rows[place] = row
         self.counts["done"] += 1
         self.counts["kept"] += not fresh
@@ -206,7 +210,10 @@ class Closing:
 
     def _case_done(self, table: Table, outcome: Outcome, plan: CasePlan) -> None:
         shared = _shared([p.member.extra for p in plan.parts])
-        table.add(outcome.index, {**shared, **outcome.facts["figures"]})
+        signed = [s for (case, _), group in self.signed.items()
+                  if case == plan.case_id for s in group]  # fmt: skip
+        table.add(outcome.index, {**shared, **outcome.facts["figures"],
+                                  "signed_off": in_words(signed)})  # fmt: skip
         self.counts["cases"] += 1
         self.board.end(outcome.index, "done" if outcome.facts["fresh"] else "kept")
 

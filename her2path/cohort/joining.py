@@ -40,6 +40,8 @@ from her2path.timepoints import time_groups
 
 __all__ = ["collect"]
 
+#: what readers said of a slide here: another result never replaces it
+OF_READERS = ("reads", "READS.csv", "corrections.geojson")
 UNFINISHED = Fall("collecting", "it holds no finished result. Score the slide again.", 3)
 
 
@@ -113,6 +115,9 @@ def _find(source: Path) -> list[_Found]:
     except OSError as exc:
         raise UsageError(f"{source} cannot be listed ({exc.strerror})", "Check the path") from exc
     out = [_Found(p, safe_name(p.name), rows.get(p.name, {})) for p in below if _is_slide(p)]
+    # in the order of the batch's table, which is the manifest's
+    place = {name: i for i, name in enumerate(rows)}
+    out.sort(key=lambda f: place.get(f.folder.name, len(place)))
     if not any((f.folder / "result.json").is_file() for f in out):
         raise UsageError(f"{source} holds no scored slide", "Give OUT folders of `her2path score`")
     return out
@@ -303,6 +308,9 @@ class _Joining:
             remove(draft / left)
         with RunLock(target):
             for old in sorted(target.iterdir(), key=lambda p: p.name != "result.json"):
+                if old.name in OF_READERS:
+                    remove(draft / old.name)
+                    continue
                 if old.name != ".lock" and not old.name.startswith(".lock."):
                     remove(old)
             for new in sorted(draft.iterdir(), key=lambda p: p.name == "result.json"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from her2path.errors import UsageError
+from her2path.errors import OutputError, UsageError
 from her2path.export import csvfiles, dicom, geojson, omezarr, scverse
-from her2path.store import RunStore
+from her2path.store import BatchStore, RunStore
 from her2path.store.files import make_dir
 
 __all__ = ["FORMATS", "export", "export_regions"]
@@ -29,16 +29,17 @@ FORMATS: dict[str, Writer] = {
 def export(
     out: str | Path, to: str, dest: str | Path | None = None, qupath_crop: bool = False
 ) -> Path:
-    """Write a run's results in another format.
+    """Write the results of a run, or of every slide of a batch, in another format.
 
     Parameters
     ----------
     out : path
-        Folder of a complete run.
+        Folder of a complete run, or of a batch.
     to : str
         A key of `FORMATS`.
     dest : path, optional
-        Folder to write into; default ``OUT/export``.
+        Folder to write into (of a batch one folder a slide in it); default ``OUT/export`` of
+        the run, or of each slide.
     qupath_crop : bool
         Take the slide's bounds offset off every position: QuPath shows some formats (MRXS)
         cropped to their bounds. GeoJSON only; the other formats keep the slide's own plane.
@@ -59,6 +60,9 @@ def export(
     """
     if to not in FORMATS:
         raise UsageError(f"there is no export format {to!r}", f"Valid: {', '.join(FORMATS)}")
+    batch = BatchStore(out)
+    if batch.is_batch and not RunStore(out).complete:
+        return _export_batch(batch, to, Path(dest) if dest is not None else None, qupath_crop)
     store = RunStore(out)
     store.result()  # a run that is not complete is refused before anything is made
     if qupath_crop and to != "geojson":
@@ -66,6 +70,15 @@ def export(
     offset = crop_offset(store) if qupath_crop else (0.0, 0.0)
     folder = make_dir(Path(dest) if dest is not None else store.out / "export")
     return FORMATS[to](store, folder, offset)
+
+
+def _export_batch(batch: BatchStore, to: str, dest: Path | None, qupath_crop: bool) -> Path:
+    stores = batch.slides()
+    if not stores:
+        raise OutputError(f"{batch.out} holds no scored slide", "Score slides first")
+    for store in stores:
+        export(store.out, to, None if dest is None else dest / store.out.name, qupath_crop)
+    return dest or batch.out / "slides"
 
 
 def export_regions(out: str | Path) -> Path:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from her2path.geometry import FilePlane
 from her2path.palette import AREA_COLOURS, SCORE_COLOURS, rgb
 from her2path.schema import OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS
-from her2path.store import RunStore, atomic_file
+from her2path.store import RunStore, atomic_file, read_json
 
 __all__ = ["CELL_CLASSES", "write", "write_cells", "write_regions"]
 
@@ -51,10 +51,36 @@ Offset = tuple[float, float]
 
 
 def write(store: RunStore, folder: Path, offset: Offset) -> Path:
-    """Write ``cells.geojson`` and ``regions.geojson`` into a folder; return the folder."""
+    """Write cells, regions, and areas where there are any, into a folder; return the folder."""
     write_cells(store, folder / "cells.geojson", offset)
     write_regions(store, folder / "regions.geojson", offset)
+    write_annotations(store, folder / "annotations.geojson", offset)
     return folder
+
+
+def write_annotations(store: RunStore, path: Path, offset: Offset) -> None:
+    """Write the areas that were given and those that readers drew, level-0 px less ``offset``.
+
+    Names and classes stay; no file is made where there is no area.
+    """
+    features: list[dict[str, Any]] = []
+    for source in (store.annotations_path, store.out / "corrections.geojson"):
+        tree = read_json(source) if source.is_file() else {}
+        features += [f for f in tree.get("features") or [] if _is_area(f)]
+    if not features:
+        path.unlink(missing_ok=True)
+        return
+    _write_collection(path, (json.dumps(_shifted(f, offset)) for f in features))
+
+
+def _is_area(feature: dict[str, Any]) -> bool:
+    return (feature.get("geometry") or {}).get("type") in ("Polygon", "MultiPolygon")
+
+
+def _shifted(feature: dict[str, Any], offset: Offset) -> dict[str, Any]:
+    shape = shapely.from_geojson(json.dumps(feature["geometry"]))
+    moved = shapely.transform(shape, lambda xy: np.round(xy - np.asarray(offset), 1))
+    return {**feature, "geometry": json.loads(shapely.to_geojson(moved))}
 
 
 def write_cells(store: RunStore, path: Path, offset: Offset) -> Path:

@@ -131,8 +131,9 @@ def build_index(out: str | Path) -> Path:
     store = BatchStore(out)
     script = _asset("index.js")
     page = _environment().get_template("index.html.j2").render(
-        script=script, policy=_POLICY.format(script=_hash(script)), **index_values(store)
-    )
+        script=script, policy=_POLICY.format(script=_hash(script)),
+        **index_values(store, thumbnails=True),
+    )  # fmt: skip
     write_text(store.index_path, page)
     _build_drift(store)
     return store.index_path

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from her2path.errors import Her2PathError, one_line
-from her2path.report import calibration_parts, cards, case_parts, parts
+from her2path.report import calibration_parts, cards, case_parts, parts, readers
 from her2path.report.context import CannotSay, Context
 
 __all__ = ["CASE_SECTIONS", "SLIDE_SECTIONS", "Made", "Section", "apart", "make_all"]
@@ -54,6 +54,7 @@ class Made:
 
 
 SLIDE_SECTIONS: tuple[Section, ...] = (
+    Section("readers", "Readers", readers.of_slide),
     Section("regions", "Where", parts.region_maps),
     Section("gallery", "Cells to check by eye", cards.gallery),
     Section("patterns", "Staining patterns", parts.patterns),
@@ -73,6 +74,7 @@ SLIDE_SECTIONS: tuple[Section, ...] = (
 
 CASE_SECTIONS: tuple[Section, ...] = (
     Section("slides", "Slides of the case", case_parts.slides),
+    Section("readers", "Readers", readers.of_case),
     Section("patterns", "Staining patterns of all slides together", parts.patterns),
     Section("heterogeneity", "Heterogeneity", parts.heterogeneity),
     Section("bystander", "Reach of positive cells", parts.bystander),

@@ -1,210 +1,87 @@
-"""What the viewer answers, and to whom."""
+"""What the viewer shows: pages, tiles, cells."""
 
 from __future__ import annotations
 
-import asyncio
-import hmac
-import json
-import secrets
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from typing import ClassVar
 
-import bokeh
 import numpy as np
-import pyarrow.compute as pc
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError
 
-from her2path.errors import Her2PathError, OutputError
 from her2path.schema import PATTERNS
-from her2path.store import RunStore
+from her2path.viewer import reading, saving
+from her2path.viewer.desk import Viewer, finite
+from her2path.viewer.doors import Handler, NotFoundHandler
 from her2path.viewer.index import CLASSES, OTHER
-from her2path.viewer.ledger import Ledger
-from her2path.viewer.page import asset, page, plot
-from her2path.viewer.tiles import LAYERS, Tiles
+from her2path.viewer.measures import SCORE
+from her2path.viewer.page import asset, slide_page, worklist_page
+from her2path.viewer.tiles import LAYERS, VIEWS
 
 __all__ = ["ROUTES", "NotFoundHandler", "Viewer"]
 
-_HOSTS = ("127.0.0.1", "localhost")
-_BOKEH = {"bokeh.min.js"}
-_ASSETS = {"viewer.js": "text/javascript", "viewer.css": "text/css"}
-#: scripts and pictures from this server alone; Bokeh writes its styles into the page
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; connect-src 'self'; font-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_ASSETS = {
+    **{f"{n}.js": "text/javascript"
+       for n in ("viewer", "tiles", "shapes", "panels", "talk", "reading", "worklist")},
+    "viewer.css": "text/css",
+}  # fmt: skip
 
 
-class Viewer:
-    """What the handlers share: tiles, corrections, token.
+class StartHandler(Handler):
+    """The worklist of a batch; the one slide of a run."""
 
-    Parameters
-    ----------
-    store : RunStore
-        A complete run.
-    slide : path, optional
-        The slide, when it has moved.
-    """
-
-    def __init__(self, store: RunStore, slide: Path | None = None) -> None:
-        self.store = store
-        self.result = store.result()
-        self.tiles = Tiles(store, slide)
-        self.ledger = Ledger(store)
-        self.token = secrets.token_urlsafe(32)
-        # drawing releases the interpreter lock for most of its time
-        self.pool = ThreadPoolExecutor(4, thread_name_prefix="tiles")
-        self.port = 0
-
-    def close(self) -> None:
-        """Stop drawing and close the slide."""
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self.tiles.close()
-
-    def cell(self, row: int) -> dict[str, Any]:
-        """Return everything about one cell, by its row in the index; JSON values only."""
-        index = self.tiles.index
-        number = int(index.cells.cell_id[row])
-        table = self.store.cells(where=pc.field("cell_id") == number)
-        facts: dict[str, Any] = table.drop_columns(["outline", "nucleus_outline"]).to_pylist()[0]
-        ring = index.outlines_px(np.array([row]))[0]
-        # 64-bit whole numbers do not fit into JavaScript's
-        return {**{k: _finite(v) for k, v in facts.items()}, "cell_id": str(number),
-                "ring": np.round(ring, 1).tolist()}
-
-    def borderline(self) -> list[dict[str, Any]]:
-        """Return the cells near a cut-off: id, place, pattern."""
-        try:
-            rows = self.store.gallery().table.to_pylist()
-        except OutputError:
-            return []
-        planes = self.tiles.planes
-        found = []
-        for r in rows:
-            if r["borderline"]:
-                x, y = planes.file.move(r["x_px"], r["y_px"], planes.square)
-                found.append({"cell_id": str(r["cell_id"]), "x_px": x, "y_px": y,
-                              "pattern": r["pattern"]})  # fmt: skip
-        return found
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, 5) if np.isfinite(value) else None
-    return value
-
-
-class Handler(RequestHandler):
-    """Base: checks who asks, sets what a browser must know, answers errors in one line."""
-
-    viewer: Viewer
-
-    def initialize(self, viewer: Viewer) -> None:
-        """Take what the handlers share."""
-        self.viewer = viewer
-
-    def set_default_headers(self) -> None:
-        """Say what the browser may do with an answer."""
-        self.set_header("Content-Security-Policy", _POLICY)
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Referrer-Policy", "no-referrer")
-        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.set_header("Cache-Control", "no-store")
-        self.clear_header("Server")
-
-    def prepare(self) -> None:
-        """Refuse another Host (DNS rebinding) and, for saving, another Origin or a wrong token."""
-        if self.request.host not in {f"{h}:{self.viewer.port}" for h in _HOSTS}:
-            raise HTTPError(403, reason="Host not allowed")
-        if self.request.method in ("GET", "HEAD"):
-            return
-        origin = self.request.headers.get("Origin", "")
-        if urlsplit(origin).netloc != self.request.host or not origin.startswith("http://"):
-            raise HTTPError(403, reason="Origin not allowed")
-        given = self.request.headers.get("X-Her2path-Token", "")
-        if not hmac.compare_digest(given.encode(), self.viewer.token.encode()):
-            raise HTTPError(403, reason="Token missing or wrong")
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:  # noqa: ARG002
-        """Answer with one line; never with a traceback."""
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps({"error": self._reason}))
-
-    def answer(self, value: Any) -> None:
-        """Answer with JSON."""
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(value, allow_nan=False))
-
-    def number(self, name: str) -> float:
-        """Return a finite number of the query."""
-        try:
-            value = float(self.get_query_argument(name))
-        except ValueError:
-            value = float("nan")
-        if not abs(value) < 1e9:
-            raise HTTPError(400, reason=f"{name} is no number")
-        return value
-
-    async def drawn(self, draw: Callable[[], Any]) -> Any:
-        """Run something slow beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self.viewer.pool, draw)
-
-
-class PageHandler(Handler):
-    """The page."""
-
-    def get(self) -> None:
+    async def get(self) -> None:
         """Answer with HTML."""
-        tiles = self.viewer.tiles
-        facts = (self.viewer.result, tiles.plane, self.viewer.token, tiles.why_no_slide)
-        self.finish(page(*facts, list(LAYERS)))
+        if self.viewer.batch is None:
+            self.finish(slide_page(self.viewer, 0, await self.slide()))
+        else:
+            self.finish(await self.drawn(partial(worklist_page, self.viewer)))
+
+
+class SlideHandler(Handler):
+    """One slide's page."""
+
+    async def get(self, number: str) -> None:
+        """Answer with HTML."""
+        self.finish(slide_page(self.viewer, int(number), await self.slide()))
 
 
 class FileHandler(Handler):
-    """Bokeh's script from its wheel, and our own script and style."""
+    """Our own scripts and style."""
 
-    async def get(self, name: str) -> None:
+    def get(self, name: str) -> None:
         """Answer with a file of the list; there are no others."""
-        if name in _BOKEH:
-            path = Path(bokeh.__file__).parent / "server" / "static" / "js" / name
-            text, kind = await self.drawn(path.read_bytes), "text/javascript"
-        elif name in _ASSETS:
-            text, kind = asset(name).encode(), _ASSETS[name]
-        else:
+        if name not in _ASSETS:
             raise HTTPError(404, reason="No such file")
-        self.set_header("Content-Type", f"{kind}; charset=utf-8")
-        self.set_header("Cache-Control", "private, max-age=3600" if name in _BOKEH else "no-store")
-        self.finish(text)
-
-
-class PlotHandler(Handler):
-    """The plot as Bokeh's JSON."""
-
-    def get(self) -> None:
-        """Answer with JSON."""
-        self.answer(plot(self.viewer.tiles.plane))
+        self.set_header("Content-Type", f"{_ASSETS[name]}; charset=utf-8")
+        self.finish(asset(name))
 
 
 class TileHandler(Handler):
     """Tiles."""
 
-    async def get(self, what: str, z: str, x: str, y: str) -> None:
+    def prepare(self) -> None:
+        """Let nobody see an overlay, or the stains that were measured, before he has read."""
+        self.machine = self.path_kwargs.get("what") != "slide"  # type: ignore[misc]
+        super().prepare()
+
+    async def get(
+        self, what: str, z: str, x: str, y: str, number: str | None = None  # noqa: ARG002
+    ) -> None:
         """Answer with a picture, or 404 off the pyramid."""
-        tiles = self.viewer.tiles
+        tiles = (await self.slide()).tiles
         zoom, column, row = int(z), int(x), int(y)
         if zoom > tiles.plane.z_max or max(column, row) >= 2**zoom:
             raise HTTPError(404, reason="No such tile")
-        if what == "slide":
-            data = await self.drawn(partial(tiles.slide_tile, zoom, column, row))
+        if what in VIEWS:
+            data = await self.drawn(partial(tiles.slide_tile, zoom, column, row, what))
             self.set_header("Content-Type", "image/jpeg")
         else:
             layers = [n for n in self.get_query_argument("layers", "").split(",") if n in LAYERS]
             shown = _shown(self.get_query_argument("patterns", ""))
-            draw = partial(tiles.overlay_tile, zoom, column, row, layers, shown)
+            measure = self.get_query_argument("measure", SCORE)
+            if measure not in tiles.measures.names:
+                raise HTTPError(404, reason="No such measure")
+            draw = partial(tiles.overlay_tile, zoom, column, row, layers, shown, measure)
             data = await self.drawn(draw)
             self.set_header("Content-Type", "image/png")
         self.set_header("Cache-Control", "private, max-age=300")
@@ -220,102 +97,88 @@ def _shown(text: str) -> np.ndarray:
     return shown
 
 
+class ThumbnailHandler(Handler):
+    """The overview of the slide, as it is."""
+
+    async def get(self, number: str | None = None) -> None:  # noqa: ARG002
+        """Answer with a picture."""
+        if not 0 <= self.number < len(self.viewer.items):
+            raise HTTPError(404, reason="No such slide")
+        path = self.viewer.items[self.number].out / "thumbnail.jpg"
+        try:
+            data = await self.drawn(path.read_bytes)
+        except OSError as exc:
+            raise HTTPError(404, reason="There is no overview") from exc
+        self.set_header("Content-Type", "image/jpeg")
+        self.set_header("Cache-Control", "private, max-age=3600")
+        self.finish(data)
+
+
+class LegendHandler(Handler):
+    """What the colours of a measure mean."""
+
+    machine: ClassVar[bool] = True
+
+    async def get(self, number: str | None = None) -> None:  # noqa: ARG002
+        """Answer with name, unit, range and colours."""
+        measures = (await self.slide()).tiles.measures
+        name = self.get_query_argument("measure", SCORE)
+        if name not in measures.names:
+            raise HTTPError(404, reason="No such measure")
+        self.answer((await self.drawn(partial(measures.measure, name))).facts())
+
+
 class AtHandler(Handler):
     """What lies under the pointer."""
 
-    async def get(self) -> None:
+    machine: ClassVar[bool] = True
+
+    async def get(self, number: str | None = None) -> None:  # noqa: ARG002
         """Answer with the cell and the region at x, y (level-0 px), each or both null."""
-        x, y = self.number("x"), self.number("y")
-        tiles = self.viewer.tiles
-        row = tiles.index.at(x, y)
-        cell = None if row is None else await self.drawn(partial(self.viewer.cell, row))
-        region = tiles.region_at(x, y)
+        x, y = self.number_of("x"), self.number_of("y")
+        view = await self.slide()
+        row = view.tiles.index.at(x, y)
+        cell = None if row is None else await self.drawn(partial(view.cell, row))
+        region = view.tiles.region_at(x, y)
         if region is not None:
-            region = {k: _finite(v) for k, v in region.items()}
+            region = {k: finite(v) for k, v in region.items()}
         self.answer({"cell": cell, "region": region})
 
 
 class BorderlineHandler(Handler):
-    """Cells near a cut-off."""
+    """Cells near a cut-off: all of them, one by one."""
 
-    async def get(self) -> None:
-        """Answer with a list."""
-        self.answer(await self.drawn(self.viewer.borderline))
+    machine: ClassVar[bool] = True
 
-
-class CorrectionsHandler(Handler):
-    """Corrections: read, add, take back."""
-
-    _actions: ClassVar[tuple[str, ...]] = ("cell", "region", "remove")
-
-    def get(self) -> None:
-        """Answer with the features."""
-        self._guarded(lambda: self.viewer.ledger.features())
-
-    def post(self) -> None:
-        """Add a correction (``cell``, ``region``) or take one back (``remove``)."""
-        if not self.request.headers.get("Content-Type", "").startswith("application/json"):
-            raise HTTPError(415, reason="JSON only")
+    async def get(self, number: str | None = None) -> None:  # noqa: ARG002
+        """Answer with how many there are, and with the one at the place ``at``."""
+        view = await self.slide()
+        found = await self.drawn(lambda: view.borderline)
         try:
-            body = json.loads(self.request.body)
-        except (ValueError, RecursionError) as exc:
-            raise HTTPError(400, reason="Not JSON") from exc
-        if not isinstance(body, dict) or body.get("action") not in self._actions:
-            raise HTTPError(400, reason="No such action")
-        self._guarded(partial(getattr(self, f"_{body['action']}"), body))
-
-    def _guarded(self, work: Callable[[], Any]) -> None:
-        try:
-            self.answer(work())
-        except Her2PathError as exc:
-            raise HTTPError(400, reason=_header_safe(str(exc))) from exc
-
-    def _cell(self, body: dict[str, Any]) -> Any:
-        try:
-            number = int(str(body.get("cell_id")))
-            found = np.flatnonzero(self.viewer.tiles.index.cells.cell_id == number)
-        except (ValueError, OverflowError) as exc:
-            raise HTTPError(400, reason="No such cell") from exc
-        if not len(found):
-            raise HTTPError(400, reason="No such cell")
-        cell = self.viewer.cell(int(found[0]))
-        return self.viewer.ledger.correct_cell(
-            cell, body.get("pattern"), body.get("cell_type"), body.get("reader")
-        )
-
-    def _region(self, body: dict[str, Any]) -> Any:
-        return self.viewer.ledger.mark_region(
-            body.get("ring"), body.get("class"), body.get("name"), body.get("reader"),
-            self.viewer.tiles.planes,
-        )
-
-    def _remove(self, body: dict[str, Any]) -> Any:
-        self.viewer.ledger.remove(body.get("id"))
-        return {"removed": body.get("id")}
+            place = int(self.get_query_argument("at", "0"))
+        except ValueError as exc:
+            raise HTTPError(400, reason="at is no number") from exc
+        cell = found.facts(place % len(found)) if len(found) else None
+        self.answer({"total": len(found), "at": place % max(1, len(found)), "cell": cell})
 
 
-def _header_safe(text: str) -> str:
-    # the reason travels in the status line: no line breaks, no letters beyond Latin-1
-    printable = "".join(c for c in text if c.isprintable())
-    return printable.encode("latin-1", "replace").decode("latin-1")
-
-
-class NotFoundHandler(Handler):
-    """Everything else."""
-
-    def prepare(self) -> None:
-        """Answer 404, to the right host only."""
-        super().prepare()
-        raise HTTPError(404, reason="No such page")
-
-
+_SLIDE = r"(?:/slide/(?P<number>\d{1,6}))?"
+_PLACE = r"(?P<z>\d{1,2})/(?P<x>\d{1,7})/(?P<y>\d{1,7})"
+_TILE = rf"/tile/(?P<what>overlay|{'|'.join(VIEWS)})/{_PLACE}"
 #: address -> what answers it
 ROUTES: tuple[tuple[str, type[Handler]], ...] = (
-    (r"/", PageHandler),
-    (r"/files/([a-z.]+)", FileHandler),
-    (r"/plot", PlotHandler),
-    (r"/tile/(slide|overlay)/(\d{1,2})/(\d{1,7})/(\d{1,7})", TileHandler),
-    (r"/at", AtHandler),
-    (r"/borderline", BorderlineHandler),
-    (r"/corrections", CorrectionsHandler),
+    (r"/", StartHandler),
+    (r"/slide/(?P<number>\d{1,6})", SlideHandler),
+    (r"/files/(?P<name>[a-z.]+)", FileHandler),
+    (_SLIDE + _TILE, TileHandler),
+    (_SLIDE + r"/thumbnail", ThumbnailHandler),
+    (_SLIDE + r"/legend", LegendHandler),
+    (_SLIDE + r"/at", AtHandler),
+    (_SLIDE + r"/borderline", BorderlineHandler),
+    (_SLIDE + r"/corrections", saving.CorrectionsHandler),
+    (_SLIDE + r"/import", saving.ImportHandler),
+    (_SLIDE + r"/areas.geojson", saving.ExportHandler),
+    (_SLIDE + r"/proposals", saving.ProposalsHandler),
+    (_SLIDE + r"/rescore", saving.RescoreHandler),
+    (_SLIDE + r"/read", reading.ReadHandler),
 )

@@ -80,6 +80,13 @@ class Heat:
         alpha = np.where(total > 0, 170, 0)
         return np.dstack([colour, alpha]).round().astype(np.uint8)
 
+    def tumour_bins(self) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+        """Return where at least half of the cells are tumour cells, by bins, and how many."""
+        counts = self._levels[0]
+        tumour = counts[:OTHER].sum(axis=0)
+        total = counts.sum(axis=0)
+        return (2 * tumour >= total) & (total > 0), tumour.astype(np.int32)
+
     def tumour(
         self, origin: tuple[float, float], step: float, side: int
     ) -> NDArray[np.uint8]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from her2path.corrections import Correction
 from her2path.geometry import Box, Planes
-from her2path.schema import OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS
+from her2path.schema import INTENSITY, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS
 from her2path.store import RunStore, dictionary_codes
 
 __all__ = ["CLASSES", "OTHER", "CellIndex", "Cells", "build_index"]
@@ -40,6 +41,8 @@ class Cells:
     score : (n,) int8
     radius : (n, 48) uint8
         Outline in steps of 0.1 µm.
+    pattern : (n,) uint8
+        Pattern code, of cells that are not tumour too.
     """
 
     cell_id: NDArray[np.int64]
@@ -48,6 +51,7 @@ class Cells:
     kind: NDArray[np.uint8]
     score: NDArray[np.int8]
     radius: NDArray[np.uint8]
+    pattern: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.cell_id)
@@ -75,11 +79,59 @@ class CellIndex:
         order = np.argsort(key, kind="stable")
         self.cells = cells.take(order)
         self._key = key[order]
+        #: as in the table, whatever a reader corrects since
+        self._stored = self.cells.kind.copy(), self.cells.score.copy()
+        #: (n,) bool, cells that a reader corrected
+        self.corrected = np.zeros(len(cells), bool)
+        self._pattern = self.cells.pattern
+        self._by_id = np.argsort(self.cells.cell_id, kind="stable")
         #: farthest that an outline reaches from its centre, px
         self.reach_px = float(cells.radius.max(initial=0)) * _RADIUS_STEP_UM / mpp + 1
 
     def _keys(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.int64]:
         return (y // _BIN_PX).astype(np.int64) * self._across + (x // _BIN_PX).astype(np.int64)
+
+    @property
+    def tumour(self) -> NDArray[np.bool_]:
+        """Which cells are tumour, (n,)."""
+        return self.cells.kind != OTHER
+
+    def rows_of(self, cell_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of cells by their identity; -1 where there is none."""
+        if not len(self.cells):
+            return np.full(len(cell_id), -1, np.int64)
+        ids = self.cells.cell_id[self._by_id]
+        at = np.minimum(np.searchsorted(ids, cell_id), len(ids) - 1)
+        rows: NDArray[np.int64] = np.where(ids[at] == cell_id, self._by_id[at], -1)
+        return rows
+
+    def correct(self, corrections: Sequence[Correction], incomplete_score: int = 2) -> None:
+        """Show cells as a reader corrected them, all others as the table has them.
+
+        Parameters
+        ----------
+        corrections : sequence of Correction
+            In their order: the last one of a cell counts.
+        incomplete_score : int
+            As in `patterns.classify`.
+        """
+        cells = self.cells
+        cells.kind[:], cells.score[:] = self._stored
+        self.corrected[:] = False
+        rows = self.rows_of(np.array([c.cell_id for c in corrections], np.int64))
+        for row, c in zip(rows.tolist(), corrections, strict=True):
+            if row < 0:
+                continue
+            self.corrected[row] = True
+            if c.pattern is not None:
+                intense = c.pattern == "intense_incomplete"
+                cells.score[row] = incomplete_score if intense else INTENSITY[c.pattern]
+                if cells.kind[row] != OTHER or c.cell_type == "tumour":
+                    cells.kind[row] = PATTERNS.index(c.pattern)
+            if c.cell_type == "other":
+                cells.kind[row] = OTHER
+            elif c.cell_type == "tumour" and cells.kind[row] == OTHER:
+                cells.kind[row] = self._pattern[row]
 
     def in_box(self, box: Box) -> NDArray[np.int64]:
         """Return the rows of the cells whose centre lies in a level-0 box."""
@@ -130,6 +182,7 @@ def build_index(store: RunStore, planes: Planes) -> CellIndex:
         nothing = Cells(
             np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32),
             np.zeros(0, np.uint8), np.zeros(0, np.int8), np.zeros((0, OUTLINE_RAYS), np.uint8),
+            np.zeros(0, np.uint8),
         )  # fmt: skip
         return CellIndex(nothing, mpp)
     return CellIndex(Cells(*(np.concatenate([getattr(p, k) for p in pieces]) for k in names)), mpp)
@@ -147,6 +200,7 @@ def _pieces(store: RunStore, planes: Planes) -> Iterator[Cells]:
             np.where(other, OTHER, pattern).astype(np.uint8),
             table["score"].to_numpy(),
             _radii(table["outline"].combine_chunks()),
+            pattern.astype(np.uint8),
         )
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import uuid
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
-from her2path.corrections import Correction
-from her2path.errors import OutputError, UsageError, one_line
+from her2path.annotations import Annotation, areas_of_text
+from her2path.corrections import Correction, read_corrections
+from her2path.errors import AnnotationError, OutputError, UsageError, one_line
 from her2path.geometry import Planes
 from her2path.schema import CELL_TYPES, PATTERNS
+from her2path.settings import TumourSettings
 from her2path.store import RunStore, write_json
+from her2path.store.journal import file_lock
 
-__all__ = ["REGION_CLASSES", "Ledger"]
+__all__ = ["REGION_CLASSES", "Ledger", "region_feature"]
 
 #: what a marked region may be called
-REGION_CLASSES = ("tumour", "in situ", "normal", "necrosis", "artefact", "control", "other")
+REGION_CLASSES = ("tumour", "in situ", "normal", "necrosis", "artefact", "exclude", "control",
+                  "control 0", "control 1+", "control 2+", "control 3+", "other")  # fmt: skip
 _MOST_POINTS = 5_000
 _MOST_FEATURES = 200_000
 
@@ -34,7 +38,8 @@ class Ledger:
 
     def __init__(self, store: RunStore) -> None:
         self.path = store.out / "corrections.geojson"
-        self._lock = threading.Lock()
+        #: every version of a feature that was seen here: what can be put back
+        self._handed: dict[str, list[dict[str, Any]]] = {}
 
     def features(self) -> list[dict[str, Any]]:
         """Return all features.
@@ -97,42 +102,124 @@ class Ledger:
             For fewer than three points, points that are no numbers, or an unknown class.
         """
         kind = _one_of(kind, REGION_CLASSES, "region class") or "other"
-        points = _ring(ring)
-        if planes is not None:
-            moved = [planes.square.move(x, y, planes.file) for x, y in points]
-            points = [[round(x, 1), round(y, 1)] for x, y in moved]
-        feature = {
-            "type": "Feature",
-            "id": str(uuid.uuid4()),
-            "geometry": {"type": "Polygon", "coordinates": [[*points, points[0]]]},
-            "properties": {
-                "objectType": "annotation",
-                "correction": "region",
-                "name": one_line(name or kind, 100),
-                "classification": {"name": kind},
-                "reader": _who(reader),
-                "time": _now(),
-            },
-        }
-        return self._add(feature)
+        return self._add(region_feature([_placed(ring, planes)], str(kind), name, reader))
 
-    def remove(self, number: Any) -> None:
-        """Take back one feature by its id.
+    def change_region(
+        self, number: Any, rings: Any, kind: Any, name: Any, reader: Any,
+        planes: Planes | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Give a region other corners, another class or name; what is None stays.
+
+        Returns the feature as it was before, so that the change can be undone.
+
+        Raises
+        ------
+        UsageError
+            Where there is no such region, or as `mark_region`.
+        """
+        kind = _one_of(kind, REGION_CLASSES, "region class")
+        placed = None if rings is None else [_placed(r, planes) for r in _rings(rings)]
+        who = _who(reader)
+        with self._locked():
+            kept = self.features()
+            old = next((f for f in kept if f.get("id") == number and _is_region(f)), None)
+            if old is None:
+                raise UsageError("there is no such region", "Reload the page")
+            facts = dict(old["properties"])
+            if kind is not None:
+                facts["classification"] = {"name": kind}
+                if facts.get("name") in REGION_CLASSES:  # named after its class
+                    facts["name"] = kind
+            if name:
+                facts["name"] = one_line(name, 100)
+            facts |= {"reader": who, "time": _now()}
+            geometry = old["geometry"] if placed is None else _polygon(placed)
+            new = {**old, "geometry": geometry, "properties": facts}
+            self._write([new if f is old else f for f in kept])
+        return old
+
+    def put(self, feature: dict[str, Any]) -> None:
+        """Put back a feature as it was, in place of what has its id, or at the end.
+
+        Only what this ledger handed out before is taken.
+
+        Raises
+        ------
+        UsageError
+        """
+        number = feature.get("id")
+        if self._handed.get(str(number)) is None or feature not in self._handed[str(number)]:
+            raise UsageError("this was not saved here", "Reload the page")
+        with self._locked():
+            kept = self.features()
+            there = any(f.get("id") == number for f in kept)
+            self._write([feature if f.get("id") == number else f for f in kept]
+                        + ([] if there else [feature]))  # fmt: skip
+
+    def take_in(self, text: Any, reader: Any, settings: TumourSettings) -> int:
+        """Take in areas that were drawn elsewhere (GeoJSON, as QuPath writes it); return how many.
+
+        Names and classes stay as they are; coordinates are level-0 px of the file.
+
+        Raises
+        ------
+        AnnotationError
+            For what is no GeoJSON, or holds no area.
+        """
+        who = _who(reader)
+        made = [f for area in areas_of_text(str(text), settings)
+                for f in _features_of(area, who)]  # fmt: skip
+        with self._locked():
+            kept = self.features()
+            if len(kept) + len(made) > _MOST_FEATURES:
+                raise UsageError("there are too many areas", "Export only the annotations")
+            self._write([*kept, *made])
+        return len(made)
+
+    def remove(self, number: Any) -> dict[str, Any]:
+        """Take back one feature by its id; return it.
 
         Raises
         ------
         UsageError
             Where there is none.
         """
-        with self._lock:
+        with self._locked():
             kept = self.features()
-            left = [f for f in kept if f.get("id") != number]
-            if len(left) == len(kept):
+            gone = next((f for f in kept if f.get("id") == number), None)
+            if gone is None:
                 raise UsageError("there is no such correction", "Reload the page")
-            self._write(left)
+            self._write([f for f in kept if f is not gone])
+        return gone
+
+    # -- what is there -----------------------------------------------------------------------------
+
+    def corrected(self) -> list[Correction]:
+        """Return the corrections of cells, in their order; none where the file is damaged."""
+        if not self.path.is_file():
+            return []
+        try:
+            return read_corrections(self.path)
+        except AnnotationError:
+            return []
+
+    def of_cell(self, number: int) -> dict[str, Any] | None:
+        """Return what a reader said last of a cell; None where nothing was."""
+        said = [c for c in self.corrected() if c.cell_id == number]
+        if not said:
+            return None
+        last = said[-1]
+        return {"pattern": last.pattern, "cell_type": last.cell_type, "reader": last.reader,
+                "time": last.time}  # fmt: skip
+
+    # -- the file ----------------------------------------------------------------------------------
+
+    def _locked(self) -> AbstractContextManager[None]:
+        # another window, or another process, may be at the same file
+        return file_lock(self.path.with_name(".corrections.lock"))
 
     def _add(self, feature: dict[str, Any]) -> dict[str, Any]:
-        with self._lock:
+        with self._locked():
             kept = self.features()
             if len(kept) >= _MOST_FEATURES:
                 raise UsageError("there are too many corrections", "Apply them with rescore")
@@ -140,7 +227,65 @@ class Ledger:
         return feature
 
     def _write(self, features: list[dict[str, Any]]) -> None:
+        for f in (*self.features(), *features):
+            versions = self._handed.setdefault(str(f.get("id")), [])
+            if f not in versions:
+                versions.append(f)
         write_json(self.path, {"type": "FeatureCollection", "features": features})
+
+
+def region_feature(
+    rings: list[list[list[float]]], kind: str, name: Any, reader: Any
+) -> dict[str, Any]:
+    """Return an area as a GeoJSON feature that QuPath reads; rings in the file's level-0 px."""
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid4()),
+        "geometry": _polygon(rings),
+        "properties": {
+            "objectType": "annotation",
+            "correction": "region",
+            "name": one_line(name or kind, 100),
+            # QuPath shows an empty class as one of its own
+            **({"classification": {"name": kind}} if kind else {}),
+            "reader": _who(reader),
+            "time": _now(),
+        },
+    }
+
+
+def _is_region(feature: dict[str, Any]) -> bool:
+    return (feature.get("properties") or {}).get("correction") == "region"
+
+
+def _polygon(rings: list[list[list[float]]]) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": [[*r, r[0]] for r in rings]}
+
+
+def _features_of(area: Annotation, reader: str) -> list[dict[str, Any]]:
+    """Return an area as features, one a polygon; class and name as they were."""
+    made = []
+    for part in getattr(area.polygon, "geoms", [area.polygon]):
+        rings = [[[round(x, 1), round(y, 1)] for x, y in list(ring.coords)[:-1]]
+                 for ring in (part.exterior, *part.interiors)]  # fmt: skip
+        feature = region_feature(rings, area.classification, area.name, reader)
+        feature["properties"]["name"] = area.name
+        made.append(feature)
+    return made
+
+
+def _rings(rings: Any) -> list[Any]:
+    if not isinstance(rings, list) or not 1 <= len(rings) <= _MOST_POINTS:
+        raise UsageError("a region has one outline or more", "Draw it again")
+    return rings
+
+
+def _placed(ring: Any, planes: Planes | None) -> list[list[float]]:
+    points = _ring(ring)
+    if planes is None:
+        return points
+    moved = [planes.square.move(x, y, planes.file) for x, y in points]
+    return [[round(float(x), 1), round(float(y), 1)] for x, y in moved]
 
 
 def _now() -> str:

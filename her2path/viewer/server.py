@@ -7,20 +7,23 @@ import logging
 import socket
 import webbrowser
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
 from her2path.errors import OutputError
-from her2path.store import RunStore
-from her2path.viewer.handlers import ROUTES, NotFoundHandler, Viewer
+from her2path.viewer.desk import Viewer
+from her2path.viewer.doors import NotFoundHandler
+from her2path.viewer.handlers import ROUTES
 
 __all__ = ["make_server", "serve"]
 
 log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
-_MAX_BODY = 1 << 20
+#: files of areas that are taken in; everything else is held to `doors.MAX_BODY`
+_MAX_BODY = 32 << 20
 
 
 def application(viewer: Viewer) -> Application:
@@ -35,18 +38,25 @@ def application(viewer: Viewer) -> Application:
 
 
 def make_server(
-    out: str | Path, slide: str | Path | None = None, port: int = 0
-) -> tuple[HTTPServer, Viewer]:
+    out: str | Path, slide: str | Path | None = None, port: int = 0, reader: str | None = None,
+    order: str | None = None, again: bool = False,
+) -> tuple[HTTPServer, Viewer]:  # fmt: skip
     """Start listening on loopback; the caller runs the event loop.
 
     Parameters
     ----------
     out : path
-        Folder of a complete run.
+        Folder of a complete run, or of a batch.
     slide : path, optional
         The slide, when it has moved.
     port : int
         0 takes a free one; ``viewer.port`` tells which.
+    reader : str, optional
+        Who reads blind.
+    order : {"random", "given"}, optional
+        Of that reader's worklist, where it is begun.
+    again : bool
+        Begin that worklist once more.
 
     Returns
     -------
@@ -57,8 +67,10 @@ def make_server(
     ------
     OutputError
         Without a complete run, or where the port is taken.
+    UsageError
+        For a reader or an order that cannot be.
     """
-    viewer = Viewer(RunStore(out), Path(slide) if slide is not None else None)
+    viewer = Viewer(out, Path(slide) if slide is not None else None, reader, order, again)
     server = HTTPServer(application(viewer), max_buffer_size=_MAX_BODY)
     try:
         door = socket.create_server((LOOPBACK, port))
@@ -79,12 +91,15 @@ def serve(
     port: int = 0,
     open_browser: bool = True,
     started: Callable[[str], None] | None = None,
+    reader: str | None = None,
+    order: str | None = None,
+    again: bool = False,
 ) -> None:
     """Show a run in a browser until interrupted.
 
     Parameters
     ----------
-    out, slide, port
+    out, slide, port, reader, order, again
         As in `make_server`.
     open_browser : bool
         Open the page in the user's browser.
@@ -96,19 +111,18 @@ def serve(
     OutputError
         Without a complete run, or where the port is taken.
     """
-    asyncio.run(_serve(out, slide, port, open_browser, started))
+    made = partial(make_server, out, slide, port, reader, order, again)
+    asyncio.run(_serve(made, open_browser, started))
 
 
 async def _serve(
-    out: str | Path,
-    slide: str | Path | None,
-    port: int,
+    made: Callable[[], tuple[HTTPServer, Viewer]],
     open_browser: bool,
     started: Callable[[str], None] | None,
 ) -> None:
-    server, viewer = make_server(out, slide, port)
+    server, viewer = made()
     address = f"http://{LOOPBACK}:{viewer.port}/"
-    log.info("viewing %s at %s", out, address)
+    log.info("viewing %s at %s", viewer.out, address)
     try:
         if started is not None:
             started(address)

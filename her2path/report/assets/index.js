@@ -11,7 +11,7 @@
     const down = head[column].getAttribute("aria-sort") === "ascending";
     for (const cell of head) cell.removeAttribute("aria-sort");
     head[column].setAttribute("aria-sort", down ? "descending" : "ascending");
-    const numeric = head[column].dataset.kind === "number";
+    const numeric = head[column].dataset.kind !== "text";
     const words = new Intl.Collator("en", { numeric: true });
     const rows = Array.from(table.tBodies[0].rows);
     rows.sort((a, b) => {
