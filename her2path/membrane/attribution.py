@@ -42,8 +42,8 @@ TOP = 0.4
 #: share of the cytoplasm's OD that stays in the line's: blur carries a line's stain into what is
 #: read as cytoplasm, and an eye grades the line as it lies on its blush
 BLUSH = 0.4
-#: log odds from which a cell counts as stained: a false membrane weighs 2.7 missed ones
-EVIDENT = 1.0
+#: log odds from which a cell counts as stained: a false membrane weighs 1.6 missed ones
+EVIDENT = 0.5
 #: a cell is uncertain where its log odds lie nearer to that than this, or where over this share of
 #: its border a line of the neighbour's more than so many times stronger than its own covers it
 DOUBT, HIDDEN, STRONGER = 1.1, 0.3, 3.0

@@ -109,7 +109,7 @@ class MembraneSettings(Section):
         "membrane_od", description="the column that decides the intensity"
     )
     cutoffs: tuple[float, float, float] = Field(
-        (0.02, 0.073, 0.215),
+        (0.02, 0.075, 0.235),
         description="lower limits of `measure` for faint, moderate, intense (OD, or OD·µm); "
         "the shipped ones are uncalibrated",
     )
@@ -292,7 +292,7 @@ class QcSettings(Section):
     bubbles: bool = Field(True, description="leave out air bubbles")
     dust: bool = Field(True, description="leave out dust, smudges and precipitate")
     edges: bool = Field(True, description="leave out tears and edge artefact")
-    necrosis: bool = Field(True, description="leave out necrosis, blood and debris")
+    necrosis: bool = Field(True, description="leave out what has hardly any nuclei: necrosis, debris")
     background: bool = Field(True, description="leave out blush and DAB background")
     saturation: bool = Field(True, description="leave out clipped white or black")
     compression: bool = Field(True, description="leave out JPEG damage")
