@@ -296,7 +296,9 @@ def test_a_file_that_marks_no_tumour_is_refused(tmp_path: Path, method: str) -> 
 
 
 def test_areas_that_only_leave_out_are_no_tumour(tmp_path: Path) -> None:
-    found = read(tmp_path, [feature(classification={"name": "control 1+"})])
+    control = read(tmp_path, [feature(classification={"name": "control 1+"})])
+    assert annotation_flags(control, "morphology") == []  # what calibrates is no try at selecting
+    found = read(tmp_path, [feature(classification={"name": "Ignore*"})])
     check_usable(found, SETTINGS, tmp_path)
     assert [f.code for f in annotation_flags(found, "morphology")] == ["ANNOTATIONS_NOT_SELECTING"]
     with pytest.raises(AnnotationError):

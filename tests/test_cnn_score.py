@@ -174,7 +174,7 @@ def test_another_model_is_another_run(slide: Path, trained: Path, tmp_path: Path
     api.score_slide(slide, tmp_path / "out", settings, report=False)
     assert not api.score_slide(slide, tmp_path / "out", settings, report=False).fresh
     model(trained, seed=1)
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="overwrite"):
         api.score_slide(slide, tmp_path / "out", settings, report=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -216,7 +217,8 @@ def test_pseudonymised_no_name_is_anywhere(tmp_path: Path) -> None:
     for path in (tmp_path / "out").rglob("*"):
         assert "doe" not in path.name.casefold()
         if path.is_file():
-            data = path.read_bytes().lower()
+            # four letters of base64 turn up in pictures by chance
+            data = re.sub(rb"base64,[A-Za-z0-9+/=&#;]+", b"", path.read_bytes()).lower()
             assert b"jane" not in data, path
             assert b"doe_" not in data, path
 

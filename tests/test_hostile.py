@@ -157,7 +157,9 @@ def test_label_macro_and_free_text_are_copied_nowhere(tmp_path: Path) -> None:
         assert (far < 60).mean() < 0.01
     assert seen > 5
     for file in (tmp_path / "out").rglob("*"):
-        assert not file.is_file() or b"DOE" not in file.read_bytes(), file
+        if file.is_file():  # three letters of base64 turn up in pictures by chance
+            data = re.sub(rb"base64,[A-Za-z0-9+/=&#;]+", b"", file.read_bytes())
+            assert b"DOE" not in data, file
 
 
 def test_real_slides_leave_their_free_text_behind(real_data: Path, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_annotation_regions_score_each_area(slide: Path, tmp_path: Path) -> None
 
 
 def test_annotation_method_needs_annotations(slide: Path, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="--annotations"):
+    with pytest.raises(AnnotationError, match="annotations="):
         api.score_slide(slide, tmp_path / "o", SMALL.replace({"tumour.method": "annotation"}))
 
 
@@ -221,7 +221,7 @@ def test_a_batch_is_scored_again_whole(
     with pytest.raises(SystemExit) as left:
         main(["rescore", str(batch), "--guideline", "gastric_resection"])
     assert not left.value.code
-    assert "1 slides scored again, 0 left as they are." in capsys.readouterr().out
+    assert "1 slides scored again, 0 corrected cells and 0 areas applied" in capsys.readouterr().out
     assert figures(batch / "slides" / "a")["score"]["guideline"] == "gastric_resection"
     case = json.loads((batch / "cases" / "a" / "case.json").read_text())
     assert case["score"]["guideline"] == "gastric_resection"
@@ -229,7 +229,7 @@ def test_a_batch_is_scored_again_whole(
     with pytest.raises(SystemExit) as left:
         main(["rescore", str(batch), "--corrections", "c.geojson"])
     assert left.value.code == 2
-    assert "corrections belong to one slide" in capsys.readouterr().err
+    assert "names the cells of one slide" in capsys.readouterr().err
 
 
 def test_rescore_says_how_many_corrections_it_applied(
@@ -242,4 +242,4 @@ def test_rescore_says_how_many_corrections_it_applied(
     file = corrections_file(tmp_path / "c.geojson", made)
     with pytest.raises(SystemExit):
         main(["rescore", str(out), "--corrections", str(file)])
-    assert f"2 corrections applied, of {len(ids):,} cells." in capsys.readouterr().out
+    assert "2 corrected cells and 0 areas applied." in capsys.readouterr().err

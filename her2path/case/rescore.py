@@ -272,7 +272,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _tissue(store: RunStore) -> tuple[NDArray[np.bool_], float]:
     maps = store.maps()
-    gone = (maps.read("qc") & qc.left_out_bits(store.settings().qc)) > 0
+    gone = (maps.read("qc").astype(np.uint16) & qc.left_out_bits(store.settings().qc)) > 0
     return maps.read("tissue").astype(bool) & ~gone, maps.mpp_um()
 
 

@@ -52,7 +52,8 @@ def left_out_bits(settings: QcSettings) -> int:
 
 def first_code(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     """Return for every map cell 1 + the lowest bit of its codes, 0 where there is none."""
-    first = np.zeros(codes.shape, np.uint8)
+    # a map of an earlier version has 8 bits
+    codes, first = codes.astype(np.uint16), np.zeros(codes.shape, np.uint8)
     for code in reversed(CODES.values()):
         first[(codes & code.value) > 0] = code.bit + 1
     return first
