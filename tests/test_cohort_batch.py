@@ -218,7 +218,7 @@ def test_pseudonymised_no_name_is_anywhere(tmp_path: Path) -> None:
         assert "doe" not in path.name.casefold()
         if path.is_file():
             # four letters of base64 turn up in pictures by chance
-            data = re.sub(rb"base64,[A-Za-z0-9+/=&#;]+", b"", path.read_bytes()).lower()
+            data = re.sub(rb'base64,[^"]+', b"", path.read_bytes()).lower()
             assert b"jane" not in data, path
             assert b"doe_" not in data, path
 

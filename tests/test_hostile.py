@@ -158,7 +158,7 @@ def test_label_macro_and_free_text_are_copied_nowhere(tmp_path: Path) -> None:
     assert seen > 5
     for file in (tmp_path / "out").rglob("*"):
         if file.is_file():  # three letters of base64 turn up in pictures by chance
-            data = re.sub(rb"base64,[A-Za-z0-9+/=&#;]+", b"", file.read_bytes())
+            data = re.sub(rb'base64,[^"]+', b"", file.read_bytes())
             assert b"DOE" not in data, file
 
 
