@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path import qc
-from her2path.analysis import MAP_PX
+from her2path.analysis import MAP_PX, measure_cells
 from her2path.case.passes import maps_path, raw_path
 from her2path.case.plan import Plan, Prepared
 from her2path.errors import NotEvaluable
 from her2path.flags import flag
+from her2path.geometry import Box, analysis_factor
 from her2path.qc import slide as whole
 from her2path.results import QcFlag
 from her2path.settings import Settings
+from her2path.slide import Slide
 from her2path.stain.model import angle_deg
 
 __all__ = ["Quality", "assemble", "judge", "little_tumour", "mask_on"]
@@ -25,6 +27,10 @@ __all__ = ["Quality", "assemble", "judge", "little_tumour", "mask_on"]
 MARKS = ("no_epithelium",)
 #: stain vectors further than this from those of the textbooks deserve a word, degrees
 MOST_ANGLE = 25.0
+#: side of the field in which another pixel size is tried, level-0 px; fewer finds there say nothing
+TRIED_PX, FEW_TRIED = 2048, 30
+#: log odds by which the best tenth of the finds is surer at the right pixel size (cores: 0.2 on)
+SURER = 0.15
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,13 @@ def assemble(plan: Plan, seen: Prepared) -> Quality:
     )
 
 
-def judge(plan: Plan, seen: Prepared, made: Quality, drawn: bool = False) -> list[QcFlag]:
+def judge(
+    plan: Plan, seen: Prepared, made: Quality, drawn: bool = False, slide: Slide | None = None
+) -> list[QcFlag]:
     """Say what the quality map and the finds mean for the slide.
 
-    Where a person has drawn the tumour (``drawn``), epithelium need not be recognised.
+    Where a person has drawn the tumour (``drawn``), epithelium need not be recognised. With the
+    ``slide`` at hand, a pixel size that the nuclei contradict is tried against the likely one.
 
     Raises
     ------
@@ -114,7 +123,7 @@ def judge(plan: Plan, seen: Prepared, made: Quality, drawn: bool = False) -> lis
     """
     settings, total = plan.settings.qc, max(1, int(made.tissue.sum()))
     finds = _finds(plan)
-    flags = [*_of_mpp(plan, finds, made.ratio), *whole.hidden_flag(finds, settings)]
+    flags = [*_of_mpp(plan, finds, made.ratio, slide), *whole.hidden_flag(finds, settings)]
     shares = {
         c.name: float(((made.codes & c.value > 0) & made.tissue).sum()) / total
         for c in qc.CODES.values()
@@ -168,7 +177,9 @@ def _of_stain(plan: Plan, seen: Prepared) -> list[QcFlag]:
     return [flag("STAIN_VECTORS_UNUSUAL", f"{', '.join(told)}.")] if told else []
 
 
-def _of_mpp(plan: Plan, finds: whole.Finds, ratio: float) -> list[QcFlag]:
+def _of_mpp(
+    plan: Plan, finds: whole.Finds, ratio: float, slide: Slide | None = None
+) -> list[QcFlag]:
     """Refuse a pixel size that the nuclei contradict; warn where it was forced.
 
     Raises
@@ -179,7 +190,7 @@ def _of_mpp(plan: Plan, finds: whole.Finds, ratio: float) -> list[QcFlag]:
     if not plan.settings.qc.check_mpp:
         return []
     factor = whole.mpp_factor(finds, ratio)
-    if factor == 1.0:
+    if factor == 1.0 or (slide is not None and not _surer_at(slide, plan, factor)):
         return []
     mpp = plan.optics.mpp
     size = "too small" if factor < 1 else "too large"
@@ -192,6 +203,33 @@ def _of_mpp(plan: Plan, finds: whole.Finds, ratio: float) -> list[QcFlag]:
         f"Give --mpp {mpp / factor:.3g} --force-mpp, or --mpp {mpp:.3g} --force-mpp to insist",
         code="MPP_UNLIKELY",
     )
+
+
+def _surer_at(slide: Slide, plan: Plan, factor: float) -> bool:
+    """Tell whether nuclei are found with more certainty at the likely pixel size.
+
+    Large or small nuclei alone may be the tissue's own, and a pale or soft scan is read with less
+    certainty at any pixel size.
+    """
+    counts = [pa.memory_map(str(raw_path(plan, plan.grid[i]))) for i in plan.blocks]
+    rows = []
+    for source in counts:
+        with source:
+            rows.append(pa.ipc.open_file(source).read_all().num_rows)
+    core = plan.grid[plan.blocks[int(np.argmax(rows))]].core
+    half = TRIED_PX // 2
+    x, y = (core.x0 + core.x1) // 2, (core.y0 + core.y1) // 2
+    box = Box(max(core.x0, x - half), max(core.y0, y - half), min(core.x1, x + half),
+              min(core.y1, y + half))  # fmt: skip
+    rgb, sure = slide.read(box), []
+    for mpp in (plan.optics.mpp, plan.optics.mpp / factor):
+        optics = replace(plan.optics, mpp=mpp, factor=analysis_factor(mpp))
+        step = optics.factor * MAP_PX
+        size = Box(0, 0, box.width // step * step, box.height // step * step)
+        found = measure_cells(rgb[: size.height, : size.width], size, size, optics, plan.settings)
+        heat = found.column("heat").to_numpy()
+        sure.append(float(np.percentile(heat, 90)) if len(heat) >= FEW_TRIED else -np.inf)
+    return sure[1] > sure[0] + SURER
 
 
 def _finds(plan: Plan) -> whole.Finds:

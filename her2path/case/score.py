@@ -290,7 +290,7 @@ class _Run:
         bad = self._unreadable(done)
         quality = self.quality = assemble(plan, seen)
         drawn = self.placed is not None and self.placed.tumour is not None
-        told = judge(plan, seen, quality, drawn)
+        told = judge(plan, seen, quality, drawn, slide)
         self._resolve(plan, quality, stream)
         cells = conclude.assign(conclude.light_cells(plan), self.placed, self.settings)
         self._enough(cells)

@@ -40,6 +40,9 @@ LITTLE_DAB = 0.03
 DIM, GRANULAR = 0.8, 1.12
 #: sharpness at the border of a blurred patch, over the limit inside it
 FADING = 1.5
+#: blurred is what has less than this part of the slide's usual fine over coarse contrast, or less
+#: than any scan in focus
+SOFTER, BLURRED = 0.6, 0.10
 #: finds of the map cells around one at the border of necrosis
 NEAR = 0.8
 #: share of glass around a crack, at most
@@ -98,7 +101,7 @@ def classify(field: Field, settings: QcSettings) -> npt.NDArray[np.uint16]:
     found["bubbles"] = _bubbles(field, rest)
     blurry = _patches(rest & ~found["bubbles"])
     # at its border a patch fades out: half as sharp again is still blurred there
-    fading = np.nan_to_num(field["focus"]) < FADING * settings.min_sharpness
+    fading = np.nan_to_num(field["focus"]) < FADING * _least_sharp(settings, usual)
     fading |= _visibility(field) < FADING * _least_visible(settings, usual)
     found["blurry"] = blurry | (_grown(blurry) & fading)
     found["folds"] = _folds(field, settings, usual)
@@ -195,11 +198,16 @@ def _vague(field: Field, settings: QcSettings, usual: _Usual) -> Mask:
     fine = np.nan_to_num(field["focus"]) * field["contrast"]
     near, far = _mean(fine, 3), _mean(field["contrast"], 3)
     stain = np.maximum(_mean(_stain(field), 3), LEAST_GREY)
-    soft = (near < settings.min_sharpness * far) & (far > LEAST_CONTRAST)
+    soft = (near < _least_sharp(settings, usual) * far) & (far > LEAST_CONTRAST)
     # a soft scan shows less everywhere: what is veiled shows far less than the rest of it
     veiled = near < _least_visible(settings, usual) * stain * stain
     there = (stain > 2 * LEAST_GREY) & (field["glass"] < EMPTY)
     return np.asarray((soft | veiled) & there & field.tissue)
+
+
+def _least_sharp(settings: QcSettings, usual: _Usual) -> float:
+    """Return the limit of fine over coarse contrast: a soft scan, or much brown, has less of it."""
+    return min(settings.min_sharpness, max(BLURRED, SOFTER * usual.ratio))
 
 
 def _least_visible(settings: QcSettings, usual: _Usual) -> float:
