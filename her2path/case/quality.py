@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path import qc
-from her2path.analysis import MAP_PX, measure_cells
+from her2path.analysis import MAP_PX, measure_cells, to_columns
 from her2path.case.passes import maps_path, raw_path
 from her2path.case.plan import Plan, Prepared
 from her2path.errors import NotEvaluable
@@ -211,12 +211,7 @@ def _surer_at(slide: Slide, plan: Plan, factor: float) -> bool:
     Large or small nuclei alone may be the tissue's own, and a pale or soft scan is read with less
     certainty at any pixel size.
     """
-    counts = [pa.memory_map(str(raw_path(plan, plan.grid[i]))) for i in plan.blocks]
-    rows = []
-    for source in counts:
-        with source:
-            rows.append(pa.ipc.open_file(source).read_all().num_rows)
-    core = plan.grid[plan.blocks[int(np.argmax(rows))]].core
+    core = plan.grid[max(plan.blocks, key=lambda index: _raw(plan, index).num_rows)].core
     half = TRIED_PX // 2
     x, y = (core.x0 + core.x1) // 2, (core.y0 + core.y1) // 2
     box = Box(max(core.x0, x - half), max(core.y0, y - half), min(core.x1, x + half),
@@ -232,19 +227,26 @@ def _surer_at(slide: Slide, plan: Plan, factor: float) -> bool:
     return sure[1] > sure[0] + SURER
 
 
+#: raw columns that tell of a find's size, stain and certainty
+_OF_FINDS = ("nucleus_area_um2", "nucleus_dab_od", "heat", "kind")
+
+
+def _raw(plan: Plan, index: int) -> pa.Table:
+    """Return the raw cells of a block."""
+    with pa.memory_map(str(raw_path(plan, plan.grid[index]))) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
 def _finds(plan: Plan) -> whole.Finds:
     """Read area, log odds and kind of all finds from the blocks' parts."""
-    areas, heats, nothing, brown = [], [], [], []
-    for index in plan.blocks:
-        with pa.memory_map(str(raw_path(plan, plan.grid[index]))) as source:
-            table = pa.ipc.open_file(source).read_all()
-            areas.append(table.column("nucleus_area_um2").to_numpy())
-            brown.append(table.column("nucleus_dab_od").to_numpy())
-            heats.append(table.column("heat").to_numpy())
-            kind = table.column("kind").combine_chunks()
-            if isinstance(kind, pa.ChunkedArray):
-                kind = kind.chunk(0) if kind.num_chunks else pa.array([], kind.type)
-            nothing.append(kind.flatten().to_numpy(zero_copy_only=False).reshape(-1, 3)[:, 2])
-    joined = (np.concatenate(v).astype(np.float32) if v else np.zeros(0, np.float32)
-              for v in (areas, heats, nothing, brown))  # fmt: skip
-    return whole.Finds(*joined)
+    parts = [to_columns(_raw(plan, index), _OF_FINDS) for index in plan.blocks]
+
+    def joined(columns: list[NDArray[np.generic]]) -> NDArray[np.float32]:
+        return np.concatenate([np.zeros(0, np.float32), *columns]).astype(np.float32)
+
+    return whole.Finds(
+        area_um2=joined([p["nucleus_area_um2"] for p in parts]),
+        heat=joined([p["heat"] for p in parts]),
+        nothing=joined([p["kind"][:, 2] for p in parts]),
+        dab=joined([p["nucleus_dab_od"] for p in parts]),
+    )
