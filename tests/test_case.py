@@ -173,8 +173,13 @@ def test_a_complete_result_is_left_and_another_is_refused(
     scored: Any, slide: Path, tmp_path: Path
 ) -> None:
     before = (scored.out / "result.json").read_bytes()
+    # as a run leaves it that was killed while it tidied up
+    left = scored.out / ".work" / "maps" / "b0000000_0000000.npz"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"")
     again = score_slide(slide, scored.out, SMALL)
     assert not again.fresh
+    assert not left.parents[1].exists()
     other = SMALL.replace({"membrane.complete_at": 0.7})
     with pytest.raises(OutputError, match="--overwrite"):
         score_slide(slide, scored.out, other)

@@ -239,6 +239,8 @@ class _Run:
             corrected = stored.corrections_sha256
             same = fingerprint(self.outcome.measured, self.settings, corrected)
             if stored.fingerprint == same and not named:
+                # a run killed after its result was in place may have left part files
+                store.drop_work()
                 return True
             if corrected is not None:
                 # a reader's work is never replaced unasked, by no batch either
