@@ -10,19 +10,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from her2path._folders import settle as _settle
+from her2path.core._folders import settle as _settle
 
 #: the one place; pyproject.toml reads it from here
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from her2path import heterogeneity, ish
     from her2path.api import agree, score_slide
-    from her2path.case import SlideResult
-    from her2path.errors import Her2PathError
-    from her2path.guidelines import score_cells
+    from her2path.core.errors import Her2PathError
+    from her2path.core.settings import Settings, load_settings
     from her2path.opened import open_result as open
-    from her2path.settings import Settings, load_settings
+    from her2path.runs.case import SlideResult
+    from her2path.scoring import ish
+    from her2path.scoring.guidelines import score_cells
+    from her2path.space import heterogeneity
 
 __all__ = [
     "Her2PathError",
@@ -42,14 +43,17 @@ _settle()
 
 #: exported name -> module that holds it; loaded on first use, so that `import her2path` is instant
 _HOME = {
-    "Her2PathError": "her2path.errors",
-    "Settings": "her2path.settings",
-    "SlideResult": "her2path.case",
+    "Her2PathError": "her2path.core.errors",
+    "Settings": "her2path.core.settings",
+    "SlideResult": "her2path.runs.case",
     "agree": "her2path.api",
-    "load_settings": "her2path.settings",
-    "score_cells": "her2path.guidelines",
+    "load_settings": "her2path.core.settings",
+    "score_cells": "her2path.scoring.guidelines",
     "score_slide": "her2path.api",
 }
+
+#: modules that are shown at the top, as `her2path.ish`
+_SHOWN = {"heterogeneity": "her2path.space.heterogeneity", "ish": "her2path.scoring.ish"}
 
 
 def __getattr__(name: str) -> Any:
@@ -57,8 +61,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("her2path.opened").open_result
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    if name in ("heterogeneity", "ish"):
-        return importlib.import_module(f"her2path.{name}")
+    if name in _SHOWN:
+        return importlib.import_module(_SHOWN[name])
     raise AttributeError(f"module 'her2path' has no attribute {name!r}")
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from her2path.agreement import AgreeOptions
-from her2path.case import Progress, RunOptions, SlideResult
-from her2path.case import score_slide as _score_slide
-from her2path.errors import Her2PathError
+from her2path.core.errors import Her2PathError
+from her2path.core.settings import Settings, load_settings
 from her2path.opened import Slide
-from her2path.settings import Settings, load_settings
+from her2path.runs.case import Progress, RunOptions, SlideResult
+from her2path.runs.case import score_slide as _score_slide
+from her2path.scoring.agreement import AgreeOptions
 
 __all__ = ["agree", "faces", "run_slide", "score_slide"]
 
@@ -30,7 +30,7 @@ def score_slide(
     guideline: str | None = None,
     overwrite: bool = False,
 ) -> Slide:
-    """Score one slide and write its report; see `her2path.case.score_slide`.
+    """Score one slide and write its report; see `her2path.runs.case.score_slide`.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def run_slide(
     report: bool = True,
 ) -> SlideResult:
     """Score one slide as the command does: errors name the command's options."""
-    from her2path.case.warm import ready
+    from her2path.runs.case.warm import ready
 
     if Path(slide).is_file():  # a slip of the pen is told at once
         ready(progress or (lambda *_: None))
@@ -108,7 +108,7 @@ def run_slide(
 
 def faces(folder: Path) -> None:
     """Write what people see of a staged result: report and regions."""
-    from her2path import report
+    from her2path.outputs import report
 
     faces_without_report(folder)
     report.build(folder)
@@ -116,7 +116,7 @@ def faces(folder: Path) -> None:
 
 def faces_without_report(folder: Path) -> None:
     """Write the regions as GeoJSON."""
-    from her2path.export import export_regions
+    from her2path.outputs.export import export_regions
 
     export_regions(folder)
 
@@ -166,9 +166,9 @@ def agree(
     OutputError
         Where there are no results, or `out` holds some.
     """
-    from her2path.cohort import agree as story
-    from her2path.cohort.readings import Readings
-    from her2path.reads import read_reads, reads_of
+    from her2path.io.reads import read_reads, reads_of
+    from her2path.runs.cohort import agree as story
+    from her2path.runs.cohort.readings import Readings
 
     if out is not None:
         story.guard_out(Path(out))
@@ -181,7 +181,7 @@ def agree(
     sources = story.Sources(known, manifest, tuple(strata), outcome)
     tree, everyone = story.agreement_of(rows, sources, options or AgreeOptions())
     if out is not None:
-        from her2path.report.agreement import build_agreement
+        from her2path.outputs.report.agreement import build_agreement
 
         story.write_agreement(tree, Path(out))
         build_agreement(tree, everyone, Path(out))

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from her2path._optional import require
-from her2path.case import SlideResult
-from her2path.errors import OutputError
-from her2path.results import Result
-from her2path.store import BatchStore, RunStore, read_json
+from her2path.core._optional import require
+from her2path.core.errors import OutputError
+from her2path.core.results import Result
+from her2path.io.store import BatchStore, RunStore, read_json
+from her2path.runs.case import SlideResult
 
 if TYPE_CHECKING:
-    from her2path.report.context import SlideContext
+    from her2path.outputs.report.context import SlideContext
 
 __all__ = ["Batch", "Case", "Plots", "Slide", "open_result"]
 
@@ -200,7 +200,7 @@ class Plots:
 
     def patterns(self) -> Any:
         """Return the shares of the seven patterns with their 95 % intervals."""
-        from her2path.report import parts
+        from her2path.outputs.report import parts
 
         return self._drawn(parts.fractions_figure)
 
@@ -212,7 +212,7 @@ class Plots:
         what : str
             ``score``, ``positive_fraction``, ``area_class``, ``category`` or ``gi_z``.
         """
-        from her2path.report import parts
+        from her2path.outputs.report import parts
 
         known = (*parts.MAPS, *parts.MORE_MAPS)
         if what not in known:
@@ -221,13 +221,13 @@ class Plots:
 
     def strength(self) -> Any:
         """Return the histograms of strength and completeness."""
-        from her2path.report import parts
+        from her2path.outputs.report import parts
 
         return self._drawn(parts.strength_figure)
 
     def bystander(self) -> Any:
         """Return the share of tumour cells near a positive one, over the distance."""
-        from her2path.report import parts
+        from her2path.outputs.report import parts
 
         return self._drawn(parts.bystander_figure)
 
@@ -235,7 +235,7 @@ class Plots:
         return ["bystander", "overview", "patterns", "regions", "strength"]
 
     def _drawn(self, draw: Callable[[SlideContext], Any]) -> Any:
-        from her2path.report.context import CannotSay, SlideContext
+        from her2path.outputs.report.context import CannotSay, SlideContext
 
         try:
             figure = draw(SlideContext(RunStore(self._out)))
@@ -261,9 +261,9 @@ def _overview(context: SlideContext) -> Any:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from her2path.palette import SCORE_COLOURS, rgb
-    from her2path.report import pictures
-    from her2path.report.canvas import keys
+    from her2path.outputs.palette import SCORE_COLOURS, rgb
+    from her2path.outputs.report import pictures
+    from her2path.outputs.report.canvas import keys
 
     image = context.thumbnail
     size = context.get("slide.width_px"), context.get("slide.height_px")

@@ -107,11 +107,11 @@ def raw_decode(path: Path, threads: int) -> None:
 
 def whole_job(path: Path, threads: int) -> dict[str, float]:
     """Slide to cell table; return seconds of the passes and the number of cells."""
-    from her2path.case import passes
-    from her2path.case.plan import look, make_plan
-    from her2path.settings import Settings
-    from her2path.slide import SlideRef, open_slide
-    from her2path.stream import Stream
+    from her2path.core.settings import Settings
+    from her2path.io.slide import SlideRef, open_slide
+    from her2path.runs.case import passes
+    from her2path.runs.case.plan import look, make_plan
+    from her2path.runs.stream import Stream
 
     settings = Settings()
     with tempfile.TemporaryDirectory() as work, Stream(threads) as stream:

@@ -16,8 +16,8 @@ import time
 
 import numpy as np
 
-from her2path.agreement import AgreeOptions, measure
-from her2path.reads import PROGRAM, Read
+from her2path.io.reads import PROGRAM, Read
+from her2path.scoring.agreement import AgreeOptions, measure
 
 
 def drawn(cases: int, readers: int, seed: int) -> list[Read]:

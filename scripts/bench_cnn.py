@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from her2path import cnn
-from her2path._optional import available
 from her2path.cnn.engine import Engine, OnnxEngine, TorchEngine, _export
 from her2path.cnn.infer import load_state
 from her2path.cnn.patches import CHANNELS
 from her2path.cnn.registry import build
 from her2path.cnn.weights import check_model, load_arrays
+from her2path.core._optional import available
 
 PATCHES = 64
 

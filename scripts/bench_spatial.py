@@ -17,14 +17,14 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from her2path import heterogeneity
-from her2path.heterogeneity.bystander import nearest_positive
-from her2path.heterogeneity.pattern import type_pattern
-from her2path.heterogeneity.table import read_points
-from her2path.regions import make_regions
-from her2path.schema import PATTERNS
-from her2path.settings import Settings
-from her2path.spatial import fit_variogram, pair_counts
+from her2path.core.schema import PATTERNS
+from her2path.core.settings import Settings
+from her2path.space import heterogeneity
+from her2path.space.heterogeneity.bystander import nearest_positive
+from her2path.space.heterogeneity.pattern import type_pattern
+from her2path.space.heterogeneity.table import read_points
+from her2path.space.regions import make_regions
+from her2path.space.spatial import fit_variogram, pair_counts
 
 
 def tumour(cells: int, seed: int) -> pa.Table:

@@ -18,7 +18,7 @@ from levels import CREST, laboratory
 from scipy.spatial import cKDTree
 from scipy.stats import norm
 
-from her2path.schema import PATTERNS
+from her2path.core.schema import PATTERNS
 
 STYLES = ("voronoi", "hexagons", "discs")
 #: own crest OD of faint, moderate and intense lines, and their full width at half maximum (um)

@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 from matching import f1, pair
 
-from her2path import guidelines
-from her2path.case import score_slide
-from her2path.phantom import PhantomSpec, control_specs, make_phantom, write_slide
-from her2path.schema import INTENSITY, PATTERNS
-from her2path.settings import Settings
+from her2path.core.schema import INTENSITY, PATTERNS
+from her2path.core.settings import Settings
+from her2path.phantom import PhantomSpec, control_specs, make_phantom, random_spec, write_slide
+from her2path.runs.case import score_slide
+from her2path.scoring import guidelines
 
 
 def run(spec: PhantomSpec, folder: Path, settings: Settings) -> tuple[Any, pa.Table, Any]:
@@ -120,7 +120,7 @@ def main() -> None:
     args = ask.parse_args()
     rows = []
     for seed in args.seeds:
-        spec = PhantomSpec.random(seed, width_um=args.size_um, height_um=args.size_um)
+        spec = random_spec(seed, width_um=args.size_um, height_um=args.size_um)
         with tempfile.TemporaryDirectory() as folder:
             base = Settings()
             cut = cutoffs(spec, Path(folder), base)

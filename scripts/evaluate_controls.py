@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.spatial import cKDTree
 
-from her2path import guidelines
-from her2path.case import score_slide
+from her2path.core.settings import Settings
 from her2path.phantom import TUMOURS, PhantomSpec, make_files
-from her2path.settings import Settings
+from her2path.runs.case import score_slide
+from her2path.scoring import guidelines
 
 CONTROLS = ("0", "1+", "2+", "3+", "40000 receptors", "80000 receptors", "160000 receptors",
             "320000 receptors", "800000 receptors")  # fmt: skip

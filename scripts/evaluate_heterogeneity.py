@@ -27,13 +27,13 @@ from drawn_tumours import LAYOUTS, draw
 from evaluate import cutoffs, run, tumour_of
 from matching import pair
 
-from her2path import heterogeneity
-from her2path.heterogeneity.pattern import type_pattern
-from her2path.intervals import wilson
-from her2path.phantom import PhantomSpec, make_phantom
-from her2path.regions import make_regions
-from her2path.settings import Settings
-from her2path.spatial import canonical, territory_um2
+from her2path.core.intervals import wilson
+from her2path.core.settings import Settings
+from her2path.phantom import PhantomSpec, make_phantom, random_spec
+from her2path.space import heterogeneity
+from her2path.space.heterogeneity.pattern import type_pattern
+from her2path.space.regions import make_regions
+from her2path.space.spatial import canonical, territory_um2
 
 #: populations: what is not positive, and what is
 LOW = ({"none": 1.0}, {"none": 0.45, "faint_incomplete": 0.42, "faint_complete": 0.13},
@@ -76,10 +76,14 @@ def drawn_spec(seed: list[int], layout: str, size_um: float) -> PhantomSpec:
     """Draw a protocol and populations of which one is positive throughout and one is not."""
     rng = np.random.default_rng([*seed, 99])
     low = LOW[int(rng.integers(len(LOW)))]
-    share = {"homogeneous": 0.0, "clustered": rng.uniform(0.15, 0.75),
-             "mosaic": rng.uniform(0.17, 0.65), "scattered": rng.uniform(0.03, 0.075)}[layout]
+    share = {
+        "homogeneous": 0.0,
+        "clustered": rng.uniform(0.15, 0.75),
+        "mosaic": rng.uniform(0.17, 0.65),
+        "scattered": rng.uniform(0.03, 0.075),
+    }[layout]
     main = HIGH if layout == "homogeneous" and rng.random() < 0.5 else low
-    return PhantomSpec.random(
+    return random_spec(
         int(rng.integers(2**31)), width_um=size_um, height_um=size_um, layout=layout,
         mixture=main, second=HIGH if share else {}, second_fraction=float(share),
         clone_um=float(rng.uniform(100, 320)), tumour_share=float(rng.uniform(0.55, 0.8)),

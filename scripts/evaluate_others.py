@@ -30,11 +30,11 @@ from drawn_phantoms import Drawn
 from evaluate import between, stained_median, tumour_of
 from matching import f1, pair
 
-from her2path import guidelines
-from her2path.case import score_slide
+from her2path.core.schema import INTENSITY, PATTERNS
+from her2path.core.settings import Settings
 from her2path.phantom import TUMOURS
-from her2path.schema import INTENSITY, PATTERNS
-from her2path.settings import Settings
+from her2path.runs.case import score_slide
+from her2path.scoring import guidelines
 
 Painter = Callable[[dict[str, float]], Drawn]
 #: cells nearer to the edge than this neither help nor hurt (nor those without a nucleus), µm

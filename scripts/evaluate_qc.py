@@ -19,14 +19,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path import qc
-from her2path.case import RunOptions, score_slide
+from her2path.cells import qc
+from her2path.core.settings import Settings
+from her2path.io.store import RunStore
 from her2path.phantom import PhantomSpec, make_phantom
 from her2path.phantom.artefacts import ARTEFACTS, COVER_UM, add_artefacts
 from her2path.phantom.make import Phantom
 from her2path.phantom.write import write_slide
-from her2path.settings import Settings
-from her2path.store import RunStore
+from her2path.runs.case import RunOptions, score_slide
 
 CODE = {
     "folds": "folds", "out_of_focus": "blurry", "pen": "pen_markings", "dust": "dust",

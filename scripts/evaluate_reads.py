@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from her2path.calibration.critical import critical_values
-from her2path.calibration.ordinal import Reads, fit, intervals, predicted
-from her2path.settings import Settings
+from her2path.core.settings import Settings
+from her2path.scoring.calibration.critical import critical_values
+from her2path.scoring.calibration.ordinal import Reads, fit, intervals, predicted
 
 START = np.array(Settings().membrane.cutoffs)
 

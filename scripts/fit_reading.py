@@ -43,8 +43,16 @@ from reading_pictures import READS, Taught
 from torch import Tensor
 
 import her2path.phantom
-from her2path import reading
-from her2path.reading.inputs import CHANNELS, GRID_UM, PLACES, RADII, WRAP, grid_inputs, to_channels
+from her2path.cells import reading
+from her2path.cells.reading.inputs import (
+    CHANNELS,
+    GRID_UM,
+    PLACES,
+    RADII,
+    WRAP,
+    grid_inputs,
+    to_channels,
+)
 
 log = logging.getLogger("fit_reading")
 FOLDER = Path(reading.__file__).parent / "weights"

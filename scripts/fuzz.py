@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from her2path.cohort.child import Job
-from her2path.cohort.pool import Budget, Pool
-from her2path.errors import Her2PathError
+from her2path.core.errors import Her2PathError
+from her2path.runs.cohort.child import Job
+from her2path.runs.cohort.pool import Budget, Pool
 
 #: the most that one input may take, processor seconds: what else the machine does is not counted
 INPUT_S = 15.0
@@ -50,8 +50,8 @@ def seeds(folder: Path) -> dict[str, Path]:
     import numpy as np
     import tifffile
 
+    from her2path.core.settings import Settings
     from her2path.phantom import PhantomSpec, make_files
-    from her2path.settings import Settings
 
     spec = PhantomSpec(seed=3, width_um=150, height_um=150, margin_um=10, tumour_share=0.7,
                        nest_um=70)  # fmt: skip
@@ -172,7 +172,7 @@ def _reworded(data: bytes, draw: random.Random) -> bytes:
 
 @dataclass(frozen=True)
 class Read:
-    """Reads a bundle of mutated inputs; see `her2path.cohort.child.Task`."""
+    """Reads a bundle of mutated inputs; see `her2path.runs.cohort.child.Task`."""
 
     kind: str
     seed: str
@@ -225,8 +225,8 @@ class Read:
 
 
 def _slide(path: Path, _: Path, __: Path) -> None:
-    from her2path.geometry import Box
-    from her2path.slide import SlideRef, open_slide
+    from her2path.core.geometry import Box
+    from her2path.io.slide import SlideRef, open_slide
 
     with open_slide(SlideRef(str(path))) as slide:
         info = slide.info
@@ -237,8 +237,8 @@ def _slide(path: Path, _: Path, __: Path) -> None:
 
 
 def _read_annotations(path: Path) -> Any:
-    from her2path.annotations import SlideCentre, read_annotations
-    from her2path.settings import Settings
+    from her2path.core.settings import Settings
+    from her2path.io.annotations import SlideCentre, read_annotations
 
     centre = SlideCentre((0.25, 0.25), (600, 600), (12_000_000.0, -100_000.0))
     return read_annotations(path, Settings().tumour, centre=centre)
@@ -251,9 +251,9 @@ def _annotations(path: Path, _: Path, __: Path) -> None:
 
 
 def _manifest(path: Path, seed: Path, _: Path) -> None:
-    from her2path.cohort.inputs import check_inputs, settings_for
-    from her2path.cohort.manifest import read_manifest
-    from her2path.settings import Settings
+    from her2path.core.settings import Settings
+    from her2path.runs.cohort.inputs import check_inputs, settings_for
+    from her2path.runs.cohort.manifest import read_manifest
 
     beside = seed.with_name(f"m{os.getpid()}.csv")  # slides are found from the manifest's folder
     beside.write_bytes(path.read_bytes())
@@ -268,7 +268,7 @@ def _manifest(path: Path, seed: Path, _: Path) -> None:
 
 
 def _counts(path: Path, _: Path, home: Path) -> None:
-    from her2path import ish
+    from her2path.scoring import ish
 
     result = ish.interpret(ish.read_counts(path))
     ish.write(result, home / "ish")
@@ -278,13 +278,13 @@ def _counts(path: Path, _: Path, home: Path) -> None:
 
 
 def _tma(path: Path, _: Path, __: Path) -> None:
-    from her2path.cohort.inputs import read_tma_map
+    from her2path.runs.cohort.inputs import read_tma_map
 
     read_tma_map(path)
 
 
 def _reads(path: Path, _: Path, __: Path) -> None:
-    from her2path.reads import read_reads
+    from her2path.io.reads import read_reads
 
     for read in read_reads(path):
         assert read.case
@@ -292,7 +292,7 @@ def _reads(path: Path, _: Path, __: Path) -> None:
 
 
 def _yaml(path: Path, _: Path, __: Path) -> None:
-    from her2path.settings import load_settings
+    from her2path.core.settings import load_settings
 
     load_settings(path).sha256()
 
@@ -326,8 +326,13 @@ def dialects() -> dict[str, bytes]:
            "</Annotations>")  # fmt: skip
     halo = xml.replace("<Vertex ", "<V ").replace('Type="2"', 'Type="Ellipse"')
     declared = f'<?xml version="1.0" encoding="UTF-16"?>{xml}'
-    return {"qupath": json.dumps(qupath).encode(), "imagescope": b"\xef\xbb\xbf" + xml.encode(),
-            "halo": halo.encode(), "utf16": declared.encode("utf-16"), "ndpa": _ndpa(ring)}
+    return {
+        "qupath": json.dumps(qupath).encode(),
+        "imagescope": b"\xef\xbb\xbf" + xml.encode(),
+        "halo": halo.encode(),
+        "utf16": declared.encode("utf-16"),
+        "ndpa": _ndpa(ring),
+    }
 
 
 def _ndpa(ring: list[tuple[int, int]]) -> bytes:
@@ -344,9 +349,9 @@ def _ndpa(ring: list[tuple[int, int]]) -> bytes:
 
 def _dialect(path: Path, seed: Path, home: Path) -> None:
     """Read annotations, hide their names, and read what a result keeps of them."""
-    from her2path.annotations import read_annotations
-    from her2path.case.drawn import annotation_flags
-    from her2path.settings import Settings
+    from her2path.core.settings import Settings
+    from her2path.io.annotations import read_annotations
+    from her2path.runs.case.drawn import annotation_flags
 
     _annotations(path, seed, home)
     found = _read_annotations(path)

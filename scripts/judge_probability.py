@@ -32,12 +32,13 @@ import drawn_phantoms
 import numpy as np
 from judge_sensitivity import soften
 
-from her2path import guidelines, sensitivity, uncertainty
-from her2path.case import RunOptions, conclude, score_slide
+from her2path.cells import sensitivity
+from her2path.core.schema import PATTERNS, SCORES
+from her2path.core.settings import Settings, parse_set
+from her2path.io.store import RunStore
 from her2path.phantom import TUMOURS, PhantomSpec, encode_decode, make_phantom
-from her2path.schema import PATTERNS, SCORES
-from her2path.settings import Settings, parse_set
-from her2path.store import RunStore
+from her2path.runs.case import RunOptions, conclude, score_slide
+from her2path.scoring import guidelines, uncertainty
 
 LEAST = 1e-3
 MARKS = ("FAINT_NOT_MEASURABLE", "TUMOUR_NOT_RECOGNISED")
@@ -175,7 +176,7 @@ def main() -> None:
     args = ask.parse_args()
     changes = dict(parse_set(c) for c in args.set)
     if args.nets:
-        from her2path.reading import nets
+        from her2path.cells.reading import nets
 
         nets.FOLDER = args.nets
     known = args.results / "truth.json"

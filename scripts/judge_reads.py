@@ -292,10 +292,10 @@ def score_images(args: argparse.Namespace) -> set[str]:
     from real_images import real_image
 
     from her2path import score_slide
-    from her2path.case import RunOptions
-    from her2path.errors import Her2PathError
-    from her2path.reading import nets
-    from her2path.settings import Settings, parse_set
+    from her2path.cells.reading import nets
+    from her2path.core.errors import Her2PathError
+    from her2path.core.settings import Settings, parse_set
+    from her2path.runs.case import RunOptions
 
     if args.nets:
         nets.FOLDER = args.nets

@@ -26,8 +26,8 @@ import patchwork_phantoms
 from drawn_phantoms import Drawn
 from matching import pair
 
-from her2path.case import score_slide
-from her2path.settings import Settings
+from her2path.core.settings import Settings
+from her2path.runs.case import score_slide
 
 MIXTURE = {"none": 0.6, "faint_incomplete": 0.3, "faint_complete": 0.1}
 GENERATORS = {

@@ -14,7 +14,7 @@ import pyarrow as pa
 from drawn_phantoms import Drawn
 from scipy.spatial import cKDTree
 
-from her2path.schema import PATTERNS
+from her2path.core.schema import PATTERNS
 
 STYLES = ("bricks", "strewn")
 #: pixels are painted this fine (um), then averaged

@@ -16,7 +16,7 @@ from reading_pictures import AROUND_UM, LEVELS, READS, _cached_image, _real_stai
 
 from her2path import cnn
 from her2path.cnn import metrics
-from her2path.schema import PATTERNS
+from her2path.core.schema import PATTERNS
 
 __all__ = ["judge_reads"]
 
@@ -41,9 +41,7 @@ def _truth(reads: Reads, turn: int, corner: tuple[int, int], mpp: float) -> pa.T
     return pa.table({k: [r[i] for r in rows] for i, k in enumerate(names)})
 
 
-def _field(
-    folder: Path, field: Voice, reads: Reads, turn: int, recipe: cnn.Recipe
-) -> cnn.Patches:
+def _field(folder: Path, field: Voice, reads: Reads, turn: int, recipe: cnn.Recipe) -> cnn.Patches:
     rgb, mpp = _cached_image(folder, field["image"])
     x0, y0, side = (int(field[k]) for k in ("x0", "y0", "side"))
     pad = round(AROUND_UM / mpp)
@@ -51,9 +49,7 @@ def _field(
     cut = np.ascontiguousarray(rgb[top : y0 + side + pad, left : x0 + side + pad])
     truth = _truth(reads, turn, (left, top), mpp)
     model = _real_stain(folder, field["image"], "as_is")
-    return cnn.from_phantom_pixels(
-        cut, mpp, truth, (field["image"], field["image"]), recipe, model
-    )
+    return cnn.from_phantom_pixels(cut, mpp, truth, (field["image"], field["image"]), recipe, model)
 
 
 def judge_reads(model: Path, folder: Path, recipe: cnn.Recipe) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from reading_nets import MARGIN, STRIDE
 from reading_pictures import Taught
 from torch import Tensor
 
-from her2path.reading.inputs import (
+from her2path.cells.reading.inputs import (
     GRID_UM,
     PLACES,
     WRAP,

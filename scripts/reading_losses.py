@@ -8,7 +8,7 @@ from reading_nets import BINS
 from torch import Tensor
 from torch.nn import functional
 
-from her2path.reading.inputs import STEP_UM
+from her2path.cells.reading.inputs import STEP_UM
 
 #: radii of the reader's bins, and how sharply an edge is taught, µm
 RADIUS_UM = (torch.arange(BINS) + 0.5) * 2 * STEP_UM
@@ -60,6 +60,8 @@ def reader_loss(said: list[Tensor], truth: CellTruth, real: bool) -> Tensor:
     total = total + (0.7 if real else 1.5) * known_bce(own, truth.own)
     if real:
         return total + whole_loss(own, truth)
-    return total + 0.5 * edge_loss(edges[:, 0], truth.border) + 0.4 * edge_loss(
-        edges[:, 1], truth.nucleus
+    return (
+        total
+        + 0.5 * edge_loss(edges[:, 0], truth.border)
+        + 0.4 * edge_loss(edges[:, 1], truth.nucleus)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from her2path.reading.inputs import CHANNELS, PLACES, RADII, WRAP
+from her2path.cells.reading.inputs import CHANNELS, PLACES, RADII, WRAP
 
 #: features that the finder hands to the reader at a nucleus
 FEATURES = 24

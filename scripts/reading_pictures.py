@@ -19,8 +19,11 @@ from membrane_phantoms import draw_mixture
 from plain_phantoms import FITTED, make_plain
 from real_images import real_image
 
-from her2path.geometry import analysis_factor
-from her2path.phantom import PhantomSpec, encode_decode
+from her2path.cells.reading.inputs import PLACES, place_angles
+from her2path.cells.stain import StainModel, estimate, reduce_planes
+from her2path.core.geometry import analysis_factor
+from her2path.core.settings import Settings
+from her2path.phantom import PhantomSpec, encode_decode, random_spec
 from her2path.phantom import nuclei as nu
 from her2path.phantom.artefacts import add_artefacts
 from her2path.phantom.cells import assign_kinds, inside_image, settle_completeness, stain_membranes
@@ -29,9 +32,6 @@ from her2path.phantom.nuclei import tumour_nuclei
 from her2path.phantom.paint import Painter, Scene, add_camera_noise
 from her2path.phantom.presets import TUMOURS
 from her2path.phantom.stroma import make_stroma
-from her2path.reading.inputs import PLACES, place_angles
-from her2path.settings import Settings
-from her2path.stain import StainModel, estimate, reduce_planes
 
 READS = Path(__file__).parent.parent / "tests" / "data" / "reads"
 SIZE_UM = 230.0
@@ -147,7 +147,7 @@ def own_spec(number: int) -> PhantomSpec:
             "cell_um": float(rng.uniform(9, 18)),
             "crowding": float(rng.uniform(0, 1)),
         }
-    return PhantomSpec.random(
+    return random_spec(
         70_000 + number, width_um=SIZE_UM, height_um=SIZE_UM, margin_um=8.0,
         knife_edge=bool(rng.random() < 0.3), **fixed,
     )  # fmt: skip

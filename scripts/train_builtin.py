@@ -30,9 +30,9 @@ from read_patches import judge_reads
 from her2path import cnn
 from her2path.cnn import metrics
 from her2path.cnn.card import Card
-from her2path.phantom import PhantomSpec, encode_decode, make_phantom
+from her2path.core.schema import PATTERNS, SCORES
+from her2path.phantom import PhantomSpec, encode_decode, make_phantom, random_spec
 from her2path.phantom.presets import TUMOURS
-from her2path.schema import PATTERNS, SCORES
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models"
@@ -41,7 +41,14 @@ SIZE_UM = 280.0
 SCANNERS = 16
 #: fields of a phantom that belong to the scanner and stainer, not to the tissue
 SCANNER_FIELDS = (
-    "hematoxylin", "dab", "white", "blur_um", "sharpen", "noise", "mpp", "jpeg_quality",
+    "hematoxylin",
+    "dab",
+    "white",
+    "blur_um",
+    "sharpen",
+    "noise",
+    "mpp",
+    "jpeg_quality",
     "subsampling",
 )
 LIMITS = (
@@ -66,8 +73,8 @@ def mixture(rng: np.random.Generator) -> dict[str, float]:
 def spec_of(seed: int, scanner: int) -> PhantomSpec:
     """Draw the phantom of one case."""
     rng = np.random.default_rng([seed, 5])
-    machine = PhantomSpec.random(900_000 + scanner).model_dump(include=set(SCANNER_FIELDS))
-    drawn = PhantomSpec.random(seed, width_um=SIZE_UM, height_um=SIZE_UM, margin_um=10.0)
+    machine = random_spec(900_000 + scanner).model_dump(include=set(SCANNER_FIELDS))
+    drawn = random_spec(seed, width_um=SIZE_UM, height_um=SIZE_UM, margin_um=10.0)
     change: dict[str, Any] = {
         **machine,
         "mixture": mixture(rng),
@@ -116,10 +123,10 @@ def drawings(
 
 
 def random_phantoms(count: int, recipe: cnn.Recipe) -> cnn.Patches:
-    """Make patches of phantoms as `PhantomSpec.random` draws them."""
+    """Make patches of phantoms as `random_spec` draws them."""
     parts = []
     for i in range(count):
-        spec = PhantomSpec.random(700_000 + i, width_um=SIZE_UM, height_um=SIZE_UM)
+        spec = random_spec(700_000 + i, width_um=SIZE_UM, height_um=SIZE_UM)
         phantom = make_phantom(spec)
         rgb = encode_decode(phantom.rgb, spec.jpeg_quality, spec.subsampling)
         names = (f"other{i}", f"other{i}")
@@ -172,8 +179,8 @@ def judge_all(model: Path, count: int, recipe: cnn.Recipe) -> dict[str, Any]:
 def real_cores(model: Path, folder: Path, work: Path) -> list[dict[str, Any]]:
     """Read real cores as `her2path score CORE --mpp 0.25 --cnn MODEL` does; finished ones stay."""
     from her2path.api import score_slide
-    from her2path.case.rescore import what_if
-    from her2path.settings import Settings
+    from her2path.core.settings import Settings
+    from her2path.runs.case.rescore import what_if
 
     settings = Settings().replace({
         "slide.mpp": 0.25, "score.guideline": "gastric_resection",
@@ -256,8 +263,14 @@ def train(told: argparse.Namespace, recipe: cnn.Recipe) -> None:
         patches = cnn.join([patches, more])
     print(len(patches), "patches; classes", np.bincount(patches.label, minlength=4), flush=True)
     options = cnn.TrainOptions(
-        name="builtin", architecture=told.arch, channels=told.channels, epochs=told.epochs,
-        patience=6, licence="Apache-2.0", limits=LIMITS, device="cpu",
+        name="builtin",
+        architecture=told.arch,
+        channels=told.channels,
+        epochs=told.epochs,
+        patience=6,
+        licence="Apache-2.0",
+        limits=LIMITS,
+        device="cpu",
     )
     begun = time.monotonic()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from her2path import cnn
-from her2path.phantom import TUMOURS, PhantomSpec, make_phantom
+from her2path.phantom import TUMOURS, PhantomSpec, make_phantom, random_spec
 
 RECIPE = cnn.Recipe(window=cnn.Window(96, 0.5), per_slide=9)
 MIXTURES = ("unstained", "1+", "2+", "3+")
@@ -17,11 +17,19 @@ MIXTURES = ("unstained", "1+", "2+", "3+")
 def spec(seed: int, mixture: str, **fixed: object) -> PhantomSpec:
     """Return a small homogeneous phantom of one score."""
     told = {
-        "width_um": 150.0, "height_um": 150.0, "margin_um": 4.0, "layout": "homogeneous",
-        "tumour_share": 0.85, "mpp": 0.5, "second": {}, "second_fraction": 0.0, "strength": 2.6,
-        "mixture": TUMOURS[mixture], **fixed,
+        "width_um": 150.0,
+        "height_um": 150.0,
+        "margin_um": 4.0,
+        "layout": "homogeneous",
+        "tumour_share": 0.85,
+        "mpp": 0.5,
+        "second": {},
+        "second_fraction": 0.0,
+        "strength": 2.6,
+        "mixture": TUMOURS[mixture],
+        **fixed,
     }
-    return PhantomSpec.random(seed, **told)
+    return random_spec(seed, **told)
 
 
 @lru_cache(maxsize=2)
@@ -47,7 +55,13 @@ def noise_patches(cases: int = 8, each: int = 8) -> cnn.Patches:
     n = cases * each
     base = patches()
     return cnn.Patches(
-        rng.integers(80, 240, (n, 32, 32, 3)).astype(np.uint8), np.arange(n) % 4,
-        np.array([f"c{i // each}" for i in range(n)]), np.full(n, "s"), np.zeros(n, np.int64),
-        base.stains[:1], cnn.Window(32, 0.5), {}, "noise",
+        rng.integers(80, 240, (n, 32, 32, 3)).astype(np.uint8),
+        np.arange(n) % 4,
+        np.array([f"c{i // each}" for i in range(n)]),
+        np.full(n, "s"),
+        np.zeros(n, np.int64),
+        base.stains[:1],
+        cnn.Window(32, 0.5),
+        {},
+        "noise",
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from her2path.settings import Settings
+from her2path.core.settings import Settings
 
 #: small and quick: few cells are enough, and few draws
 CHANGES = {
@@ -174,7 +174,7 @@ class Act:
     def _eat(self) -> dict[str, Any]:
         """Take ``value`` MiB for two seconds."""
         held = bytearray(int(self.value) << 20)
-        held[:: 4096] = b"x" * len(held[:: 4096])
+        held[::4096] = b"x" * len(held[::4096])
         time.sleep(2.0)
         return {"value": float(len(held) >> 20)}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fake_run import Plane, make_run
 
-from her2path.cohort import Faces, collect
-from her2path.cohort.tables import csv_line
+from her2path.runs.cohort import Faces, collect
+from her2path.runs.cohort.tables import csv_line
 
 KINDS = ("zero", "low", "two_plus", "clustered", "not_evaluable")
 

@@ -17,12 +17,12 @@ import shapely
 import tifffile
 from PIL import Image, ImageDraw
 
-from her2path import heterogeneity
-from her2path.intervals import area_class, wilson
-from her2path.results import Result
-from her2path.schema import INTENSITY, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS
-from her2path.settings import Settings
-from her2path.store import RunStore, write_gallery, write_maps
+from her2path.core.intervals import area_class, wilson
+from her2path.core.results import Result
+from her2path.core.schema import INTENSITY, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS
+from her2path.core.settings import Settings
+from her2path.io.store import RunStore, write_gallery, write_maps
+from her2path.space import heterogeneity
 
 MPP = 0.25
 SETTINGS = Settings().replace(

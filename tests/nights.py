@@ -65,13 +65,14 @@ def _load() -> None:
     """Import and compile; start no thread, for a fork has none of them."""
     import cv2
 
-    from her2path.cohort import pool
+    from her2path.runs.cohort import pool
 
     cv2.setNumThreads(1)
     fork = multiprocessing.get_context("fork")
     pool.multiprocessing.get_context = lambda _: fork  # type: ignore[assignment]
-    from her2path import api, report  # noqa: F401
-    from her2path.case.warm import PARTS
+    from her2path import api  # noqa: F401
+    from her2path.outputs import report  # noqa: F401
+    from her2path.runs.case.warm import PARTS
 
     for compile_part in PARTS.values():
         compile_part()
@@ -80,8 +81,9 @@ def _load() -> None:
 def _night(source: Path, out: Path) -> int:
     from cohort_samples import SETTINGS
 
-    from her2path import api, report
-    from her2path.cohort import BatchOptions, Faces, run_batch
+    from her2path import api
+    from her2path.outputs import report
+    from her2path.runs.cohort import BatchOptions, Faces, run_batch
 
     plain: Any = Faces(slide=api.faces_without_report, index=report.build_index)
     return run_batch(source, out, SETTINGS, BatchOptions(faces=plain)).exit_code

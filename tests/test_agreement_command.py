@@ -11,12 +11,12 @@ import pytest
 from fake_run import Plane, make_run
 
 import her2path as h2
-from her2path.agreement import AgreeOptions
 from her2path.cli import main
-from her2path.cohort.readings import Readings
-from her2path.errors import OutputError, UsageError
-from her2path.reads import reads_of
-from her2path.store import RunStore
+from her2path.core.errors import OutputError, UsageError
+from her2path.io.reads import reads_of
+from her2path.io.store import RunStore
+from her2path.runs.cohort.readings import Readings
+from her2path.scoring.agreement import AgreeOptions
 
 #: kinds of synthetic runs by case, and what they are scored
 CASES = {"k0": "zero", "k1": "low", "k2": "two_plus", "k3": "clustered"}
@@ -98,9 +98,7 @@ def test_csv_says_the_same_as_json(reads: Path, tmp_path: Path) -> None:
     assert {r["kind"] for r in rows} == {"pair", "all", "onest"}
 
 
-def test_report_shows_every_section_or_says_why(
-    batch: Path, reads: Path, tmp_path: Path
-) -> None:
+def test_report_shows_every_section_or_says_why(batch: Path, reads: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_csv(tmp_path / "pcr.csv", "case_id,pcr", "k0,0", "k1,0", "k2,1", "k3,1")
     h2.agree(reads, batch, out, outcome=f"{tmp_path / 'pcr.csv'}:pcr",

@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from her2path.agreement import several
-from her2path.agreement.draws import Draws, add_figure, interval, make_draws
-from her2path.agreement.pairwise import (
+from her2path.scoring.agreement import several
+from her2path.scoring.agreement.draws import Draws, add_figure, interval, make_draws
+from her2path.scoring.agreement.pairwise import (
     Figure,
     binary,
     gwet,
@@ -19,7 +19,7 @@ from her2path.agreement.pairwise import (
     moments,
     pair,
 )
-from her2path.agreement.scale import collapsed
+from her2path.scoring.agreement.scale import collapsed
 
 #: Fleiss 1971, Psychol Bull 76:378: 30 patients, six psychiatrists each, five diagnoses
 FLEISS_1971 = """00060 03003 01401 00006 03030 20400 00402 20310 20040 00006 10050 11040 03300 10050

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from her2path import api
-from her2path.agreement import AgreeOptions, parse_comparison
-from her2path.agreement.schema import json_schema
+from her2path.scoring.agreement import AgreeOptions, parse_comparison
+from her2path.scoring.agreement.schema import json_schema
 
 
 @pytest.fixture(scope="module")

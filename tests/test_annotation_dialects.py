@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import shapely
 
-from her2path.annotations import Annotations, SlideCentre, read_annotations
-from her2path.annotations.classes import hidden_class, role_of
-from her2path.case.drawn import annotation_flags, check_usable
-from her2path.errors import AnnotationError
-from her2path.settings import Settings
+from her2path.core.errors import AnnotationError
+from her2path.core.settings import Settings
+from her2path.io.annotations import Annotations, SlideCentre, read_annotations
+from her2path.io.annotations.classes import hidden_class, role_of
+from her2path.runs.case.drawn import annotation_flags, check_usable
 
 SETTINGS = Settings()
 SQUARE = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]
@@ -363,8 +363,10 @@ def ndpa(*views: str) -> str:
 def view(
     inside: str, title: str = "Tumor", kind: str = "freehand", unit: str = "nanometers"
 ) -> str:
-    return (f'<ndpviewstate id="1"><title>{title}</title><details/><coordformat>{unit}'
-            f'</coordformat><annotation type="{kind}">{inside}</annotation></ndpviewstate>')
+    return (
+        f'<ndpviewstate id="1"><title>{title}</title><details/><coordformat>{unit}'
+        f'</coordformat><annotation type="{kind}">{inside}</annotation></ndpviewstate>'
+    )
 
 
 def nm(points: list[list[int]]) -> str:
@@ -396,9 +398,13 @@ def test_ndpview_counts_nm_from_the_centre_of_the_glass(tmp_path: Path) -> None:
                            "shape of another type": 1}  # fmt: skip
 
 
-@pytest.mark.parametrize(("centre", "unit", "words"), [
-    (None, "nanometers", "does not tell where"), (CENTRE, "pixels", "'pixels', not in nanometers"),
-])
+@pytest.mark.parametrize(
+    ("centre", "unit", "words"),
+    [
+        (None, "nanometers", "does not tell where"),
+        (CENTRE, "pixels", "'pixels', not in nanometers"),
+    ],
+)
 def test_ndpview_without_its_frame_is_refused(
     tmp_path: Path, centre: SlideCentre | None, unit: str, words: str
 ) -> None:
@@ -406,13 +412,25 @@ def test_ndpview_without_its_frame_is_refused(
         read_ndpa(tmp_path, ndpa(view(nm(SQUARE), unit=unit)), centre)
 
 
-@pytest.mark.parametrize("properties", [
-    {}, {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"},
-    {"openslide.mpp-x": "0", "openslide.mpp-y": "0.25",
-     "hamamatsu.XOffsetFromSlideCentre": "1", "hamamatsu.YOffsetFromSlideCentre": "1"},
-    {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25",
-     "hamamatsu.XOffsetFromSlideCentre": "x", "hamamatsu.YOffsetFromSlideCentre": "1"},
-])
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {},
+        {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"},
+        {
+            "openslide.mpp-x": "0",
+            "openslide.mpp-y": "0.25",
+            "hamamatsu.XOffsetFromSlideCentre": "1",
+            "hamamatsu.YOffsetFromSlideCentre": "1",
+        },
+        {
+            "openslide.mpp-x": "0.25",
+            "openslide.mpp-y": "0.25",
+            "hamamatsu.XOffsetFromSlideCentre": "x",
+            "hamamatsu.YOffsetFromSlideCentre": "1",
+        },
+    ],
+)
 def test_a_slide_that_does_not_tell_its_centre(properties: dict[str, str]) -> None:
     assert SlideCentre.of(properties, (10, 10)) is None
 
@@ -420,8 +438,10 @@ def test_a_slide_that_does_not_tell_its_centre(properties: dict[str, str]) -> No
 # -- what other programs call a class, and how they write numbers ----------------------------------
 
 
-@pytest.mark.parametrize("key", ["Classification", "pathClass", "Class", "annotation_type", "TYPE",
-                                 "Tissue Type", "category"])
+@pytest.mark.parametrize(
+    "key",
+    ["Classification", "pathClass", "Class", "annotation_type", "TYPE", "Tissue Type", "category"],
+)
 def test_a_class_under_any_usual_name_is_never_lost(tmp_path: Path, key: str) -> None:
     found = read(tmp_path, [feature(**{key: "Tumor"}), feature(AWAY, **{key: "Stroma"})])
     assert [a.role for a in found.items] == ["tumour", "excluded"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from her2path.annotations import Annotations, read_annotations
-from her2path.annotations import read as reading
-from her2path.errors import AnnotationError
-from her2path.settings import Settings
+from her2path.core.errors import AnnotationError
+from her2path.core.settings import Settings
+from her2path.io.annotations import Annotations, read_annotations
+from her2path.io.annotations import read as reading
 
 TUMOUR = Settings().tumour
 SQUARE = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]

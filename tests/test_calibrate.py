@@ -11,16 +11,16 @@ import pytest
 import yaml
 from fake_run import Plane, make_run
 
-from her2path.calibrate import Request, calibrate
-from her2path.calibration.slidewise import other_assay
-from her2path.case.rescore import rescore
 from her2path.cli import main
-from her2path.cohort.hiding import hide_names
-from her2path.cohort.inputs import settings_for
-from her2path.cohort.manifest import Entry
-from her2path.errors import ManifestError, OutputError, UsageError
-from her2path.settings import Assay, Settings, load_settings
-from her2path.store import RunStore
+from her2path.core.errors import ManifestError, OutputError, UsageError
+from her2path.core.settings import Assay, Settings, load_settings
+from her2path.io.store import RunStore
+from her2path.runs.calibrate import Request, calibrate
+from her2path.runs.case.rescore import rescore
+from her2path.runs.cohort.hiding import hide_names
+from her2path.runs.cohort.inputs import settings_for
+from her2path.runs.cohort.manifest import Entry
+from her2path.scoring.calibration.slidewise import other_assay
 
 SMALL = Plane(1040, 1040)
 #: kind of a case, and what a pathologist would read
@@ -79,9 +79,7 @@ def test_reads_become_a_settings_file_that_scores_as_they_read(batch: Path, tmp_
     assert settings.calibration.date
 
 
-def test_a_calibration_changes_what_it_should_and_nothing_else(
-    batch: Path, tmp_path: Path
-) -> None:
+def test_a_calibration_changes_what_it_should_and_nothing_else(batch: Path, tmp_path: Path) -> None:
     """Cells stay, cut-offs move, regions keep their own settings: no slide is asked for."""
     out = make_run(tmp_path / "next", "two_plus", plane=SMALL, seed=99).out
     before, cells = RunStore(out).settings(), RunStore(out).cells()

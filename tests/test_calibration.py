@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from her2path import guidelines
-from her2path.calibration.calibrators import PUBLISHED, cutoffs_from_curve
-from her2path.calibration.control import LEAST_CELLS, Control
-from her2path.calibration.critical import NEVER, critical_values, margins
-from her2path.calibration.curve import fit_curve, read_off, relative_error_at
-from her2path.calibration.levels import cutoffs_from_levels, relative_error
-from her2path.calibration.ordinal import Reads, fit, intervals, predicted
-from her2path.errors import UsageError
-from her2path.patterns import classify
-from her2path.schema import PATTERNS, SCORES
-from her2path.settings import Curve, Settings
+from her2path.cells.patterns import classify
+from her2path.core.errors import UsageError
+from her2path.core.schema import PATTERNS, SCORES
+from her2path.core.settings import Curve, Settings
+from her2path.scoring import guidelines
+from her2path.scoring.calibration.calibrators import PUBLISHED, cutoffs_from_curve
+from her2path.scoring.calibration.control import LEAST_CELLS, Control
+from her2path.scoring.calibration.critical import NEVER, critical_values, margins
+from her2path.scoring.calibration.curve import fit_curve, read_off, relative_error_at
+from her2path.scoring.calibration.levels import cutoffs_from_levels, relative_error
+from her2path.scoring.calibration.ordinal import Reads, fit, intervals, predicted
 
 
 def control(
@@ -235,7 +235,7 @@ def test_reads_recover_the_cut_offs_of_a_laboratory() -> None:
 def test_the_gradient_is_that_of_the_loss() -> None:
     from scipy.optimize import approx_fprime
 
-    from her2path.calibration import ordinal
+    from her2path.scoring.calibration import ordinal
 
     reads = laboratory(np.random.default_rng(1), np.array([0.02, 0.07, 0.21]), 20, 0.2)
     theta: Any = np.array([np.log(0.017), 0.2, 0.1, np.log(0.2)])

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 
 import her2path as h2
-from her2path import analysis
-from her2path.case import RunOptions, passes
-from her2path.case.plan import Plan
-from her2path.case.score import score_slide
-from her2path.errors import MppMissing, OutputError, SlideUnreadable
-from her2path.geometry import Box, Grid
+from her2path.cells import analysis
+from her2path.core.errors import MppMissing, OutputError, SlideUnreadable
+from her2path.core.geometry import Box, Grid
+from her2path.core.settings import Settings
+from her2path.io.store import RunStore
 from her2path.phantom import PhantomSpec, make_phantom, write_slide
-from her2path.settings import Settings
-from her2path.store import RunStore
+from her2path.runs.case import RunOptions, passes
+from her2path.runs.case.plan import Plan
+from her2path.runs.case.score import score_slide
 
 SMALL = Settings().replace(
     {
@@ -276,7 +276,7 @@ def test_no_mpp_in_a_real_slide(real_data: Path, tmp_path: Path) -> None:
 
 
 def test_warming_runs_both_passes() -> None:
-    from her2path.case import warm
+    from her2path.runs.case import warm
 
     assert warm.compile_cells() > 20
     assert warm.compile_borders() > 20
@@ -285,7 +285,7 @@ def test_warming_runs_both_passes() -> None:
 
 def test_warming_makes_up_the_table_that_pass_1_leaves() -> None:
     # other columns or types, and other kernels would be compiled than a run calls
-    from her2path.case import warm
+    from her2path.runs.case import warm
 
     box = Box(0, 0, 512, 512)
     glass = np.full((512, 512, 3), warm.WHITE, np.uint8)
@@ -300,7 +300,7 @@ def test_warming_makes_up_the_table_that_pass_1_leaves() -> None:
 def test_first_use_says_that_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import contextmanager
 
-    from her2path.case import warm
+    from her2path.runs.case import warm
 
     ran, told = [], []
 
@@ -323,7 +323,7 @@ def test_first_use_says_that_it_compiles(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_empty_cache_is_cold_and_a_filled_one_is_not(tmp_path: Path) -> None:
-    code = ("from her2path.case import warm; a = warm.cold(); warm.compile_borders(); "
+    code = ("from her2path.runs.case import warm; a = warm.cold(); warm.compile_borders(); "
             "print(a, warm.cold())")  # fmt: skip
     import os
     import subprocess

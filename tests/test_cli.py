@@ -16,7 +16,7 @@ import pytest
 
 import her2path
 from her2path.cli import main
-from her2path.errors import one_line
+from her2path.core.errors import one_line
 
 ROOT = Path(__file__).parents[1]
 
@@ -208,8 +208,15 @@ def test_what_is_imported_is_declared() -> None:
     missing = set()
     for path in (ROOT / "her2path").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else (
-                [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else [])
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else (
+                    [node.module or ""]
+                    if isinstance(node, ast.ImportFrom) and not node.level
+                    else []
+                )
+            )
             for name in (n.split(".")[0] for n in names):
                 if name in sys.stdlib_module_names or name == "her2path":
                     continue

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from her2path.cells.stain import StainModel, unmix
 from her2path.cnn.weights import sha256_of
+from her2path.core.schema import PATTERNS
 from her2path.phantom import TUMOURS
-from her2path.schema import PATTERNS
-from her2path.stain import StainModel, unmix
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

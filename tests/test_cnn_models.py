@@ -16,21 +16,21 @@ import torch
 from cnn_samples import model, patches, spec
 
 from her2path import cnn
-from her2path.analysis import Optics
-from her2path.case.second_look import PATCHES_PER_REGION, region_features, second_look
+from her2path.cells.analysis import Optics
+from her2path.cells.stain import StainModel, estimate
 from her2path.cnn import engine, infer
 from her2path.cnn.device import batch_for
 from her2path.cnn.ordinal import probabilities
 from her2path.cnn.patches import cut, planes
 from her2path.cnn.registry import build
 from her2path.cnn.weights import builtin_path, load_arrays
-from her2path.errors import InputError, MissingExtra, ProgramFault, UsageError
-from her2path.geometry import Box
-from her2path.phantom import TUMOURS, PhantomSpec, make_phantom
-from her2path.results import Score
-from her2path.schema import CNN_CELLS, CNN_REGIONS, SCORES
-from her2path.settings import CnnSettings, Settings
-from her2path.stain import StainModel, estimate
+from her2path.core.errors import InputError, MissingExtra, ProgramFault, UsageError
+from her2path.core.geometry import Box
+from her2path.core.results import Score
+from her2path.core.schema import CNN_CELLS, CNN_REGIONS, SCORES
+from her2path.core.settings import CnnSettings, Settings
+from her2path.phantom import TUMOURS, make_phantom, random_spec
+from her2path.runs.case.second_look import PATCHES_PER_REGION, region_features, second_look
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 STAIN = StainModel((243.0, 243.0, 242.0), (0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
@@ -323,7 +323,10 @@ def test_the_shipped_model_is_whole_small_and_honest() -> None:
     assert "second look" in card.intended_use
     assert any("synthetic" in limit for limit in card.limits)
     assert {
-        "unseen_phantoms", "random_phantoms", "unseen_drawings", "generator_never_trained_on",
+        "unseen_phantoms",
+        "random_phantoms",
+        "unseen_drawings",
+        "generator_never_trained_on",
         "real_cores",
     } <= set(card.metrics)
     assert card.parameters < 1_000_000
@@ -331,17 +334,32 @@ def test_the_shipped_model_is_whole_small_and_honest() -> None:
 
 
 def _phantom(mixture: str, seed: int):
-    one = make_phantom(PhantomSpec.random(
-        seed, width_um=200.0, height_um=200.0, margin_um=5.0, layout="homogeneous", strength=1.0,
-        mixture=TUMOURS[mixture], second={}, second_fraction=0.0, tumour_share=0.8, mpp=0.25,
-    ))
+    one = make_phantom(
+        random_spec(
+            seed,
+            width_um=200.0,
+            height_um=200.0,
+            margin_um=5.0,
+            layout="homogeneous",
+            strength=1.0,
+            mixture=TUMOURS[mixture],
+            second={},
+            second_fraction=0.0,
+            tumour_share=0.8,
+            mpp=0.25,
+        )
+    )
     mine = one.truth.filter(pa.array([t == "tumour" for t in one.truth["cell_type"].to_pylist()]))
     n = mine.num_rows
     x, y = mine["x_um"].to_numpy() / 0.25, mine["y_um"].to_numpy() / 0.25
-    table = pa.table({
-        "cell_id": mine["cell_index"], "x_px": x.astype(np.float32), "y_px": y.astype(np.float32),
-        "region_id": pa.array((np.arange(n) % 2).astype(np.int32)),
-    })
+    table = pa.table(
+        {
+            "cell_id": mine["cell_index"],
+            "x_px": x.astype(np.float32),
+            "y_px": y.astype(np.float32),
+            "region_id": pa.array((np.arange(n) % 2).astype(np.int32)),
+        }
+    )
     stain = estimate([one.rgb], 0.25, Settings().stain)
     return one.rgb, table, Optics(0.25, 2, stain)
 
@@ -374,7 +392,12 @@ def test_the_second_look_stands_beside_the_score(trained: Path) -> None:
     told = CnnSettings(model=str(trained), device="cpu")
     ticks = []
     look = second_look(
-        _reader(rgb), cells, REGIONS, optics, told, _rules("3+"),
+        _reader(rgb),
+        cells,
+        REGIONS,
+        optics,
+        told,
+        _rules("3+"),
         lambda _s, done, total, _m: ticks.append((done, total)),
     )
     assert ticks[-1] == (cells.num_rows, cells.num_rows)
@@ -394,7 +417,12 @@ def test_the_second_look_stands_beside_the_score(trained: Path) -> None:
     told = told.model_copy(update={"cells": 10})
     ticks.clear()
     many = second_look(
-        _reader(rgb), cells, REGIONS, optics, told, _rules("3+"),
+        _reader(rgb),
+        cells,
+        REGIONS,
+        optics,
+        told,
+        _rules("3+"),
         lambda _s, done, total, _m: ticks.append((done, total)),
     )
     assert ticks[-1][1] == 2 * PATCHES_PER_REGION
@@ -434,7 +462,7 @@ def test_the_package_imports_without_torch_and_does_not_import_it() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from her2path import cnn\n"
-        "import her2path.case.second_look\n"
+        "import her2path.runs.case.second_look\n"
         "print(cnn.check_model('builtin')[1].name, cnn.device_name())\n"
         "del sys.modules['torch']\n"
         "cnn.architectures(); assert 'torch' not in sys.modules"

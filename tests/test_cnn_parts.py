@@ -8,18 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from her2path import cnn, guidelines
+from her2path import cnn
+from her2path.cells.stain import StainModel, mix
 from her2path.cnn import metrics
 from her2path.cnn.augment import batch_planes, spoil, turn
 from her2path.cnn.labels import TumourCells, label_patches, whole_label
 from her2path.cnn.ordinal import probabilities
 from her2path.cnn.patches import OD_SCALE, Patches, cut, planes
 from her2path.cnn.split import split
-from her2path.errors import InputError, ManifestError
-from her2path.geometry import Box
-from her2path.results import Score
-from her2path.schema import PATTERNS, SCORES
-from her2path.stain import StainModel, mix
+from her2path.core.errors import InputError, ManifestError
+from her2path.core.geometry import Box
+from her2path.core.results import Score
+from her2path.core.schema import PATTERNS, SCORES
+from her2path.scoring import guidelines
 
 STAIN = StainModel((243.0, 243.0, 242.0), (0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
 
@@ -29,8 +30,15 @@ def patches(case: list[str], scanner: list[str], label: list[int] | None = None)
     n = len(case)
     labels = np.array(label if label is not None else np.arange(n) % 4, np.int64)
     return Patches(
-        np.full((n, 16, 16, 3), 200, np.uint8), labels, np.array(case), np.array(scanner),
-        np.zeros(n, np.int64), (STAIN,), cnn.Window(16, 0.5), {}, "test",
+        np.full((n, 16, 16, 3), 200, np.uint8),
+        labels,
+        np.array(case),
+        np.array(scanner),
+        np.zeros(n, np.int64),
+        (STAIN,),
+        cnn.Window(16, 0.5),
+        {},
+        "test",
     )
 
 

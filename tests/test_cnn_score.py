@@ -16,16 +16,16 @@ import torch
 from cnn_samples import model
 
 from her2path import api, cnn
-from her2path.case import RunOptions, SlideResult
-from her2path.case.rescore import rescore
 from her2path.cli.app import _guarded
 from her2path.cli.words import print_result
-from her2path.corrections import Correction
-from her2path.errors import InputError, OutputError, UsageError
+from her2path.core.errors import InputError, OutputError, UsageError
+from her2path.core.schema import CNN_CELLS, CNN_REGIONS, SCORES
+from her2path.core.settings import Settings
+from her2path.io.corrections import Correction
+from her2path.io.store import RunStore
 from her2path.phantom import TUMOURS, PhantomSpec, make_phantom, write_slide
-from her2path.schema import CNN_CELLS, CNN_REGIONS, SCORES
-from her2path.settings import Settings
-from her2path.store import RunStore
+from her2path.runs.case import RunOptions, SlideResult
+from her2path.runs.case.rescore import rescore
 
 SMALL = Settings().replace({
     "score.min_cells": 20, "regions.size_um": 120.0, "regions.min_cells": 20,
@@ -181,7 +181,9 @@ def test_another_model_is_another_run(slide: Path, trained: Path, tmp_path: Path
 def test_a_model_that_does_not_fit_costs_no_time(
     slide: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("her2path.case.score.look", lambda *_: pytest.fail("the slide was read"))
+    monkeypatch.setattr(
+        "her2path.runs.case.score.look", lambda *_: pytest.fail("the slide was read")
+    )
     card = trained.with_suffix(".json")
     told = json.loads(card.read_text())
     settings = SMALL.replace({"cnn.model": str(trained)})

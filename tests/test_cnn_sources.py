@@ -15,12 +15,12 @@ from cnn_samples import spec
 from fake_run import make_run
 
 from her2path import cnn
-from her2path.case.rescore import rescore
 from her2path.cnn.labels import TumourCells, label_patches
-from her2path.corrections import Correction
-from her2path.errors import AnnotationError, InputError, ManifestError, OutputError
+from her2path.core.errors import AnnotationError, InputError, ManifestError, OutputError
+from her2path.core.schema import PATTERNS, SCORES
+from her2path.io.corrections import Correction
 from her2path.phantom import make_files
-from her2path.schema import PATTERNS, SCORES
+from her2path.runs.case.rescore import rescore
 
 #: small patches, for images whose content does not matter
 RECIPE = cnn.Recipe(window=cnn.Window(64, 0.5), per_slide=10)
@@ -113,7 +113,8 @@ def test_results_give_patches_labelled_by_their_cells(tmp_path: Path) -> None:
     cells = cells.filter(pa.array([t == "tumour" for t in cells["cell_type"].to_pylist()]))
     first = cnn.hashed_order(cells["cell_id"].to_numpy())[:30]
     table = TumourCells(
-        cells["x_um"].to_numpy().astype(float), cells["y_um"].to_numpy().astype(float),
+        cells["x_um"].to_numpy().astype(float),
+        cells["y_um"].to_numpy().astype(float),
         np.array([PATTERNS.index(p) for p in cells["pattern"].to_pylist()]),
     )
     centres = np.stack([table.x_um[first], table.y_um[first]], axis=1)
@@ -163,7 +164,8 @@ def test_cells_of_marked_regions_are_left_out(tmp_path: Path) -> None:
 
     def marked(kind: str, ring: list) -> dict:
         return {
-            "type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
             "properties": {"correction": "region", "classification": {"name": kind}},
         }
 
@@ -211,7 +213,9 @@ def test_slides_of_a_batch_keep_their_case_and_scanner(tmp_path: Path) -> None:
     recipe = cnn.Recipe(per_slide=5)
     found = cnn.read_source(tmp_path / "batch", recipe)
     assert {*zip(found.case.tolist(), found.scanner.tolist(), strict=True)} == {
-        ("A", "s1"), ("A", "s2"), ("B", "s1")
+        ("A", "s1"),
+        ("A", "s2"),
+        ("B", "s1"),
     }
     (tmp_path / "m.csv").write_text("results,scanner\nbatch,mine\n")
     listed = cnn.read_source(tmp_path / "m.csv", recipe)

@@ -23,9 +23,9 @@ from her2path.cnn.ordinal import corn_loss
 from her2path.cnn.registry import build
 from her2path.cnn.train import _class_weights
 from her2path.cnn.weights import load_arrays
-from her2path.errors import ManifestError, UsageError
+from her2path.core.errors import ManifestError, UsageError
+from her2path.core.schema import SCORES
 from her2path.phantom import make_files, make_phantom
-from her2path.schema import SCORES
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +181,8 @@ def test_any_network_can_be_registered(tmp_path: Path) -> None:
 
     cnn.register("flat", Flat)
     card = cnn.fit(
-        noise_patches(), tmp_path / "m",
+        noise_patches(),
+        tmp_path / "m",
         cnn.TrainOptions(architecture="flat", epochs=1, channels="od", device="cpu"),
     )
     assert card.parameters == 12
@@ -234,8 +235,23 @@ def test_the_command_trains_from_phantoms(
 ) -> None:
     for seed in range(4):
         make_files(spec(seed, MIXTURES[seed]), tmp_path / "phantoms" / f"p{seed}")
-    args = ["train", str(tmp_path / "phantoms"), "-o", str(tmp_path / "m"), "--arch", "tiny",
-            "--epochs", "1", "--patch-px", "96", "--per-slide", "10", "--batch", "8", "--json"]
+    args = [
+        "train",
+        str(tmp_path / "phantoms"),
+        "-o",
+        str(tmp_path / "m"),
+        "--arch",
+        "tiny",
+        "--epochs",
+        "1",
+        "--patch-px",
+        "96",
+        "--per-slide",
+        "10",
+        "--batch",
+        "8",
+        "--json",
+    ]
     assert _guarded(args, False) == 0
     card = json.loads(capsys.readouterr().out)
     assert card["patch_px"] == 96

@@ -18,13 +18,14 @@ from cohort_samples import (
     shared_slides,
 )
 
-from her2path import api, report
-from her2path.case import plan
-from her2path.case.rescore import rescore
-from her2path.cohort import BatchOptions, Board, Faces, collect, run_batch
-from her2path.errors import ManifestError, OutputError, UsageError
-from her2path.slide import SlideRef, open_slide
-from her2path.store import RunLock, RunStore
+from her2path import api
+from her2path.core.errors import ManifestError, OutputError, UsageError
+from her2path.io.slide import SlideRef, open_slide
+from her2path.io.store import RunLock, RunStore
+from her2path.outputs import report
+from her2path.runs.case import plan
+from her2path.runs.case.rescore import rescore
+from her2path.runs.cohort import BatchOptions, Board, Faces, collect, run_batch
 
 PLAIN = BatchOptions(faces=Faces(slide=api.faces_without_report, index=report.build_index))
 FULL = BatchOptions(faces=Faces(slide=api.faces, case=report.build_case, index=report.build_index))

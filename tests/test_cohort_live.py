@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from her2path.cli.board import picture
-from her2path.cohort.live import Board, Log, clock
+from her2path.runs.cohort.live import Board, Log, clock
 
 
 def _standing(changed: object = None) -> Board:

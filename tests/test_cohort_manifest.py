@@ -10,7 +10,8 @@ from cohort_samples import SETTINGS, manifest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2path.cohort.inputs import (
+from her2path.core.errors import ManifestError
+from her2path.runs.cohort.inputs import (
     case_counts,
     check_inputs,
     find_annotations,
@@ -18,8 +19,7 @@ from her2path.cohort.inputs import (
     read_tma_map,
     settings_for,
 )
-from her2path.cohort.manifest import Entry, read_manifest, safe_name
-from her2path.errors import ManifestError
+from her2path.runs.cohort.manifest import Entry, read_manifest, safe_name
 
 
 @pytest.fixture
@@ -105,7 +105,8 @@ def test_spreadsheets_of_other_systems(folder: Path, encoding: str, end: str) ->
     text = end.join(["Slide;Case ID;MPP", "a.svs;J\u00fcrgen;0,25", "b.svs;J\u00fcrgen;0,5", ""])
     (folder / "m.csv").write_bytes(text.encode(encoding))
     assert [(e.case_id, e.mpp) for e in read_manifest(folder / "m.csv")] == [
-        ("J\u00fcrgen", 0.25), ("J\u00fcrgen", 0.5)
+        ("J\u00fcrgen", 0.25),
+        ("J\u00fcrgen", 0.5),
     ]
 
 

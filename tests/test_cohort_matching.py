@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from her2path.cohort.manifest import Entry
-from her2path.cohort.matching import find_annotations
-from her2path.errors import ManifestError
+from her2path.core.errors import ManifestError
+from her2path.runs.cohort.manifest import Entry
+from her2path.runs.cohort.matching import find_annotations
 
 NFC, NFD = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
 

@@ -12,13 +12,18 @@ import psutil
 import pytest
 from cohort_samples import Act
 
-from her2path.cohort import pool as pool_module
-from her2path.cohort.child import Job
-from her2path.cohort.pool import Budget, Outcome, Pool
+from her2path.runs.cohort import pool as pool_module
+from her2path.runs.cohort.child import Job
+from her2path.runs.cohort.pool import Budget, Outcome, Pool
 
 
-def _run(acts: list[Act], workers: int = 2, memory_mb: float = 8000, timeout_s: float = 60,
-         quiet: bool = True) -> tuple[dict[int, Outcome], Pool]:
+def _run(
+    acts: list[Act],
+    workers: int = 2,
+    memory_mb: float = 8000,
+    timeout_s: float = 60,
+    quiet: bool = True,
+) -> tuple[dict[int, Outcome], Pool]:
     told = []
     with Pool(Budget(workers, memory_mb, timeout_s), lambda *a: told.append(a), quiet) as pool:
         out = {o.index: o for o in pool.run([Job(i, a) for i, a in enumerate(acts)])}
@@ -27,8 +32,15 @@ def _run(acts: list[Act], workers: int = 2, memory_mb: float = 8000, timeout_s: 
 
 
 def test_bad_jobs_cost_themselves_alone() -> None:
-    acts = [Act("fine", 1), Act("segfault"), Act("exit"), Act("raise"), Act("fine", 2), Act("full"),
-            Act("fine", 3)]
+    acts = [
+        Act("fine", 1),
+        Act("segfault"),
+        Act("exit"),
+        Act("raise"),
+        Act("fine", 2),
+        Act("full"),
+        Act("fine", 3),
+    ]
     out, _ = _run(acts)
     assert sorted(out) == list(range(7))
     assert [out[i].facts.get("value") for i in (0, 4, 6)] == [1, 2, 3]
@@ -95,8 +107,8 @@ _PARENT = """
 import sys
 sys.path.insert(0, {tests!r})
 from cohort_samples import Act
-from her2path.cohort.child import Job
-from her2path.cohort.pool import Budget, Pool
+from her2path.runs.cohort.child import Job
+from her2path.runs.cohort.pool import Budget, Pool
 
 if __name__ == "__main__":
     with Pool(Budget(2, 8000, 600), lambda *a: print(*a, flush=True)) as pool:

@@ -12,11 +12,11 @@ from fake_run import Plane, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2path.cohort import collect
-from her2path.cohort.manifest import safe_name
-from her2path.cohort.tables import FORMULA, Table, csv_line, field, read_rows
-from her2path.errors import DiskFull, ManifestError
-from her2path.store import RunStore
+from her2path.core.errors import DiskFull, ManifestError
+from her2path.io.store import RunStore
+from her2path.runs.cohort import collect
+from her2path.runs.cohort.manifest import safe_name
+from her2path.runs.cohort.tables import FORMULA, Table, csv_line, field, read_rows
 
 ROWS = [{"a": "x", "b": 1.5}, {"a": '=cmd|"/c calc"!A1', "b": None}, {"a": "y;=1+1", "b": True}]
 

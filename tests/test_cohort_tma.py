@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from her2path.cohort.inputs import read_tma_layout, read_tma_map
-from her2path.cohort.tma import TmaMap, check_cores
-from her2path.errors import ManifestError
+from her2path.core.errors import ManifestError
+from her2path.runs.cohort.inputs import read_tma_layout, read_tma_map
+from her2path.runs.cohort.tma import TmaMap, check_cores
 
 Places = set[tuple[int, int]]
 

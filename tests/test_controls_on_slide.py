@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from her2path.annotations import Stated, control_of
-from her2path.case import score_slide
-from her2path.case.rescore import rescore
+from her2path.core.settings import Settings
+from her2path.io.annotations import Stated, control_of
+from her2path.io.store import RunStore
 from her2path.phantom import PhantomSpec, make_files
-from her2path.settings import Settings
-from her2path.store import RunStore
+from her2path.runs.case import score_slide
+from her2path.runs.case.rescore import rescore
 
 SMALL = Settings().replace({"score.min_cells": 20, "regions.size_um": 150.0,
                             "regions.min_cells": 10, "heterogeneity.permutations": 19,
@@ -56,9 +56,7 @@ def test_the_slide_calibrates_itself(scored: Any) -> None:
     assert RunStore(scored.out).settings() == SMALL
 
 
-def test_control_cells_are_measured_and_never_counted(
-    scored: Any, made: dict[str, Path]
-) -> None:
+def test_control_cells_are_measured_and_never_counted(scored: Any, made: dict[str, Path]) -> None:
     truth = pq.read_table(made["truth"])
     cells = scored.cells()
     edge = 220.0

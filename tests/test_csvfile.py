@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2path import numerals
-from her2path.csvfile import read_sheet, same_name, tidy
-from her2path.errors import ManifestError
+from her2path.core import numerals
+from her2path.core.csvfile import read_sheet, same_name, tidy
+from her2path.core.errors import ManifestError
 
 KNOWN = ("slide", "case_id", "mpp")
 ROWS = [("Slide", "Case ID", "note"), ("a.svs", "Müller", "x, y"), ("b.svs", "Zoë", "")]

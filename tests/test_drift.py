@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from her2path.cohort.drift import drift_of
-from her2path.report import build_index
-from her2path.report.drift import chart
-from her2path.results import Result
-from her2path.westgard import LEAST, Limits, broken, limits_of
+from her2path.core.results import Result
+from her2path.outputs.report import build_index
+from her2path.outputs.report.drift import chart
+from her2path.runs.cohort.drift import drift_of
+from her2path.scoring.westgard import LEAST, Limits, broken, limits_of
 
 STEADY = Limits(0.0, 1.0, 20)
 

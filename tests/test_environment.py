@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import her2path
-from her2path import _folders
-from her2path.errors import OutputError, actual, one_line, shown
-from her2path.store import BatchStore, RunStore
-from her2path.stream import Stream
+from her2path.core import _folders
+from her2path.core.errors import OutputError, actual, one_line, shown
+from her2path.io.store import BatchStore, RunStore
+from her2path.runs.stream import Stream
 
 ROOT = str(Path(her2path.__file__).parents[1])
 NAME = "\u65e5\u672c \U0001f9ec"

@@ -17,14 +17,14 @@ from fake_run import MPP, Plane, cells_table, make_run
 from ome_zarr_models.v05.image import Image as OmeImage
 from ome_zarr_models.v05.image_label import ImageLabel
 
-from her2path import _optional
-from her2path.annotations import read_annotations
-from her2path.errors import MissingExtra, OutputError, UsageError
-from her2path.export import FORMATS, dicom, export, export_regions, geojson
-from her2path.export.csvfiles import safe_text
-from her2path.schema import INTENSITY, PATTERNS
-from her2path.settings import TumourSettings
-from her2path.store import Maps, RunStore
+from her2path.core import _optional
+from her2path.core.errors import MissingExtra, OutputError, UsageError
+from her2path.core.schema import INTENSITY, PATTERNS
+from her2path.core.settings import TumourSettings
+from her2path.io.annotations import read_annotations
+from her2path.io.store import Maps, RunStore
+from her2path.outputs.export import FORMATS, dicom, export, export_regions, geojson
+from her2path.outputs.export.csvfiles import safe_text
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,11 @@ from cohort_samples import (
 )
 from nights import Nights
 
-from her2path import api, report
-from her2path.cohort import BatchOptions, Faces, run_batch
-from her2path.errors import DiskFull
-from her2path.store import RunStore
+from her2path import api
+from her2path.core.errors import DiskFull
+from her2path.io.store import RunStore
+from her2path.outputs import report
+from her2path.runs.cohort import BatchOptions, Faces, run_batch
 
 #: as ``--no-report`` has it
 PLAIN = Faces(slide=api.faces_without_report, index=report.build_index)

@@ -21,28 +21,30 @@ from PIL import Image, ImageCms
 from slide_samples import texture, write_svs
 
 import her2path
-from her2path import cnn, guidelines, qc, stain
-from her2path.annotations import Annotations, read_annotations
-from her2path.annotations.model import Annotation
-from her2path.calibration import receptors
-from her2path.calibration.slidewise import calibrate_slide
-from her2path.case import by_reader, quality, score
-from her2path.case.drawn import annotation_flags
-from her2path.case.outcome import Outcome
-from her2path.case.plan import look
-from her2path.case.run import RunOptions
-from her2path.case.spiking import sensitivity_flags
-from her2path.cohort import cases
-from her2path.corrections import Correction
-from her2path.errors import NotEvaluable
-from her2path.flags import FLAGS
-from her2path.results import Qc, QcFlag, Result, Score, Sensitivity
-from her2path.schema import CELL_TYPES
-from her2path.settings import QcSettings, Settings, StainSettings, TissueSettings
-from her2path.slide import SlideRef, open_slide
-from her2path.slide.jpegtiles import JpegTiles
-from her2path.stain.model import unit
-from her2path.tissue import find_tissue
+from her2path import cnn
+from her2path.cells import qc, stain
+from her2path.cells.stain.model import unit
+from her2path.cells.tissue import find_tissue
+from her2path.core.errors import NotEvaluable
+from her2path.core.flags import FLAGS
+from her2path.core.results import Qc, QcFlag, Result, Score, Sensitivity
+from her2path.core.schema import CELL_TYPES
+from her2path.core.settings import QcSettings, Settings, StainSettings, TissueSettings
+from her2path.io.annotations import Annotations, read_annotations
+from her2path.io.annotations.model import Annotation
+from her2path.io.corrections import Correction
+from her2path.io.slide import SlideRef, open_slide
+from her2path.io.slide.jpegtiles import JpegTiles
+from her2path.runs.case import by_reader, quality, score
+from her2path.runs.case.drawn import annotation_flags
+from her2path.runs.case.outcome import Outcome
+from her2path.runs.case.plan import look
+from her2path.runs.case.run import RunOptions
+from her2path.runs.case.spiking import sensitivity_flags
+from her2path.runs.cohort import cases
+from her2path.scoring import guidelines
+from her2path.scoring.calibration import receptors
+from her2path.scoring.calibration.slidewise import calibrate_slide
 
 PIXELS = texture(96, 128)
 Codes = Iterable[str]
@@ -304,8 +306,9 @@ RAISED: dict[str, Callable[[Path], Codes]] = {
     "NO_TISSUE": lambda _: tissue(lambda rgb: np.full_like(rgb, 238)),
     "LITTLE_TISSUE": lambda _: assessed(tissue_area_mm2=0.01),
     "NOT_H_DAB": lambda f: refused(f, (60, 170, 70), 0.25),
-    "DARK_BACKGROUND": lambda _: tissue(lambda rgb: np.clip(245 - rgb.astype(int), 3, 255)
-                                        .astype(np.uint8)),
+    "DARK_BACKGROUND": lambda _: tissue(
+        lambda rgb: np.clip(245 - rgb.astype(int), 3, 255).astype(np.uint8)
+    ),
     "COARSE_MPP": lambda f: refused(f, (150, 100, 70), 1.0),
     "MPP_OVERRIDDEN": lambda f: opened(tiff(f), mpp=0.3, force_mpp=True),
     "MPP_NOT_USED": lambda f: opened(tiff(f), mpp=0.4),
@@ -353,8 +356,11 @@ RAISED: dict[str, Callable[[Path], Codes]] = {
         {"control 1+": 0.0, "control 2+": 0.1, "control 3+": 0.4}
     ),
     "RECEPTORS_OUTSIDE_RANGE": lambda _: calibrated(
-        {"control 20000 receptors": 0.02, "control 1e5 receptors": 0.1,
-         "control 4e5 receptors": 0.4}
+        {
+            "control 20000 receptors": 0.02,
+            "control 1e5 receptors": 0.1,
+            "control 4e5 receptors": 0.4,
+        }
     ),
     "ANNOTATIONS_MENDED": lambda _: own(mended()),
     "FAINT_NOT_MEASURABLE": lambda _: blind(),

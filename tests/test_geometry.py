@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2path.geometry import Box, Grid, analysis_factor
+from her2path.core.geometry import Box, Grid, analysis_factor
 
 sizes = st.integers(1, 900)
 

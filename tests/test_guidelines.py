@@ -15,12 +15,12 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 import her2path
-from her2path import guidelines
-from her2path.errors import NotEvaluable, SettingsError, UsageError
-from her2path.guidelines import Mix
-from her2path.guidelines.grammar import GROUPS, parse_condition
-from her2path.schema import INTENSITY, PATTERNS
-from her2path.settings import load_settings
+from her2path.core.errors import NotEvaluable, SettingsError, UsageError
+from her2path.core.schema import INTENSITY, PATTERNS
+from her2path.core.settings import load_settings
+from her2path.scoring import guidelines
+from her2path.scoring.guidelines import Mix
+from her2path.scoring.guidelines.grammar import GROUPS, parse_condition
 
 NAMES = guidelines.names()
 BY_COUNT = [n for n in NAMES if not guidelines.rule_set(n).needs_clusters]

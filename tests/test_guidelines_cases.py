@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from her2path import guidelines
+from her2path.scoring import guidelines
 
 SHORT = {
     "n": "none", "fi": "faint_incomplete", "fc": "faint_complete", "mi": "moderate_incomplete",

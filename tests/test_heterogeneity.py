@@ -10,16 +10,16 @@ import pyarrow as pa
 import pytest
 
 import her2path as h2
-from her2path.errors import ManifestError, SettingsError
-from her2path.heterogeneity import diversity as dv
-from her2path.heterogeneity import measure
-from her2path.heterogeneity.bands import block_side_um, cell_blocks, cell_intervals
-from her2path.heterogeneity.bystander import RADII_UM, nearest_positive
-from her2path.heterogeneity.table import read_points
-from her2path.regions import make_regions
-from her2path.results import Heterogeneity
-from her2path.settings import Settings
-from her2path.spatial import fit_variogram, pair_counts
+from her2path.core.errors import ManifestError, SettingsError
+from her2path.core.results import Heterogeneity
+from her2path.core.settings import Settings
+from her2path.space.heterogeneity import diversity as dv
+from her2path.space.heterogeneity import measure
+from her2path.space.heterogeneity.bands import block_side_um, cell_blocks, cell_intervals
+from her2path.space.heterogeneity.bystander import RADII_UM, nearest_positive
+from her2path.space.heterogeneity.table import read_points
+from her2path.space.regions import make_regions
+from her2path.space.spatial import fit_variogram, pair_counts
 from tests.point_patterns import drawn, smooth_field
 
 FAST = Settings().replace({
@@ -55,8 +55,18 @@ def test_has_every_field_of_the_contract(measured):
     assert {"basis", "positive_definition", "areas", "positive_cell_fraction",
             "positive_area_fraction", "area_fraction_5_50", "low_vs_null", "pattern", "diversity",
             "bystander"} <= set(plain)  # fmt: skip
-    assert {"n", "positive", "heterogeneous", "negative", "indeterminate", "uncertain", "rule",
-            "heterogeneous_case", "reason", "false_alarm_probability"} <= set(plain["areas"])
+    assert {
+        "n",
+        "positive",
+        "heterogeneous",
+        "negative",
+        "indeterminate",
+        "uncertain",
+        "rule",
+        "heterogeneous_case",
+        "reason",
+        "false_alarm_probability",
+    } <= set(plain["areas"])
     assert plain["bystander"]["radius_um"] == list(range(0, 201, 5))
     assert plain["pattern"]["type"] == "clustered"
     assert finite(plain)
@@ -106,8 +116,10 @@ def test_six_areas_by_hand():
 
 
 def test_verdict_on_ihc_is_for_3_plus_only():
-    cells = {"area_id": ["a"] * 100 + ["b"] * 100,
-             "pattern": ["moderate_complete"] * 150 + ["intense_complete"] * 8 + ["none"] * 42}
+    cells = {
+        "area_id": ["a"] * 100 + ["b"] * 100,
+        "pattern": ["moderate_complete"] * 150 + ["intense_complete"] * 8 + ["none"] * 42,
+    }
     h = measure(cells, settings=FAST)
     assert h.areas.heterogeneous_case is None
     assert "3+ only" in h.areas.reason
@@ -253,8 +265,11 @@ def test_bimodality_against_a_mixture_model():
          "three at each place", "far apart"],
 )  # fmt: skip
 def test_degenerate_tables_give_reasons_and_no_nan(x, y, positive):
-    cells = {"x_um": np.array(x, float), "y_um": np.array(y, float),
-             "positive": np.array(positive, bool)}
+    cells = {
+        "x_um": np.array(x, float),
+        "y_um": np.array(y, float),
+        "positive": np.array(positive, bool),
+    }
     h = measure(cells, settings=FAST)
     plain = h.model_dump(mode="json")
     assert finite(plain)
@@ -369,7 +384,7 @@ def test_virtual_biopsy_finds_what_is_there():
 
 def test_virtual_biopsy_of_a_small_tissue_says_what_it_cannot_tell():
     """Three needles of 10 mm never hold more cells than a core of 1.4 mm has."""
-    from her2path.heterogeneity.biopsy import draw_cores
+    from her2path.space.heterogeneity.biopsy import draw_cores
 
     rng = np.random.default_rng(3)
     x, y = rng.uniform(-700, 700, (2, 9000))
@@ -402,13 +417,18 @@ def test_no_heterogeneity_is_found_where_there_is_no_verdict():
 
 def test_mean_biopsy_share_is_the_slides_own():
     """Cores hold 3+ areas as often as the tumour has them."""
-    from her2path.heterogeneity.biopsy import draw_cores
+    from her2path.space.heterogeneity.biopsy import draw_cores
 
     rng = np.random.default_rng(2)
     x, y = rng.uniform(0, 6000, (2, 30_000))
     code = (smooth_field(rng, x, y, 300.0) > 0.3).astype(np.int8)
-    how = FAST.replace({"heterogeneity.biopsy_draws": 400, "heterogeneity.biopsy_length_um": 500.0,
-                        "heterogeneity.biopsy_width_um": 500.0})
+    how = FAST.replace(
+        {
+            "heterogeneity.biopsy_draws": 400,
+            "heterogeneity.biopsy_length_um": 500.0,
+            "heterogeneity.biopsy_width_um": 500.0,
+        }
+    )
     counts = draw_cores(x, y, code, 2, how)[0].sum(axis=(0, 1, 2))
     assert counts[1] / counts.sum() == pytest.approx(code.mean(), abs=0.03)
     again = draw_cores(x, y, code, 2, how)[0].sum(axis=(0, 1, 2))

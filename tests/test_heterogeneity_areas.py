@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from her2path.alarms import false_alarm, within_area
-from her2path.heterogeneity import measure
-from her2path.heterogeneity.areas import area_table, filho
-from her2path.heterogeneity.uneven import area_difference
-from her2path.intervals import AreaRules, area_class, wilson
-from her2path.settings import Settings
+from her2path.core.intervals import AreaRules, area_class, wilson
+from her2path.core.settings import Settings
+from her2path.scoring.alarms import false_alarm, within_area
+from her2path.space.heterogeneity import measure
+from her2path.space.heterogeneity.areas import area_table, filho
+from her2path.space.heterogeneity.uneven import area_difference
 
 RULES = AreaRules()
 FAST = Settings().replace({
@@ -107,8 +107,9 @@ def test_false_alarm_equals_scipy():
     assert alike > plain
 
 
-@pytest.mark.parametrize(("p", "rho", "expected"),
-                         [(0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.8, 1.0, 0.36), (0.8, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("p", "rho", "expected"), [(0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.8, 1.0, 0.36), (0.8, 0.0, 0.0)]
+)
 def test_false_alarm_at_the_ends(p, rho, expected):
     assert false_alarm(np.array([1000, 1000]), p, RULES, rho) == pytest.approx(expected, abs=1e-12)
 

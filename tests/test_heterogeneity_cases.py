@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from her2path.errors import ManifestError
-from her2path.heterogeneity import case, compare, sample
-from her2path.settings import Settings
+from her2path.core.errors import ManifestError
+from her2path.core.settings import Settings
+from her2path.space.heterogeneity import case, compare, sample
 
 FAST = Settings().replace({"heterogeneity.interval_draws": 100})
 
@@ -40,8 +40,9 @@ def test_filho_over_all_areas_of_a_case():
 
 
 def test_parts_add_up():
-    parts = case([sample("a", tissue(1, POSITIVE), FAST), sample("b", tissue(2, LOW), FAST)],
-                 FAST)["partition"]
+    parts = case([sample("a", tissue(1, POSITIVE), FAST), sample("b", tissue(2, LOW), FAST)], FAST)[
+        "partition"
+    ]
     total = parts["between_samples"] + parts["between_areas"] + parts["within_areas"]
     assert total == pytest.approx(parts["total"])
     assert parts["between_samples_share"] > 0.6
@@ -97,8 +98,10 @@ def test_samples_of_one_time_are_pooled():
 
 
 def test_order_of_samples_does_not_matter():
-    samples = [sample("a", tissue(1, LOW), FAST, timepoint="1"),
-               sample("b", tissue(2, POSITIVE), FAST, timepoint="2")]
+    samples = [
+        sample("a", tissue(1, LOW), FAST, timepoint="1"),
+        sample("b", tissue(2, POSITIVE), FAST, timepoint="2"),
+    ]
     assert case(samples, FAST) == case(samples[::-1], FAST)
 
 
@@ -121,11 +124,14 @@ def test_nothing_to_measure():
 
 def test_area_shares_change_with_intervals():
     early = sample("biopsy", tissue(3, POSITIVE), FAST, timepoint="1")
-    late = sample("residual", tissue(4, {"intense_complete": 0.3, "none": 0.7}), FAST,
-                  timepoint="2")
+    late = sample(
+        "residual", tissue(4, {"intense_complete": 0.3, "none": 0.7}), FAST, timepoint="2"
+    )
     facts = case([early, late], FAST)
-    assert (facts["timepoints"][0]["area_fraction_5_50"],
-            facts["timepoints"][1]["area_fraction_5_50"]) == (0.0, 1.0)
+    assert (
+        facts["timepoints"][0]["area_fraction_5_50"],
+        facts["timepoints"][1]["area_fraction_5_50"],
+    ) == (0.0, 1.0)
     entry = facts["changes"][0]["changes"]["area_fraction_5_50"]
     assert (entry["change"], entry["low"], entry["high"]) == (1.0, 1.0, 1.0)
     assert facts["changes"][0]["changes"]["positive_area_fraction"]["change"] == -1.0

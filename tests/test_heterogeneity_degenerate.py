@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from her2path.errors import ManifestError
-from her2path.heterogeneity import case, measure, sample
-from her2path.schema import PATTERNS
-from her2path.settings import Settings
+from her2path.core.errors import ManifestError
+from her2path.core.schema import PATTERNS
+from her2path.core.settings import Settings
+from her2path.space.heterogeneity import case, measure, sample
 
 FAST = Settings().replace({
     "heterogeneity.permutations": 19, "heterogeneity.biopsy_draws": 10,

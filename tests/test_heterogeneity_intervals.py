@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from her2path import ish
-from her2path.heterogeneity import diversity as dv
-from her2path.heterogeneity import measure, with_ish
-from her2path.heterogeneity.between import partition_intervals
-from her2path.settings import Settings
-from her2path.spatial.blocks import Blocks, make_blocks, widening
+from her2path.core.settings import Settings
+from her2path.scoring import ish
+from her2path.space.heterogeneity import diversity as dv
+from her2path.space.heterogeneity import measure, with_ish
+from her2path.space.heterogeneity.between import partition_intervals
+from her2path.space.spatial.blocks import Blocks, make_blocks, widening
 from tests.point_patterns import drawn
 
 FAST = Settings().replace({
@@ -105,11 +105,21 @@ def test_cluster_and_mosaic_on_ish_look_at_copies():
 
 
 def test_ish_counts_decide_the_verdicts_and_can_be_taken_off():
-    ihc = measure({"area_id": ["a"] * 100 + ["b"] * 100,
-                   "pattern": ["moderate_complete"] * 150 + ["none"] * 50}, settings=FAST)
+    ihc = measure(
+        {
+            "area_id": ["a"] * 100 + ["b"] * 100,
+            "pattern": ["moderate_complete"] * 150 + ["none"] * 50,
+        },
+        settings=FAST,
+    )
     assert ihc.areas.heterogeneous_case is None
-    cells = {"case_id": ["c"] * 90, "area_id": np.repeat(["1", "2", "3"], 30),
-             "cell_id": np.arange(90), "her2": [12] * 60 + [12] * 9 + [2] * 21, "cep17": [2] * 90}
+    cells = {
+        "case_id": ["c"] * 90,
+        "area_id": np.repeat(["1", "2", "3"], 30),
+        "cell_id": np.arange(90),
+        "her2": [12] * 60 + [12] * 9 + [2] * 21,
+        "cep17": [2] * 90,
+    }
     row = ish.interpret(cells, ihc="2+")["cases"][0]
     told = with_ish(ihc, row)
     assert told.areas.heterogeneous_case is True

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from her2path.heterogeneity.pattern import error_explains, type_pattern
-from her2path.settings import Settings
-from her2path.spatial import canonical, territory_um2
+from her2path.core.settings import Settings
+from her2path.space.heterogeneity.pattern import error_explains, type_pattern
+from her2path.space.spatial import canonical, territory_um2
 from tests.point_patterns import LAYOUTS, drawn, nests
 
 SETTINGS = Settings().replace({"heterogeneity.permutations": 99})

@@ -22,11 +22,12 @@ from fake_run import Plane, make_run
 from PIL import Image
 from slide_samples import write_svs
 
-from her2path import api, report
-from her2path.cohort import BatchOptions, Faces, collect, run_batch
-from her2path.geometry import Box
-from her2path.slide import SlideRef, open_slide
-from her2path.store import BatchStore, RunStore
+from her2path import api
+from her2path.core.geometry import Box
+from her2path.io.slide import SlideRef, open_slide
+from her2path.io.store import BatchStore, RunStore
+from her2path.outputs import report
+from her2path.runs.cohort import BatchOptions, Faces, collect, run_batch
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -83,8 +84,8 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
      "- a\n- b", "slide: {mpp: [}", "nonsense: 1", "[" * 5000, "\x00"],
 )  # fmt: skip
 def test_settings_that_would_do_harm_are_one_line(tmp_path: Path, text: str) -> None:
-    from her2path.errors import SettingsError
-    from her2path.settings import load_settings
+    from her2path.core.errors import SettingsError
+    from her2path.core.settings import load_settings
 
     path = tmp_path / "s.yaml"
     path.write_text(text)

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from her2path import ish
-from her2path.errors import ManifestError, OutputError, SettingsError, UsageError
-from her2path.intervals import wilson
-from her2path.settings import Settings, load_settings
+from her2path.core.errors import ManifestError, OutputError, SettingsError, UsageError
+from her2path.core.intervals import wilson
+from her2path.core.settings import Settings, load_settings
+from her2path.scoring import ish
 
 HEAD = "case_id,area_id,cell_id,her2,cep17"
 SUMMARY = "case_id,area_id,cells,mean_her2,ratio"
@@ -88,8 +88,15 @@ def test_only_cells_without_cep17_signal():
     found = ish.interpret(table)
     for row in (found["areas"][0], found["cases"][0]):
         assert (row["cells"], row["not_evaluable_cells"]) == (0, 5)
-        for key in ("mean_her2", "mean_cep17", "ratio", "group", "amplified_fraction",
-                    "amplified_low", "cap_2009_fraction"):
+        for key in (
+            "mean_her2",
+            "mean_cep17",
+            "ratio",
+            "group",
+            "amplified_fraction",
+            "amplified_low",
+            "cap_2009_fraction",
+        ):
             assert row[key] is None
     json.loads(ish.json_text(found))
 
@@ -432,11 +439,17 @@ def test_null_category_is_written_in_words(tmp_path):
 def test_areas_and_the_chance_of_a_false_alarm_stand_in_the_case_row():
     from scipy import stats
 
-    cells = {"case_id": ["c"] * 90, "area_id": np.repeat(["1", "2", "3"], 30),
-             "cell_id": np.arange(90), "her2": [12] * 60 + [12] * 9 + [2] * 21, "cep17": [2] * 90}
+    cells = {
+        "case_id": ["c"] * 90,
+        "area_id": np.repeat(["1", "2", "3"], 30),
+        "cell_id": np.arange(90),
+        "her2": [12] * 60 + [12] * 9 + [2] * 21,
+        "cep17": [2] * 90,
+    }
     row = ish.interpret(cells, ihc="2+")["cases"][0]
-    assert [row[f"areas_{k}"] for k in ("positive", "heterogeneous", "negative",
-                                        "indeterminate")] == [2, 1, 0, 0]
+    assert [
+        row[f"areas_{k}"] for k in ("positive", "heterogeneous", "negative", "indeterminate")
+    ] == [2, 1, 0, 0]
     expected = 1 - stats.binom.sf(14, 30, 69 / 90) ** 3
     assert row["false_alarm_probability"] == pytest.approx(expected)
     assert row["false_alarm_probability_correlated"] > expected
@@ -446,8 +459,13 @@ def test_areas_and_the_chance_of_a_false_alarm_stand_in_the_case_row():
 
 
 def test_cap_limits_are_settings():
-    cells = {"case_id": ["c"] * 100, "area_id": ["1"] * 100, "cell_id": np.arange(100),
-             "her2": [10] * 8 + [2] * 92, "cep17": [2] * 100}
+    cells = {
+        "case_id": ["c"] * 100,
+        "area_id": ["1"] * 100,
+        "cell_id": np.arange(100),
+        "her2": [10] * 8 + [2] * 92,
+        "cep17": [2] * 100,
+    }
     for low, expected in ((0.05, True), (0.08, False), (0.10, False)):
         how = Settings().replace({"ish.cap_low": low})
         row = ish.interpret(cells, settings=how)["cases"][0]
@@ -470,11 +488,20 @@ def test_point_tables_hold_the_cells_that_decide():
     assert ish.point_tables(single) == {}
 
 
-@pytest.mark.parametrize(("x", "said"), [("", "empty"), ("east", "no position"),
-                                         ("1e9", "no position"), ("inf", "no position")])
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [("", "empty"), ("east", "no position"), ("1e9", "no position"), ("inf", "no position")],
+)
 def test_positions_that_are_none_are_refused(x, said):
-    cells = {"case_id": ["c"], "area_id": ["1"], "cell_id": ["1"], "her2": [4], "cep17": [2],
-             "x_um": [x], "y_um": ["3"]}
+    cells = {
+        "case_id": ["c"],
+        "area_id": ["1"],
+        "cell_id": ["1"],
+        "her2": [4],
+        "cep17": [2],
+        "x_um": [x],
+        "y_um": ["3"],
+    }
     with pytest.raises(ManifestError, match=f"row 1, column x_um: .*{said}"):
         ish.interpret(cells)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from her2path import ish
+from her2path.scoring import ish
 
 N = 20
 
 
 def cells(her2, cep17, n=N, case="c", area="a", **more):
     """n cells whose sums are her2 and cep17 (spread as evenly as whole numbers allow)."""
+
     def share(total):
         return [total // n + (i < total % n) for i in range(n)]
 
@@ -26,9 +27,7 @@ def cells(her2, cep17, n=N, case="c", area="a", **more):
 
 def stack(*tables):
     names = list(dict.fromkeys(k for t in tables for k in t))
-    return {
-        k: [v for t in tables for v in t.get(k, [None] * len(t["case_id"]))] for k in names
-    }
+    return {k: [v for t in tables for v in t.get(k, [None] * len(t["case_id"]))] for k in names}
 
 
 # sums of 20 cells: 40 CEP17 is a mean of 2; 80 HER2 a mean of 4.0, 120 of 6.0
@@ -209,8 +208,10 @@ def test_comments_stand_beside_the_status():
 
 def test_heracles_asks_for_half_of_the_cells():
     for amplified, status in ((10, "positive"), (9, "negative")):
-        table = stack(cells(10 * amplified, 2 * amplified, n=amplified),
-                      cells(2 * (20 - amplified), 2 * (20 - amplified), n=20 - amplified, area="b"))
+        table = stack(
+            cells(10 * amplified, 2 * amplified, n=amplified),
+            cells(2 * (20 - amplified), 2 * (20 - amplified), n=20 - amplified, area="b"),
+        )
         found = ish.interpret(table, ihc="2+", guideline="heracles")["cases"][0]
         assert found["amplified_fraction"] == amplified / 20
         assert found["status"] == status

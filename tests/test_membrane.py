@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from her2path import membrane, stain
-from her2path.membrane import _joint, _kernels, _lines, attribution
-from her2path.membrane.columns import RAW_COLUMNS, SCALES, pack, unpack
-from her2path.reading.inputs import PLACES
-from her2path.rings import RAYS
+from her2path.cells import membrane, stain
+from her2path.cells.membrane import _joint, _kernels, _lines, attribution
+from her2path.cells.membrane.columns import RAW_COLUMNS, SCALES, pack, unpack
+from her2path.cells.reading.inputs import PLACES
+from her2path.cells.rings import RAYS
 
 WHITE = 240.0
 MODEL = stain.StainModel(

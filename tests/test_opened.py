@@ -13,9 +13,9 @@ from PIL import Image
 
 import her2path as h2
 from her2path import opened
-from her2path.errors import MppMissing, OutputError, SettingsError
-from her2path.report.context import SlideContext
-from her2path.store import RunStore
+from her2path.core.errors import MppMissing, OutputError, SettingsError
+from her2path.io.store import RunStore
+from her2path.outputs.report.context import SlideContext
 
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebook.ipynb"
 

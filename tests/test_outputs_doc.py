@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from her2path.flags import FLAGS
-from her2path.schema import CELLS, REGIONS
+from her2path.core.flags import FLAGS
+from her2path.core.schema import CELLS, REGIONS
 
 TEXT = (Path(__file__).parents[1] / "docs" / "outputs.md").read_text(encoding="utf-8")
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2path.patterns import classify
-from her2path.schema import INTENSITY, PATTERNS
-from her2path.settings import MembraneSettings
+from her2path.cells.patterns import classify
+from her2path.core.schema import INTENSITY, PATTERNS
+from her2path.core.settings import MembraneSettings
 
 SETTINGS = MembraneSettings(cutoffs=(0.1, 0.3, 0.7), complete_at=0.8, stained_at=0.1)
 BELOW = np.nextafter(np.float32(1), np.float32(0))

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
-from her2path.phantom import TRUTH_SCHEMA, Phantom, PhantomSpec, make_phantom
+from her2path.core.schema import PATTERNS
+from her2path.phantom import TRUTH_SCHEMA, Phantom, PhantomSpec, make_phantom, random_spec
 from her2path.phantom.cells import assign_kinds, stain_membranes
 from her2path.phantom.layout import lay_out
 from her2path.phantom.paint import Painter, Scene
 from her2path.phantom.presets import TUMOURS
 from her2path.phantom.stroma import make_stroma
-from her2path.schema import PATTERNS
 
 INTENSE = {"intense_complete": 1.0}
 SMALL = {"width_um": 150.0, "height_um": 150.0, "margin_um": 12.0}
@@ -76,7 +76,7 @@ def mixed(layout: str, share: float, **fixed: object) -> Phantom:
 
 
 def test_same_spec_same_phantom() -> None:
-    spec = PhantomSpec.random(3, **SMALL)
+    spec = random_spec(3, **SMALL)
     first, again = make_phantom(spec), make_phantom(spec)
     assert np.array_equal(first.rgb, again.rgb)
     assert first.truth.equals(again.truth)
@@ -85,7 +85,7 @@ def test_same_spec_same_phantom() -> None:
 
 
 def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = PhantomSpec.random(8, mpp=0.25, **SMALL)
+    spec = random_spec(8, mpp=0.25, **SMALL)
     whole = make_phantom(spec).rgb.astype(int)
     monkeypatch.setattr("her2path.phantom.paint.TILE_PX", 208)
     assert np.abs(make_phantom(spec).rgb.astype(int) - whole).max() <= 1
@@ -93,7 +93,7 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_specs_render(seed: int) -> None:
-    phantom = make_phantom(PhantomSpec.random(seed, **SMALL))
+    phantom = make_phantom(random_spec(seed, **SMALL))
     spec, truth = phantom.spec, phantom.truth
     assert phantom.rgb.shape == (spec.height_px, spec.width_px, 3)
     assert truth.schema == TRUTH_SCHEMA

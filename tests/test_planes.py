@@ -12,15 +12,15 @@ import pytest
 import shapely
 import tifffile
 
-from her2path.annotations import Annotations
-from her2path.annotations.model import Annotation
-from her2path.case.score import score_slide
-from her2path.export import export
-from her2path.geometry import CropPlane, FilePlane, FramePlane, Planes, SquarePlane
+from her2path.core.geometry import CropPlane, FilePlane, FramePlane, Planes, SquarePlane
+from her2path.core.settings import Settings
+from her2path.io.annotations import Annotations
+from her2path.io.annotations.model import Annotation
+from her2path.io.store import RunStore
+from her2path.outputs.export import export
+from her2path.outputs.viewer.index import build_index
 from her2path.phantom import PhantomSpec, make_phantom
-from her2path.settings import Settings
-from her2path.store import RunStore
-from her2path.viewer.index import build_index
+from her2path.runs.case.score import score_slide
 
 OBLONG = Planes.of((0.25, 0.5), (1400, 600), (100, 50))
 

@@ -16,13 +16,14 @@ import pytest
 import tifffile
 from cohort_samples import SETTINGS, linked, manifest, rows_of
 
-from her2path import api, report
-from her2path.case import RunOptions, score_slide
-from her2path.cohort import BatchOptions, Faces, run_batch
-from her2path.cohort.hiding import clean, hide_names
-from her2path.cohort.manifest import Entry
-from her2path.errors import OutputError, UsageError
-from her2path.export import FORMATS, export
+from her2path import api
+from her2path.core.errors import OutputError, UsageError
+from her2path.outputs import report
+from her2path.outputs.export import FORMATS, export
+from her2path.runs.case import RunOptions, score_slide
+from her2path.runs.cohort import BatchOptions, Faces, run_batch
+from her2path.runs.cohort.hiding import clean, hide_names
+from her2path.runs.cohort.manifest import Entry
 
 MARK = "Zaphod"
 FORMS = [f for f in FORMATS if f != "spatialdata" or find_spec("spatialdata") is not None]
@@ -126,9 +127,7 @@ def test_one_slide_with_everything_marked(tmp_path: Path) -> None:
     assert marked(tmp_path / "named") == []
 
 
-def test_a_batch_with_everything_marked(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_batch_with_everything_marked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     home = tmp_path / f"in {MARK}"
     slide_with_texts(home)
     for n in range(1, 4):

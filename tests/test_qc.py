@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 import her2path
-from her2path.flags import FLAGS, flag, merge
-from her2path.phantom import PhantomSpec, make_phantom
-from her2path.qc import FOCUS_LIMIT, assess, focus_cells, focus_share
-from her2path.settings import QcSettings, StainSettings
-from her2path.stain import StainModel, estimate, reduce_unmix
+from her2path.cells.qc import FOCUS_LIMIT, assess, focus_cells, focus_share
+from her2path.cells.stain import StainModel, estimate, reduce_unmix
+from her2path.core.flags import FLAGS, flag, merge
+from her2path.core.settings import QcSettings, StainSettings
+from her2path.phantom import make_phantom, random_spec
 
 
 def planes(seed: int, sigma_um: float = 0.0, **fixed: object) -> np.ndarray:
     """Return the sum of both stains of a phantom, blurred as by a badly focused objective."""
-    spec = PhantomSpec.random(seed, width_um=260.0, height_um=260.0, mpp=0.25, **fixed)
+    spec = random_spec(seed, width_um=260.0, height_um=260.0, mpp=0.25, **fixed)
     rgb = make_phantom(spec).rgb
     model = estimate([rgb], spec.mpp, StainSettings())
     if sigma_um:

@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 import pytest
 import zarr
 
-from her2path import qc
-from her2path.case import RunOptions, score_slide
-from her2path.errors import NotEvaluable
+from her2path.cells import qc
+from her2path.cells.qc import slide as whole
+from her2path.core.errors import NotEvaluable
+from her2path.core.settings import QcSettings, Settings
+from her2path.io.store import RunStore
 from her2path.phantom import PhantomSpec, make_phantom
 from her2path.phantom.artefacts import ARTEFACTS
 from her2path.phantom.write import write_slide
-from her2path.qc import slide as whole
-from her2path.settings import QcSettings, Settings
-from her2path.store import RunStore
+from her2path.runs.case import RunOptions, score_slide
 
 SIDE = 40
 Maps = dict[str, np.ndarray]

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.special import expit
 
-from her2path import reading
-from her2path.case.plan import measured_sha256
-from her2path.errors import ProgramFault
-from her2path.reading import cells, finder, inputs, nets
-from her2path.reading import doubles as reading_doubles
-from her2path.rings import RAYS
-from her2path.settings import Settings
+from her2path.cells import reading
+from her2path.cells.reading import cells, finder, inputs, nets
+from her2path.cells.reading import doubles as reading_doubles
+from her2path.cells.rings import RAYS
+from her2path.core.errors import ProgramFault
+from her2path.core.settings import Settings
+from her2path.runs.case.plan import measured_sha256
 
 MPP_A = 0.5
 #: a pixel size that no grid line falls in step with
@@ -107,7 +107,7 @@ def test_beyond_the_planes_lies_glass() -> None:
     assert not inputs.grid_inputs(planes, MPP_A, (400, 400), (0, 0, 16, 16)).any()
     beside = inputs.grid_inputs(planes, MPP_A, (0, 0), (-8, 4, 24, 4))
     assert not beside[:, :7].any()
-    assert (beside[0, 9:19] == pytest.approx(1.0))
+    assert beside[0, 9:19] == pytest.approx(1.0)
     assert not beside[:, 22:].any()
 
 
@@ -274,9 +274,7 @@ def same_finds(planes: np.ndarray, mpp_a: float, at: tuple[int, int], least: flo
     return compared
 
 
-@pytest.mark.parametrize(
-    ("mpp_a", "at"), [(0.5, (0, 0)), (ODD, (8191, 4093)), (0.46, (77, 4001))]
-)
+@pytest.mark.parametrize(("mpp_a", "at"), [(0.5, (0, 0)), (ODD, (8191, 4093)), (0.46, (77, 4001))])
 def test_finds_are_the_same_bits_wherever_the_block_is_cut(
     mpp_a: float, at: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

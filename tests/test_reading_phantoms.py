@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from her2path import analysis, stain
-from her2path.geometry import Box, analysis_factor
+from her2path.cells import analysis, stain
+from her2path.core.geometry import Box, analysis_factor
+from her2path.core.settings import Settings
 from her2path.phantom import PhantomSpec, make_phantom
-from her2path.settings import Settings
 
 #: a find belongs to a nucleus whose centre lies within this, µm
 MATCH_UM = 4.0

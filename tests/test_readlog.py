@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from her2path.cohort.joining import _Found, _Joining
-from her2path.cohort.readlog import ReadLog, all_logs, write_reads
-from her2path.cohort.signed import in_words, signed_reads
-from her2path.cohort.tables import read_rows
-from her2path.cohort.worklist import Item, shuffled
-from her2path.errors import UsageError
-from her2path.reads import read_reads
-from her2path.store import BatchStore
+from her2path.core.errors import UsageError
+from her2path.io.reads import read_reads
+from her2path.io.store import BatchStore
+from her2path.runs.cohort.joining import _Found, _Joining
+from her2path.runs.cohort.readlog import ReadLog, all_logs, write_reads
+from her2path.runs.cohort.signed import in_words, signed_reads
+from her2path.runs.cohort.tables import read_rows
+from her2path.runs.cohort.worklist import Item, shuffled
 
 ITEMS = [Item(f"c{i}", f"s{i}", Path(f"/x/s{i}")) for i in range(12)]
 

@@ -118,9 +118,11 @@ def _check_ports(processes: list[psutil.Process]) -> int:
             # dask's status pages cannot be left out: on loopback alone, and empty
             assert address == "127.0.0.1", (address, port)
             assert said.split(b"\r\n")[0].endswith(b"404 Not Found"), said
-            assert _answers(port, b"GET /json/counts.json HTTP/1.1\r\nHost: x\r\n\r\n").split(
-                b"\r\n"
-            )[0].endswith(b"404 Not Found")
+            assert (
+                _answers(port, b"GET /json/counts.json HTTP/1.1\r\nHost: x\r\n\r\n")
+                .split(b"\r\n")[0]
+                .endswith(b"404 Not Found")
+            )
         else:
             _no_stranger(port)
     return len(open_ports)
@@ -294,9 +296,7 @@ def test_the_job_that_dask_jobqueue_submits(secure: Path, tmp_path: Path) -> Non
 
 
 @needs_slurm
-def test_slurm_array_and_collect(
-    cluster_env: dict[str, str], alone: Path, tmp_path: Path
-) -> None:
+def test_slurm_array_and_collect(cluster_env: dict[str, str], alone: Path, tmp_path: Path) -> None:
     script, commands = _blocks("### SLURM array")
     # the tests' quick settings, on a machine of few processors
     script = script.replace("--quiet", f"--quiet --no-report {' '.join(SET_OPTIONS)}")

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 import shapely
 
-from her2path.errors import ManifestError, SettingsError
-from her2path.regions import KINDS, core_row_col, make_regions
-from her2path.regions.lattice import grid_positions
-from her2path.schema import PATTERNS, REGIONS, arrow_schema
-from her2path.settings import Settings
+from her2path.core.errors import ManifestError, SettingsError
+from her2path.core.schema import PATTERNS, REGIONS, arrow_schema
+from her2path.core.settings import Settings
+from her2path.space.regions import KINDS, core_row_col, make_regions
+from her2path.space.regions.lattice import grid_positions
 
 SETTINGS = Settings().replace({"regions.min_cells": 5})
 
@@ -59,8 +59,9 @@ def test_membership_of_squares_is_half_open():
 
 def test_a_cell_on_a_common_border_has_one_annotation():
     polygons = [("a", shapely.box(0, 0, 10, 10)), ("b", shapely.box(10, 0, 20, 10))]
-    table, region = make_regions(cells([5, 10, 15, 25], [5, 5, 5, 5]), "annotation", SETTINGS,
-                                 polygons=polygons)
+    table, region = make_regions(
+        cells([5, 10, 15, 25], [5, 5, 5, 5]), "annotation", SETTINGS, polygons=polygons
+    )
     assert region.tolist() == [0, 0, 1, -1]
     assert table["name"].to_pylist() == ["a", "b"]
 
@@ -250,8 +251,9 @@ def test_pyarrow_pandas_and_dict_agree(tumour):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_cells_give_an_empty_table(kind):
-    table, region = make_regions(cells([], []), kind, SETTINGS,
-                                 polygons=[("a", shapely.box(0, 0, 1, 1))])
+    table, region = make_regions(
+        cells([], []), kind, SETTINGS, polygons=[("a", shapely.box(0, 0, 1, 1))]
+    )
     assert region.size == 0
     assert table.num_rows == (1 if kind == "annotation" else 0)
 
@@ -272,7 +274,7 @@ def test_errors_name_what_is_wrong():
 def test_hot_regions_are_told_under_one_false_discovery_rate():
     from scipy.stats import false_discovery_control, norm
 
-    from her2path.regions.table import area_gi_q
+    from her2path.space.regions.table import area_gi_q
 
     z = [3.5, None, -0.2, 2.1, -4.0]
     known = np.array([v for v in z if v is not None])

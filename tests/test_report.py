@@ -14,19 +14,19 @@ from fake_run import MIXES, make_run
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from her2path import palette, report
-from her2path.errors import OutputError
-from her2path.report import cards, first, pictures, sections
-from her2path.report import pages as pages_module
-from her2path.report.context import Context, SlideContext
-from her2path.report.words import (
+from her2path.core.errors import OutputError
+from her2path.io.store import RunStore
+from her2path.outputs import palette, report
+from her2path.outputs.report import cards, first, pictures, sections
+from her2path.outputs.report import pages as pages_module
+from her2path.outputs.report.context import Context, SlideContext
+from her2path.outputs.report.words import (
     basis_sentence,
     bind,
     definition_words,
     heterogeneity_sentence,
     percent,
 )
-from her2path.store import RunStore
 
 
 def _pango_missing() -> bool:
@@ -408,7 +408,8 @@ def test_maps_lie_on_the_tissue_and_take_no_colour_of_a_score(stores) -> None:
     context = SlideContext(stores["clustered"])
     made = sections.parts.region_maps(context)
     assert [m["title"] for m in made["maps"]] == [
-        "Score of each region", "Positive cells in each region",
+        "Score of each region",
+        "Positive cells in each region",
         "Patches of positive and of negative cells",
     ]
     assert all("data:image/png" in m["svg"] for m in made["maps"])
@@ -425,7 +426,7 @@ def test_every_page_is_headed_and_numbered(tmp_path: Path) -> None:
     text = report.build(store.out).read_text()
     assert text.split("</head>")[0].count("</style>") == 1
     assert "Slide a\\22 \\7d \\3c \\2f style\\3e , case Case 7" in text
-    assert "counter(page) \" of \" counter(pages)" in text
+    assert 'counter(page) " of " counter(pages)' in text
 
 
 # -- colours ---------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ import pytest
 from browser import MISSING, browser, console, requests
 from fake_run import SETTINGS, make_run
 
-from her2path import heterogeneity, report
-from her2path.report import parts
-from her2path.report.context import CaseContext
-from her2path.store import RunStore
+from her2path.io.store import RunStore
+from her2path.outputs import report
+from her2path.outputs.report import parts
+from her2path.outputs.report.context import CaseContext
+from her2path.space import heterogeneity
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,10 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "case <1>",
         {
             **trees["clustered"],
-            "score_pooled": {"ihc": "2+", "uncertainty": {
-                "intervals": {"intense_complete": [0.123, 0.456]}}},
+            "score_pooled": {
+                "ihc": "2+",
+                "uncertainty": {"intervals": {"intense_complete": [0.123, 0.456]}},
+            },
             "score_highest": {"ihc": "3+", "slide_id": "clustered"},
             "slides": [
                 {"slide_id": "clustered", "folder": "clustered"},

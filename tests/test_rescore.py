@@ -11,23 +11,36 @@ import numpy as np
 import pytest
 
 from her2path import api
-from her2path.case import RunOptions
-from her2path.case.rescore import rescore, what_if
-from her2path.corrections import Correction, apply_corrections, read_corrections
-from her2path.errors import AnnotationError, NotEvaluable, OutputError, SettingsError
-from her2path.guidelines import names
+from her2path.core.errors import AnnotationError, NotEvaluable, OutputError, SettingsError
+from her2path.core.settings import Settings
+from her2path.io.corrections import Correction, apply_corrections, read_corrections
 from her2path.phantom import PhantomSpec, make_phantom, write_slide
-from her2path.settings import Settings
+from her2path.runs.case import RunOptions
+from her2path.runs.case.rescore import rescore, what_if
+from her2path.scoring.guidelines import names
 
-SMALL = Settings().replace({"score.min_cells": 20, "regions.size_um": 120.0,
-                            "heterogeneity.permutations": 99, "score.bootstrap_draws": 50,
-                            "heterogeneity.biopsy_draws": 20, "stream.workers": 2})
+SMALL = Settings().replace(
+    {
+        "score.min_cells": 20,
+        "regions.size_um": 120.0,
+        "heterogeneity.permutations": 99,
+        "score.bootstrap_draws": 50,
+        "heterogeneity.biopsy_draws": 20,
+        "stream.workers": 2,
+    }
+)
 
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = PhantomSpec(seed=9, width_um=300.0, height_um=260.0, mpp=0.25, layout="homogeneous",
-                       mixture={"intense_complete": 0.5, "moderate_complete": 0.5})
+    spec = PhantomSpec(
+        seed=9,
+        width_um=300.0,
+        height_um=260.0,
+        mpp=0.25,
+        layout="homogeneous",
+        mixture={"intense_complete": 0.5, "moderate_complete": 0.5},
+    )
     path = tmp_path_factory.mktemp("slide") / "s.svs"
     write_slide(make_phantom(spec), path)
     return path
@@ -128,8 +141,9 @@ def test_what_if_has_every_rule_set(out: Path) -> None:
 
 
 def corrections_file(path: Path, made: list[Correction]) -> Path:
-    path.write_text(json.dumps({"type": "FeatureCollection",
-                                "features": [c.feature(1.0, 2.0) for c in made]}))
+    path.write_text(
+        json.dumps({"type": "FeatureCollection", "features": [c.feature(1.0, 2.0) for c in made]})
+    )
     return path
 
 
@@ -163,9 +177,12 @@ def test_corrections_of_another_result_are_refused(out: Path) -> None:
 
 @pytest.mark.parametrize(
     "properties",
-    [{"cell_id": "x", "reader": "A", "time": "2026-01-01"},
-     {"cell_id": "1", "reader_pattern": "strong", "reader": "A", "time": "2026-01-01"},
-     {"cell_id": "1", "reader": "A", "time": "yesterday"}, {"cell_id": "1"}],
+    [
+        {"cell_id": "x", "reader": "A", "time": "2026-01-01"},
+        {"cell_id": "1", "reader_pattern": "strong", "reader": "A", "time": "2026-01-01"},
+        {"cell_id": "1", "reader": "A", "time": "yesterday"},
+        {"cell_id": "1"},
+    ],
 )
 def test_a_wrong_correction_names_its_number(tmp_path: Path, properties: dict[str, Any]) -> None:
     file = tmp_path / "c.geojson"
@@ -177,14 +194,23 @@ def test_a_wrong_correction_names_its_number(tmp_path: Path, properties: dict[st
 
 def polygon(x0: float, y0: float, x1: float, y1: float, name: str) -> dict[str, Any]:
     ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
-    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
-            "properties": {"classification": {"name": name}}}
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"classification": {"name": name}},
+    }
 
 
 def test_annotations_say_where_tumour_is(slide: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.geojson"
-    file.write_text(json.dumps({"type": "FeatureCollection", "features": [
-        polygon(0, 0, 700, 1040, "Tumor"), polygon(0, 0, 300, 1040, "DCIS")]}))
+    file.write_text(
+        json.dumps(
+            {
+                "type": "FeatureCollection",
+                "features": [polygon(0, 0, 700, 1040, "Tumor"), polygon(0, 0, 300, 1040, "DCIS")],
+            }
+        )
+    )
     result = api.score_slide(slide, tmp_path / "o", SMALL, annotations=file, report=False)
     assert result.tumour_selection == "annotation"
     assert "IN_SITU_NOT_EXCLUDED" not in {f.code for f in result.qc.flags}
@@ -196,8 +222,17 @@ def test_annotations_say_where_tumour_is(slide: Path, tmp_path: Path) -> None:
 
 def test_annotation_regions_score_each_area(slide: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.geojson"
-    file.write_text(json.dumps({"type": "FeatureCollection", "features": [
-        polygon(0, 0, 600, 1040, "Tumor"), polygon(600, 0, 1200, 1040, "Tumor")]}))
+    file.write_text(
+        json.dumps(
+            {
+                "type": "FeatureCollection",
+                "features": [
+                    polygon(0, 0, 600, 1040, "Tumor"),
+                    polygon(600, 0, 1200, 1040, "Tumor"),
+                ],
+            }
+        )
+    )
     settings = SMALL.replace({"regions.kind": "annotation", "regions.min_cells": 5})
     result = api.score_slide(slide, tmp_path / "o", settings, annotations=file, report=False)
     table = result.regions()

@@ -15,16 +15,16 @@ from fake_run import Plane, make_run
 from typer.testing import CliRunner
 from viewing import call, viewing
 
-from her2path.annotations import read_annotations
-from her2path.case.rescore import rescore
 from her2path.cli.app import app
-from her2path.cohort.rescoring import rescore_batch
-from her2path.cohort.tables import read_rows
-from her2path.errors import AnnotationError, UsageError
-from her2path.export import export
-from her2path.settings import Settings
-from her2path.store import RunStore
-from her2path.viewer.ledger import Ledger, region_feature
+from her2path.core.errors import AnnotationError, UsageError
+from her2path.core.settings import Settings
+from her2path.io.annotations import read_annotations
+from her2path.io.store import RunStore
+from her2path.outputs.export import export
+from her2path.outputs.viewer.ledger import Ledger, region_feature
+from her2path.runs.case.rescore import rescore
+from her2path.runs.cohort.rescoring import rescore_batch
+from her2path.runs.cohort.tables import read_rows
 
 BOX = [[100.0, 100.0], [1000.0, 100.0], [1000.0, 900.0], [100.0, 900.0]]
 HOLE = [[300.0, 300.0], [700.0, 300.0], [700.0, 600.0], [300.0, 600.0]]
@@ -140,7 +140,7 @@ def test_a_reader_may_add_to_the_areas_that_the_run_was_given(out: Path) -> None
 def test_too_little_tumour_left_changes_nothing(out: Path) -> None:
     before = (out / "result.json").read_bytes()
     tiny = [[100.0, 100.0], [110.0, 100.0], [110.0, 110.0]]
-    from her2path.errors import NotEvaluable
+    from her2path.core.errors import NotEvaluable
 
     with pytest.raises(NotEvaluable):
         rescore(out, corrections=save(out, (tiny, "tumour")))
@@ -157,8 +157,11 @@ def post(viewer: Any, path: str, body: dict[str, Any]) -> tuple[int, Any]:
 
 def test_drawn_rescored_and_reopened(out: Path) -> None:
     with viewing(out) as viewer:
-        status, made = post(viewer, "/corrections", {"action": "region", "ring": BOX,
-                                                     "class": "tumour", "reader": "AB"})
+        status, made = post(
+            viewer,
+            "/corrections",
+            {"action": "region", "ring": BOX, "class": "tumour", "reader": "AB"},
+        )
         assert status == 200
         status, told = post(viewer, "/rescore", {})
         assert status == 200, told
@@ -177,8 +180,11 @@ def test_drawn_rescored_and_reopened(out: Path) -> None:
 
 def test_a_shape_is_changed_and_every_step_undone(out: Path) -> None:
     with viewing(out) as viewer:
-        _, made = post(viewer, "/corrections", {"action": "region", "ring": BOX,
-                                                "class": "tumour", "reader": "AB"})
+        _, made = post(
+            viewer,
+            "/corrections",
+            {"action": "region", "ring": BOX, "class": "tumour", "reader": "AB"},
+        )
         _, before = post(viewer, "/corrections", {"action": "change", "id": made["id"],
                                                   "rings": [HOLE], "class": "normal",
                                                   "reader": "CD"})  # fmt: skip
@@ -190,22 +196,29 @@ def test_a_shape_is_changed_and_every_step_undone(out: Path) -> None:
         assert (now["rings"], now["properties"]["reader"]) == ([BOX], "AB")
         _, gone = post(viewer, "/corrections", {"action": "remove", "id": made["id"]})
         assert json.loads(call(viewer, "/corrections")[2]) == []
-        assert post(viewer, "/corrections", {"action": "restore",
-                                             "feature": gone["feature"]})[0] == 200
+        assert (
+            post(viewer, "/corrections", {"action": "restore", "feature": gone["feature"]})[0]
+            == 200
+        )
         assert len(json.loads(call(viewer, "/corrections")[2])) == 1
         forged = {**gone["feature"], "properties": {"reader": "somebody else"}}
         assert post(viewer, "/corrections", {"action": "restore", "feature": forged})[0] == 400
-        for body in ({"action": "change", "id": "x", "reader": "AB"},
-                     {"action": "change", "id": made["id"], "rings": [], "reader": "AB"},
-                     {"action": "change", "id": made["id"], "rings": [[[0, 0]]], "reader": "AB"},
-                     {"action": "change", "id": made["id"], "class": "x", "reader": "AB"}):
+        for body in (
+            {"action": "change", "id": "x", "reader": "AB"},
+            {"action": "change", "id": made["id"], "rings": [], "reader": "AB"},
+            {"action": "change", "id": made["id"], "rings": [[[0, 0]]], "reader": "AB"},
+            {"action": "change", "id": made["id"], "class": "x", "reader": "AB"},
+        ):
             assert post(viewer, "/corrections", body)[0] == 400, body  # fmt: skip
 
 
 def test_corrected_cells_show_their_new_class(out: Path) -> None:
     with viewing(out) as viewer:
-        cell = next(c for c in RunStore(out).cells().to_pylist()
-                    if c["pattern"] == "intense_complete" and c["cell_type"] == "tumour")
+        cell = next(
+            c
+            for c in RunStore(out).cells().to_pylist()
+            if c["pattern"] == "intense_complete" and c["cell_type"] == "tumour"
+        )
         column, line = int(cell["x_px"] // 256), int(cell["y_px"] // 256)
         where = f"/tile/overlay/{viewer.tiles.plane.z_max}/{column}/{line}?layers=cells"
         before = call(viewer, where)[2]
@@ -262,8 +275,11 @@ def test_what_the_program_sees_can_be_accepted(out: Path) -> None:
     with viewing(out) as viewer:
         (first, *_) = json.loads(call(viewer, "/proposals")[2])
         assert first["tumour_cells"] == pytest.approx(int(tumour(out).sum()), rel=0.1)
-        status, _ = post(viewer, "/corrections", {"action": "region", "ring": first["ring"],
-                                                  "class": "tumour", "reader": "AB"})
+        status, _ = post(
+            viewer,
+            "/corrections",
+            {"action": "region", "ring": first["ring"], "class": "tumour", "reader": "AB"},
+        )
         assert status == 200
         before = tumour(out).sum()
         post(viewer, "/rescore", {})

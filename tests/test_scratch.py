@@ -7,7 +7,7 @@ from threading import Barrier
 
 import numpy as np
 
-from her2path._scratch import release, scratch
+from her2path.core._scratch import release, scratch
 
 
 def test_a_name_gives_the_same_memory_again_and_grows() -> None:

@@ -4,16 +4,17 @@ import cv2
 import numpy as np
 import pytest
 
-from her2path import sensitivity, uncertainty
-from her2path.case import score_slide
-from her2path.case.spiking import sensitivity_flags
+from her2path.cells import sensitivity
+from her2path.cells.sensitivity import Jpeg, Lines, Spikes, compress, jpeg_of
+from her2path.cells.sensitivity.curve import LEVELS
+from her2path.cells.sensitivity.lines import LEAST_COVERAGE, MOST_COVERAGE, READS, SIGMA_UM
+from her2path.core.results import Recovered, Sensitivity
+from her2path.core.schema import OUTLINE_RAYS
+from her2path.core.settings import Settings
 from her2path.phantom import PhantomSpec, make_phantom
-from her2path.results import Recovered, Sensitivity
-from her2path.schema import OUTLINE_RAYS
-from her2path.sensitivity import Jpeg, Lines, Spikes, compress, jpeg_of
-from her2path.sensitivity.curve import LEVELS
-from her2path.sensitivity.lines import LEAST_COVERAGE, MOST_COVERAGE, READS, SIGMA_UM
-from her2path.settings import Settings
+from her2path.runs.case import score_slide
+from her2path.runs.case.spiking import sensitivity_flags
+from her2path.scoring import uncertainty
 
 DAB = (0.27, 0.57, 0.78)
 UNIT = tuple(np.array(DAB) / np.linalg.norm(DAB))

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2path.errors import SettingsError
-from her2path.settings import Settings, load_settings, parse_set
+from her2path.core.errors import SettingsError
+from her2path.core.settings import Settings, load_settings, parse_set
 
 ROOT = Path(__file__).parents[1]
 

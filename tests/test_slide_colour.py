@@ -12,12 +12,12 @@ import tifffile
 from PIL import Image
 from slide_samples import write_svs
 
-from her2path.errors import SlideUnreadable
-from her2path.geometry import Box
+from her2path.core.errors import SlideUnreadable
+from her2path.core.geometry import Box
+from her2path.io.slide import SlideRef, check_colours, open_slide
+from her2path.io.slide.colour import looks_converted_twice, rgb_of_ycbcr, stored_as
+from her2path.io.slide.tiff import TiffSource
 from her2path.phantom import PhantomSpec, make_phantom
-from her2path.slide import SlideRef, check_colours, open_slide
-from her2path.slide.colour import looks_converted_twice, rgb_of_ycbcr, stored_as
-from her2path.slide.tiff import TiffSource
 
 SIDE = 512
 RES: dict[str, Any] = {
@@ -350,9 +350,14 @@ def test_alpha_that_is_not_premultiplied_as_it_claims(tmp_path, rgb) -> None:
     assert "ALPHA_TAG_WRONG" in codes
 
 
-@pytest.mark.parametrize(("suffix", "kind"), [
-    ("tif", "unassalpha"), ("tif", "assocalpha"), ("png", ""),
-])
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        ("tif", "unassalpha"),
+        ("tif", "assocalpha"),
+        ("png", ""),
+    ],
+)
 def test_alpha_that_was_never_filled_is_none(tmp_path, rgb, suffix, kind) -> None:
     path = tmp_path / f"a.{suffix}"
     four = np.dstack([rgb, np.zeros((SIDE, SIDE, 1), np.uint8)])

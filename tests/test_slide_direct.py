@@ -12,13 +12,13 @@ import pytest
 import tifffile
 from slide_samples import drop_tile, overwrite, texture, tile_table, write_svs
 
-from her2path.errors import SlideUnreadable, UsageError
-from her2path.geometry import Box
-from her2path.slide import SlideRef, open_slide
-from her2path.slide import opening as opening_module
-from her2path.slide.cache import TileCache
-from her2path.slide.jpegmarks import scan_is_whole
-from her2path.slide.jpegtiles import JpegTiles
+from her2path.core.errors import SlideUnreadable, UsageError
+from her2path.core.geometry import Box
+from her2path.io.slide import SlideRef, open_slide
+from her2path.io.slide import opening as opening_module
+from her2path.io.slide.cache import TileCache
+from her2path.io.slide.jpegmarks import scan_is_whole
+from her2path.io.slide.jpegtiles import JpegTiles
 
 LAYOUTS = [
     pytest.param({"photometric": "ycbcr", "subsampling": (2, 2)}, id="ycbcr-420"),
@@ -97,8 +97,9 @@ def test_other_compressions_fall_back_to_openslide(tmp_path: Path) -> None:
     tifffile.imwrite(path, pixels, tile=(128, 128), photometric="rgb", compression="deflate")
     with open_slide(SlideRef(str(path), mpp=0.5)) as slide:
         assert slide.info.reader == "openslide"
-        assert slide.info.notes == ("The pixel size was given by the user. --mpp 0.5; the file "
-                                    "states none.",)
+        assert slide.info.notes == (
+            "The pixel size was given by the user. --mpp 0.5; the file states none.",
+        )
         np.testing.assert_array_equal(slide.read(whole(slide)), pixels)
     with pytest.raises(UsageError, match="not JPEG"):
         open_slide(SlideRef(str(path), mpp=0.5, reader="direct"))

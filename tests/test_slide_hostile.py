@@ -15,10 +15,10 @@ import tifffile
 from PIL import Image
 from slide_samples import overwrite, texture, write_svs
 
-from her2path.errors import Her2PathError, SlideUnreadable
-from her2path.geometry import Box
-from her2path.slide import SlideRef, find_slides, open_slide, slide_names
-from her2path.slide.files import sha256_quick
+from her2path.core.errors import Her2PathError, SlideUnreadable
+from her2path.core.geometry import Box
+from her2path.io.slide import SlideRef, find_slides, open_slide, slide_names
+from her2path.io.slide.files import sha256_quick
 
 
 def refused(path: Path | str, match: str) -> None:
@@ -201,9 +201,9 @@ def test_find_slides(tmp_path: Path) -> None:
 _READ_BOUNDED = r"""
 import re, sys
 from pathlib import Path
-from her2path.errors import SlideUnreadable
-from her2path.geometry import Box
-from her2path.slide import SlideRef, open_slide
+from her2path.core.errors import SlideUnreadable
+from her2path.core.geometry import Box
+from her2path.io.slide import SlideRef, open_slide
 taken = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) >> 10
 before = taken()
 try:

@@ -14,11 +14,11 @@ import tifffile
 from PIL import Image, ImageCms
 from slide_samples import overwrite, texture, tile_table, write_svs
 
-from her2path.errors import SlideUnreadable, UsageError
-from her2path.geometry import Box
-from her2path.slide import SlideRef, open_slide
-from her2path.slide.image import MAX_IMAGE_BYTES
-from her2path.slide.samples import to_rgb8
+from her2path.core.errors import SlideUnreadable, UsageError
+from her2path.core.geometry import Box
+from her2path.io.slide import SlideRef, open_slide
+from her2path.io.slide.image import MAX_IMAGE_BYTES
+from her2path.io.slide.samples import to_rgb8
 
 PIXELS = texture(90, 130)
 
@@ -84,8 +84,11 @@ TIFFS = {
     "jpeg 2000 tiles": {"tile": (32, 48), "compression": "jpeg2000"},
     "zstd strips": {"rowsperstrip": 7, "compression": "zstd", "predictor": True},
     "zstd tiles": {"tile": (32, 48), "compression": "zstd"},
-    "lossless WebP tiles": {"tile": (32, 48), "compression": "webp",
-                            "compressionargs": {"lossless": True}},
+    "lossless WebP tiles": {
+        "tile": (32, 48),
+        "compression": "webp",
+        "compressionargs": {"lossless": True},
+    },
     "big-endian": {"byteorder": ">", "rowsperstrip": 11},
 }
 

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from slide_samples import texture, write_svs
 
-from her2path.errors import MppMissing, UsageError
-from her2path.slide import SlideRef, open_slide
-from her2path.slide.mpp import aperio_mpp, choose_mpp, ome_mpp, property_mpp, tag_mpp
+from her2path.core.errors import MppMissing, UsageError
+from her2path.io.slide import SlideRef, open_slide
+from her2path.io.slide.mpp import aperio_mpp, choose_mpp, ome_mpp, property_mpp, tag_mpp
 
 #: name: (file's, --mpp, force, expected or error)
 CASES = {

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slide_samples import texture, write_svs
 
-from her2path.errors import UsageError
-from her2path.geometry import Box
-from her2path.slide import SlideRef, get_slide, open_slide
-from her2path.slide import opening as opening_module
-from her2path.slide.reader import MAX_FACTOR
-from her2path.slide.resample import argb_over, block_mean
+from her2path.core.errors import UsageError
+from her2path.core.geometry import Box
+from her2path.io.slide import SlideRef, get_slide, open_slide
+from her2path.io.slide import opening as opening_module
+from her2path.io.slide.reader import MAX_FACTOR
+from her2path.io.slide.resample import argb_over, block_mean
 
 H, W = 500, 700
 ANISOTROPIC = "anisotropic"
@@ -93,7 +93,7 @@ def test_read_down_in_strips_equals_one_piece(slides, monkeypatch) -> None:
     opened, _ = slides
     box = Box(-8, -16, 800, 640)
     one = opened["direct"].read_down(box, 8)
-    monkeypatch.setattr("her2path.slide.reader.STRIP_PX", 1)
+    monkeypatch.setattr("her2path.io.slide.reader.STRIP_PX", 1)
     np.testing.assert_array_equal(opened["direct"].read_down(box, 8), one)
 
 
@@ -244,8 +244,8 @@ def test_a_forked_child_opens_its_own_handle(tmp_path: Path) -> None:
     path = write_svs(tmp_path / "a.svs", texture(300, 300))
     code = f"""
 import os, sys, hashlib
-from her2path.geometry import Box
-from her2path.slide import SlideRef, get_slide
+from her2path.core.geometry import Box
+from her2path.io.slide import SlideRef, get_slide
 ref = SlideRef({str(path)!r}, reader="openslide")
 mine = get_slide(ref)
 want = mine.read(Box(0, 0, 300, 300)).tobytes()

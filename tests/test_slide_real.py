@@ -10,10 +10,10 @@ import numpy as np
 import openslide
 import pytest
 
-from her2path.annotations import SlideCentre
-from her2path.errors import MppMissing
-from her2path.geometry import Box
-from her2path.slide import SlideRef, open_slide
+from her2path.core.errors import MppMissing
+from her2path.core.geometry import Box
+from her2path.io.annotations import SlideCentre
+from her2path.io.slide import SlideRef, open_slide
 
 DATA = Path(os.environ.get("HER2PATH_REAL_DATA", "")) / "slides"
 pytestmark = pytest.mark.skipif(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from her2path import spatial
-from her2path.spatial import _kernels
-from her2path.spatial.blocks import interval, make_blocks
-from her2path.spatial.getis import hypergeometric_tails
+from her2path.space import spatial
+from her2path.space.spatial import _kernels
+from her2path.space.spatial.blocks import interval, make_blocks
+from her2path.space.spatial.getis import hypergeometric_tails
 from tests.point_patterns import smooth_field
 
 with warnings.catch_warnings():
@@ -219,12 +219,18 @@ def test_pair_counts_equal_brute_force(points):
     counts = spatial.pair_counts(x, y, labels, 200.0, 10.0)
     d = np.hypot(x[:, None] - x, y[:, None] - y)
     np.fill_diagonal(d, np.inf)
-    for name, which in (("all", d < np.inf), ("pp", labels[:, None] & labels),
-                        ("nn", ~labels[:, None] & ~labels), ("pn", labels[:, None] & ~labels)):
+    for name, which in (
+        ("all", d < np.inf),
+        ("pp", labels[:, None] & labels),
+        ("nn", ~labels[:, None] & ~labels),
+        ("pn", labels[:, None] & ~labels),
+    ):
         expected = np.histogram(d[which & (d < 200)], np.arange(0, 201, 10))[0]
         np.testing.assert_array_equal(getattr(counts, name), expected)
-    gamma = [0.5 * np.mean(np.subtract.outer(labels.astype(float), labels)[
-        (d >= a) & (d < a + 10)] ** 2) for a in range(0, 200, 10)]
+    gamma = [
+        0.5 * np.mean(np.subtract.outer(labels.astype(float), labels)[(d >= a) & (d < a + 10)] ** 2)
+        for a in range(0, 200, 10)
+    ]
     np.testing.assert_allclose(counts.semivariance(), gamma)
 
 
@@ -248,8 +254,12 @@ def test_cross_k_of_a_random_pattern_is_pi_r2():
 
 def test_cross_k_by_hand():
     # two points 10 µm apart in a 100 x 100 window: weight 100 * 100 / (90 * 100), two ordered pairs
-    k = spatial.cross_k((np.array([40.0, 50.0]), np.array([50.0, 50.0])), None,
-                        np.array([5.0, 10.0]), (0, 0, 100, 100))
+    k = spatial.cross_k(
+        (np.array([40.0, 50.0]), np.array([50.0, 50.0])),
+        None,
+        np.array([5.0, 10.0]),
+        (0, 0, 100, 100),
+    )
     np.testing.assert_allclose(k, [0.0, 10_000 * (10_000 / 9_000)])
     one = (np.zeros(1), np.zeros(1))
     assert spatial.cross_k(one, None, np.array([5.0]), (0, 0, 9, 9)) is None
@@ -266,9 +276,7 @@ def test_variogram_finds_nugget_and_range():
     mixed = patches ^ (rng.random(x.size) < 0.25)
     noisy = spatial.fit_variogram(spatial.pair_counts(x, y, mixed, 400.0, 10.0))
     assert 0.6 < noisy.nugget_share < 0.9
-    none = spatial.fit_variogram(
-        spatial.pair_counts(x, y, rng.random(x.size) < 0.3, 400.0, 10.0)
-    )
+    none = spatial.fit_variogram(spatial.pair_counts(x, y, rng.random(x.size) < 0.3, 400.0, 10.0))
     assert none.range_um is None
     assert none.reason == "no spatial structure"
     assert none.nugget_share > 0.95
@@ -295,8 +303,16 @@ def test_rectangles_equal_brute_force(points):
     x, y, _ = points
     code = (np.arange(N) % 3).astype(np.int8)
     order, keys, columns = _kernels.cell_list(x, y, 50.0)
-    cores = np.array([[450, 450, 0.0], [100, 800, 1.0], [0, 0, 0.8], [450, 450, np.pi / 2],
-                      [899, 450, 0.4], [450, 5, 3.1]])
+    cores = np.array(
+        [
+            [450, 450, 0.0],
+            [100, 800, 1.0],
+            [0, 0, 0.8],
+            [450, 450, np.pi / 2],
+            [899, 450, 0.4],
+            [450, 5, 3.1],
+        ]
+    )
     frame = np.array([x.min(), y.min(), 50.0, 400.0, 120.0])
     got, stretch = _kernels.count_rectangles(
         x[order], y[order], code[order], keys, columns, frame, cores, np.array([4, 3, 1])
@@ -403,7 +419,7 @@ def test_local_types_are_the_exact_conditional_test():
     """Against local Moran's conditional permutation: p-values of labels are hypergeometric."""
     from scipy.stats import hypergeom
 
-    from her2path.spatial.getis import local_types
+    from her2path.space.spatial.getis import local_types
 
     rng = np.random.default_rng(11)
     x, y = rng.uniform(0, 900, (2, N))
@@ -430,7 +446,7 @@ def test_local_types_are_the_exact_conditional_test():
 
 
 def test_local_types_find_nothing_in_random_labels():
-    from her2path.spatial.getis import local_types
+    from her2path.space.spatial.getis import local_types
 
     rng = np.random.default_rng(12)
     calls = 0
@@ -455,7 +471,7 @@ def test_pairs_by_centre_add_up(points):
 
 
 def test_fits_of_many_variograms_are_those_of_each():
-    from her2path.spatial.variogram import best_fits
+    from her2path.space.spatial.variogram import best_fits
 
     rng = np.random.default_rng(13)
     edges = np.arange(0, 401, 10.0)

@@ -12,11 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from her2path.errors import SettingsError
-from her2path.geometry import Box
-from her2path.phantom import PhantomSpec, make_phantom
-from her2path.settings import StainSettings
-from her2path.stain import (
+from her2path.cells.stain import (
     StainModel,
     estimate,
     is_h_dab,
@@ -25,7 +21,11 @@ from her2path.stain import (
     sample_boxes,
     unmix,
 )
-from her2path.stain.model import angle_deg
+from her2path.cells.stain.model import angle_deg
+from her2path.core.errors import SettingsError
+from her2path.core.geometry import Box
+from her2path.core.settings import StainSettings
+from her2path.phantom import PhantomSpec, make_phantom, random_spec
 
 REAL = os.environ.get("HER2PATH_REAL_DATA")
 needs_real = pytest.mark.skipif(not REAL, reason="HER2PATH_REAL_DATA is not set")
@@ -125,7 +125,7 @@ STAINED = [1, 6, 12, 17]
 
 @pytest.mark.parametrize("seed", STAINED)
 def test_vectors_of_stained_phantoms(seed: int) -> None:
-    spec = PhantomSpec.random(seed, width_um=330.0, height_um=330.0)
+    spec = random_spec(seed, width_um=330.0, height_um=330.0)
     model = estimate(tiles_of(make_phantom(spec).rgb), spec.mpp, StainSettings())
     assert model.method == "estimated"
     assert angle_deg(model.hematoxylin, spec.hematoxylin) < 4.0
@@ -191,7 +191,7 @@ def test_no_tiles_give_a_flagged_default() -> None:
 
 @pytest.mark.parametrize("seed", [0, 4, 10, 15, 21, 27, 33, 39])
 def test_phantoms_are_h_dab(seed: int) -> None:
-    spec = PhantomSpec.random(seed, width_um=260.0, height_um=260.0)
+    spec = random_spec(seed, width_um=260.0, height_um=260.0)
     tiles = tiles_of(make_phantom(spec).rgb)
     assert is_h_dab(tiles, estimate(tiles, spec.mpp, StainSettings())) == (True, "")
 

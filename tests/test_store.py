@@ -16,9 +16,9 @@ from fake_run import Plane, cells_table, make_run
 from ome_zarr_models.v05.image import Image as OmeImage
 from ome_zarr_models.v05.image_label import ImageLabel
 
-from her2path.errors import DiskFull, OutputError, ProgramFault
-from her2path.schema import CELLS
-from her2path.store import (
+from her2path.core.errors import DiskFull, OutputError, ProgramFault
+from her2path.core.schema import CELLS
+from her2path.io.store import (
     Maps,
     RunStore,
     atomic_file,
@@ -29,7 +29,7 @@ from her2path.store import (
     write_json,
     write_maps,
 )
-from her2path.store import tables as tables_module
+from her2path.io.store import tables as tables_module
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +294,7 @@ def test_an_empty_gallery_can_be_read(tmp_path: Path) -> None:
 
 def test_importing_the_store_needs_no_plotting_and_no_slide() -> None:
     code = (
-        "import sys, her2path.store; "
+        "import sys, her2path.io.store; "
         "bad = {'matplotlib', 'openslide', 'dask', 'numba', 'cv2', 'torch'} & set(sys.modules); "
         "assert not bad, bad"
     )

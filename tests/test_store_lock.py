@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from her2path.errors import OutputError
-from her2path.store import RunLock
-from her2path.store import lock as lock_module
-from her2path.store.files import STALE_S, atomic_file, clear_leftovers
+from her2path.core.errors import OutputError
+from her2path.io.store import RunLock
+from her2path.io.store import lock as lock_module
+from her2path.io.store.files import STALE_S, atomic_file, clear_leftovers
 
 
 def write_lock(out: Path, **changes: object) -> Path:
@@ -38,7 +38,7 @@ def test_a_lock_is_there_and_goes(tmp_path: Path) -> None:
 
 def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, time; from her2path.store import RunLock\n"
+        "import sys, pathlib, time; from her2path.io.store import RunLock\n"
         "with RunLock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -105,7 +105,7 @@ def _wait(condition, seconds: float = 5.0) -> None:
 
 def test_what_a_killed_writer_left_goes_with_the_next_lock(tmp_path: Path) -> None:
     code = (
-        "import os, pathlib, sys; from her2path.store import atomic_dir, atomic_file\n"
+        "import os, pathlib, sys; from her2path.io.store import atomic_dir, atomic_file\n"
         "out = pathlib.Path(sys.argv[1])\n"
         "with atomic_file(out / 'cases.csv') as a, atomic_dir(out / 'maps') as b:\n"
         "    a.write_text('half'); (b / 'one').write_text('half'); os.kill(os.getpid(), 9)"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster
 
-from her2path import stream as module
-from her2path.errors import DiskFull, InputError, ManifestError, UsageError, WorkerCannotSee
-from her2path.stream import Stream
+from her2path.core.errors import DiskFull, InputError, ManifestError, UsageError, WorkerCannotSee
+from her2path.runs import stream as module
+from her2path.runs.stream import Stream
 
 
 def add(offset: int, item: int) -> int:

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from her2path.errors import ManifestError
-from her2path.timepoints import by_name_alone, time_groups
+from her2path.core.errors import ManifestError
+from her2path.core.timepoints import by_name_alone, time_groups
 
 ORDERED = [
     ("2022-12-15", "2023-02-03"),

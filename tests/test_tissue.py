@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from her2path.phantom import PhantomSpec, make_phantom
-from her2path.settings import TissueSettings
-from her2path.tissue import find_tissue, overview_mpp
+from her2path.cells.tissue import find_tissue, overview_mpp
+from her2path.core.settings import TissueSettings
+from her2path.phantom import make_phantom, random_spec
 
 REAL = os.environ.get("HER2PATH_REAL_DATA")
 needs_real = pytest.mark.skipif(not REAL, reason="HER2PATH_REAL_DATA is not set")
@@ -130,7 +130,7 @@ def test_a_dark_slide_is_flagged() -> None:
 
 
 def test_a_field_without_glass_is_all_tissue() -> None:
-    spec = PhantomSpec.random(9, width_um=700.0, height_um=700.0, margin_um=0.0, mpp=0.5)
+    spec = random_spec(9, width_um=700.0, height_um=700.0, margin_um=0.0, mpp=0.5)
     rgb = make_phantom(spec.model_copy(update={"lumens": 0.0})).rgb
     mpp = overview_mpp(700.0, 700.0, TissueSettings())
     k = round(mpp / spec.mpp)
@@ -155,7 +155,7 @@ def test_tiny_overviews_do_not_fail(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_phantoms_with_artefacts(seed: int) -> None:
-    spec = PhantomSpec.random(
+    spec = random_spec(
         seed, width_um=1200.0, height_um=1200.0, margin_um=120.0, mpp=0.5, folds=1, pen=2, dust=30
     )
     phantom = make_phantom(spec)

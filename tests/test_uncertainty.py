@@ -9,14 +9,14 @@ import pytest
 from scipy import stats
 from tissue_draws import cells_on, latent, neyman_scott
 
-from her2path import guidelines, uncertainty
-from her2path.errors import NotEvaluable, UsageError
-from her2path.intervals import wilson
-from her2path.schema import PATTERNS
-from her2path.settings import load_settings
-from her2path.uncertainty._kernels import draw_counts
-from her2path.uncertainty.cells import grid_cells, read_cells
-from her2path.uncertainty.correlation import Lags, spread
+from her2path.core.errors import NotEvaluable, UsageError
+from her2path.core.intervals import wilson
+from her2path.core.schema import PATTERNS
+from her2path.core.settings import load_settings
+from her2path.scoring import guidelines, uncertainty
+from her2path.scoring.uncertainty._kernels import draw_counts
+from her2path.scoring.uncertainty.cells import grid_cells, read_cells
+from her2path.scoring.uncertainty.correlation import Lags, spread
 
 CODES = np.array([[0, 0], [1, 2], [3, 4], [5, 6]])
 MEDIAN, SIGMA = np.log(0.16), 0.6

@@ -11,17 +11,17 @@ import pytest
 from fake_run import MPP, make_run
 from viewing import call, viewing
 
-from her2path.corrections import apply_corrections, read_corrections
-from her2path.errors import OutputError
-from her2path.geometry import Box
-from her2path.palette import SCORE_COLOURS, rgb
-from her2path.schema import OUTLINE_RAYS, PATTERNS
-from her2path.store import RunStore
-from her2path.viewer import make_server
-from her2path.viewer import tiles as tiles_module
-from her2path.viewer.desk import Viewer
-from her2path.viewer.index import CLASSES, OTHER, build_index
-from her2path.viewer.tiles import IMAGE_PX, Plane, Tiles
+from her2path.core.errors import OutputError
+from her2path.core.geometry import Box
+from her2path.core.schema import OUTLINE_RAYS, PATTERNS
+from her2path.io.corrections import apply_corrections, read_corrections
+from her2path.io.store import RunStore
+from her2path.outputs.palette import SCORE_COLOURS, rgb
+from her2path.outputs.viewer import make_server
+from her2path.outputs.viewer import tiles as tiles_module
+from her2path.outputs.viewer.desk import Viewer
+from her2path.outputs.viewer.index import CLASSES, OTHER, build_index
+from her2path.outputs.viewer.tiles import IMAGE_PX, Plane, Tiles
 
 ALL = np.ones(CLASSES, bool)
 

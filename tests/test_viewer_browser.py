@@ -15,11 +15,11 @@ from fake_run import make_run
 from PIL import Image
 from viewing import viewing
 
-from her2path.corrections import read_corrections
-from her2path.palette import SCORE_COLOURS, rgb
-from her2path.schema import OUTLINE_RAYS
-from her2path.store import RunStore
-from her2path.viewer.desk import Viewer
+from her2path.core.schema import OUTLINE_RAYS
+from her2path.io.corrections import read_corrections
+from her2path.io.store import RunStore
+from her2path.outputs.palette import SCORE_COLOURS, rgb
+from her2path.outputs.viewer.desk import Viewer
 
 pytestmark = pytest.mark.skipif(MISSING, reason="needs Chromium and its driver")
 
@@ -355,8 +355,11 @@ def test_what_is_no_longer_wanted_is_let_go_of(page, viewer: Viewer) -> None:
         for move in range(8):
             go(page, 500 + 380 * move, 400 + 300 * move, 0.35)
             time.sleep(0.25)
-            asked |= set(page.execute_script(
-                "return her2path.tiles.inView().map((t) => t.z + '/' + t.x + '/' + t.y)"))
+            asked |= set(
+                page.execute_script(
+                    "return her2path.tiles.inView().map((t) => t.z + '/' + t.x + '/' + t.y)"
+                )
+            )
         until(lambda: complete(page))
     finally:
         viewer.tiles.overlay_tile = kept  # type: ignore[method-assign]
@@ -407,8 +410,9 @@ def test_pointer_magnification_and_minimap(page) -> None:
     small = page.find_element("id", "minimap").rect
     actions = ActionChains(page)
     pointer = actions.w3c_actions.pointer_action
-    pointer.move_to_location(round(small["x"] + small["width"] / 4),
-                             round(small["y"] + small["height"] / 4))
+    pointer.move_to_location(
+        round(small["x"] + small["width"] / 4), round(small["y"] + small["height"] / 4)
+    )
     pointer.click()
     actions.perform()
     view = page.execute_script("return her2path.view()")
@@ -418,8 +422,12 @@ def test_pointer_magnification_and_minimap(page) -> None:
 def test_stains_measures_and_opacity_change_the_picture(page) -> None:
     go(page, 1500, 1200, 0.6)
     seen = [settle(page)]
-    choices = ("#view input[value=hematoxylin]", "#view input[value=dab]",
-               "#measure option[value=completeness]", "#layers input[value=heat]")
+    choices = (
+        "#view input[value=hematoxylin]",
+        "#view input[value=dab]",
+        "#measure option[value=completeness]",
+        "#layers input[value=heat]",
+    )
     for choice in choices:
         page.find_element("css selector", choice).click()
         until(lambda: complete(page))
@@ -428,8 +436,10 @@ def test_stains_measures_and_opacity_change_the_picture(page) -> None:
     for one, other in pairwise(seen):
         assert np.abs(one - other).mean() > 1
     assert page.find_element("id", "ramp-high").text == "1"
-    page.execute_script("const o = document.getElementById('opacity'); o.value = 0;"
-                        "o.dispatchEvent(new Event('input'))")
+    page.execute_script(
+        "const o = document.getElementById('opacity'); o.value = 0;"
+        "o.dispatchEvent(new Event('input'))"
+    )
     assert np.abs(settle(page)[60:, :800] - seen[-1]).mean() > 1
 
 

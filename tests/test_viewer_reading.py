@@ -11,12 +11,12 @@ import pytest
 from fake_batch import copied, make_batch
 from viewing import call, viewing
 
-from her2path.cohort.tables import read_rows
-from her2path.errors import UsageError
-from her2path.report.index import index_values
-from her2path.store import BatchStore
-from her2path.viewer import make_server
-from her2path.viewer.desk import Viewer
+from her2path.core.errors import UsageError
+from her2path.io.store import BatchStore
+from her2path.outputs.report.index import index_values
+from her2path.outputs.viewer import make_server
+from her2path.outputs.viewer.desk import Viewer
+from her2path.runs.cohort.tables import read_rows
 
 #: everything that a program could say of a slide, and what it is called in JSON
 MACHINE = ("/slide/{n}/tile/overlay/0/0/0?layers=cells", "/slide/{n}/tile/hematoxylin/0/0/0",
@@ -166,7 +166,7 @@ def test_two_readers_at_once_see_nothing_of_each_other(out: Path) -> None:
 
 def test_the_reads_feed_agree(out: Path, tmp_path: Path) -> None:
     from her2path import api
-    from her2path.agreement import AgreeOptions
+    from her2path.scoring.agreement import AgreeOptions
 
     said = {"AB": ("0", "1+", "2+", "3+", ""), "CD": ("0", "0", "2+", "3+", "1+")}
     for reader, scores in said.items():

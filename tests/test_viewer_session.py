@@ -15,7 +15,7 @@ from browser import MISSING, browser, console
 from fake_batch import make_batch
 from test_viewer_browser import ready, until
 
-from her2path.cohort.tables import read_rows
+from her2path.runs.cohort.tables import read_rows
 
 pytestmark = [
     pytest.mark.skipif(MISSING, reason="needs Chromium and its driver"), pytest.mark.slow,

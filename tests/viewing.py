@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from her2path import viewer as viewer_package
-from her2path.viewer.desk import Viewer
+from her2path.outputs import viewer as viewer_package
+from her2path.outputs.viewer.desk import Viewer
 
 
 @contextmanager

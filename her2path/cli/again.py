@@ -20,15 +20,18 @@ def again(
     UsageError
         For one file of corrections: each slide has its own.
     """
-    from her2path import api, report
+    from her2path import api
     from her2path.cli.output import echo_json
-    from her2path.cohort import Faces
-    from her2path.cohort.rescoring import rescore_batch
-    from her2path.errors import UsageError
+    from her2path.core.errors import UsageError
+    from her2path.outputs import report
+    from her2path.runs.cohort import Faces
+    from her2path.runs.cohort.rescoring import rescore_batch
 
     if corrections is not None and str(corrections) != "none":
-        raise UsageError("--corrections names the cells of one slide, and this is a batch",
-                         "Leave it out (each slide's own are applied), or give none")
+        raise UsageError(
+            "--corrections names the cells of one slide, and this is a batch",
+            "Leave it out (each slide's own are applied), or give none",
+        )
     faces = Faces(slide=api.faces, case=report.build_case, index=report.build_index)
     result, applied = rescore_batch(out, guideline, config, changes, corrections is None, faces,
                                     manifest)  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 
 from her2path import __version__
 from her2path.cli import outlets
-from her2path.errors import Her2PathError, one_line
+from her2path.core.errors import Her2PathError, one_line
 
 __all__ = ["app", "main"]
 

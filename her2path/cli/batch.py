@@ -11,13 +11,15 @@ import typer
 from her2path.cli import options as o
 
 if TYPE_CHECKING:
-    from her2path.cohort import BatchResult, Faces
+    from her2path.runs.cohort import BatchResult, Faces
 
 __all__ = ["add_to"]
 
 Source = Annotated[
-    Path, typer.Argument(help="MANIFEST.csv, or a folder of slides.", metavar="MANIFEST_OR_FOLDER",
-                         parser=o.path)
+    Path,
+    typer.Argument(
+        help="MANIFEST.csv, or a folder of slides.", metavar="MANIFEST_OR_FOLDER", parser=o.path
+    ),
 ]
 AnnotationFolder = Annotated[
     Path | None,
@@ -26,12 +28,18 @@ AnnotationFolder = Annotated[
 ]  # fmt: skip
 Sources = Annotated[
     list[Path],
-    typer.Argument(help="Results of `score`, folders of them, or batches.", metavar="DIR...",
-                   parser=o.path),
+    typer.Argument(
+        help="Results of `score`, folders of them, or batches.", metavar="DIR...", parser=o.path
+    ),
 ]
 ManifestFile = Annotated[
-    Path | None, typer.Option("--manifest", help="MANIFEST.csv: which slide is of which case.",
-                              parser=o.path, metavar="PATH")
+    Path | None,
+    typer.Option(
+        "--manifest",
+        help="MANIFEST.csv: which slide is of which case.",
+        parser=o.path,
+        metavar="PATH",
+    ),
 ]
 
 
@@ -47,7 +55,7 @@ def batch(
 ) -> int:
     """Score many slides and their cases; run again, it does only what is missing or changed."""
     settings = given.settings()
-    from her2path.cohort import BatchOptions, Board, run_batch
+    from her2path.runs.cohort import BatchOptions, Board, run_batch
 
     how = BatchOptions(
         **given.run(), annotations=annotations, faces=_faces(given.no_report), debug=given.debug
@@ -68,8 +76,8 @@ def collect(
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Build cases, tables and index from slides that were scored elsewhere."""
-    from her2path.cohort import Board
-    from her2path.cohort import collect as join
+    from her2path.runs.cohort import Board
+    from her2path.runs.cohort import collect as join
 
     with _live(json or quiet) as changed:
         result = join(sources, out, manifest, _faces(no_report), overwrite, Board(changed))
@@ -78,8 +86,9 @@ def collect(
 
 def _faces(no_report: bool) -> Faces:
     """Return what people see of a batch; without reports the regions and the index stay."""
-    from her2path import api, report
-    from her2path.cohort import Faces
+    from her2path import api
+    from her2path.outputs import report
+    from her2path.runs.cohort import Faces
 
     if no_report:
         return Faces(slide=api.faces_without_report, index=report.build_index)

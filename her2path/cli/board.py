@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from her2path.cohort import Board
+    from her2path.runs.cohort import Board
 
 __all__ = ["live_table"]
 

@@ -10,7 +10,7 @@ import typer
 from her2path.cli import options as o
 
 if TYPE_CHECKING:
-    from her2path.calibrate import Made
+    from her2path.runs.calibrate import Made
 
 __all__ = ["add_to"]
 
@@ -48,8 +48,11 @@ def calibrate(
     scanner: Name = None,
     curve_measure: Annotated[
         str | None,
-        typer.Option("--curve-measure", help="Column that receptors are read off: membrane_od "
-                     "(default), membrane_od_ring or membrane_mass."),
+        typer.Option(
+            "--curve-measure",
+            help="Column that receptors are read off: membrane_od "
+            "(default), membrane_od_ring or membrane_mass.",
+        ),
     ] = None,
     draws: Annotated[
         int, typer.Option("--draws", min=50, max=20_000, help="Bootstrap draws over cases.")
@@ -63,9 +66,9 @@ def calibrate(
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Fit cut-offs to controls or reads, and membrane OD to receptors a cell."""
-    from her2path.calibrate import Request
-    from her2path.calibrate import calibrate as make
-    from her2path.errors import UsageError
+    from her2path.core.errors import UsageError
+    from her2path.runs.calibrate import Request
+    from her2path.runs.calibrate import calibrate as make
 
     known = ("membrane_od", "membrane_od_ring", "membrane_mass")
     if curve_measure not in (None, *known):
@@ -85,7 +88,7 @@ def calibrate(
 
 
 def _assay(clone: str | None, stainer: str | None, scanner: str | None) -> Any:
-    from her2path.settings import Settings
+    from her2path.core.settings import Settings
 
     given = {"clone": clone, "stainer": stainer, "scanner": scanner}
     named = {f"assay.{k}": v for k, v in given.items() if v is not None}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from her2path import __version__
-from her2path._optional import EXTRAS, available
+from her2path.core._optional import EXTRAS, available
 
 __all__ = ["checkup"]
 
@@ -61,7 +61,7 @@ def _package(name: str) -> dict[str, Any]:
 
 
 def _openslide() -> dict[str, Any]:
-    from her2path import slide
+    from her2path.io import slide
 
     try:
         return _row("OpenSlide", "ok", slide.openslide_version())
@@ -72,7 +72,7 @@ def _openslide() -> dict[str, Any]:
 def _machine() -> list[dict[str, Any]]:
     import psutil
 
-    from her2path.stream import default_workers
+    from her2path.runs.stream import default_workers
 
     memory = psutil.virtual_memory()
     free = shutil.disk_usage(Path.cwd()).free

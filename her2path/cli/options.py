@@ -14,7 +14,6 @@ import typer
 __all__ = ["Scoring", "settings_of", "with_scoring"]
 
 
-
 def path(text: object) -> Path:
     """Return a path that was given; an empty one, as of a variable without a value, is refused.
 
@@ -23,7 +22,7 @@ def path(text: object) -> Path:
     UsageError
         For an empty text, which would stand for the working folder.
     """
-    from her2path.errors import UsageError
+    from her2path.core.errors import UsageError
 
     if not str(text).strip():
         raise UsageError("a path is empty", "Give every file and folder a name; . is this folder")
@@ -42,8 +41,9 @@ Set = Annotated[
 ]
 AnnotationFile = Annotated[
     Path | None,
-    typer.Option("--annotations", help="GeoJSON or XML areas, level-0 pixels.", parser=path,
-                 metavar="PATH"),
+    typer.Option(
+        "--annotations", help="GeoJSON or XML areas, level-0 pixels.", parser=path, metavar="PATH"
+    ),
 ]
 Mpp = Annotated[
     float | None, typer.Option("--mpp", help="µm per pixel (0.1-2.0), when the file has none.")
@@ -144,8 +144,8 @@ def settings_of(config: Path | None, changes: list[str] | None, **named: Any) ->
     **named
         Dotted path with ``__`` for the dot (``slide__mpp=0.25``); ``None`` means not given.
     """
-    from her2path.errors import UsageError
-    from her2path.settings import load_settings
+    from her2path.core.errors import UsageError
+    from her2path.core.settings import load_settings
 
     mpp = named.get("slide__mpp")
     if mpp is not None and not 0.1 <= mpp <= 2.0:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from her2path.cli.outlets import broken
-from her2path.errors import DiskFull, UsageError
+from her2path.core.errors import DiskFull, UsageError
 
 __all__ = ["echo_json"]
 

@@ -11,7 +11,7 @@ import typer
 from her2path.cli import options as o
 
 if TYPE_CHECKING:
-    from her2path.case import SlideResult
+    from her2path.runs.case import SlideResult
 
 __all__ = ["add_to"]
 
@@ -35,7 +35,7 @@ def score(
     _logging(given.debug)
     settings = given.settings()
     from her2path.api import run_slide
-    from her2path.case import RunOptions
+    from her2path.runs.case import RunOptions
 
     how, report = RunOptions(**given.run()), not given.no_report
     with _progress(given.json or given.quiet) as tick:
@@ -53,10 +53,10 @@ def demo(
     """Make a slide with known truth and score it: the main job, end to end."""
     _logging(debug)
     from her2path.api import run_slide
-    from her2path.case import RunOptions
-    from her2path.case.warm import warming
+    from her2path.core.settings import Settings
     from her2path.phantom import demo_spec, make_files
-    from her2path.settings import Settings
+    from her2path.runs.case import RunOptions
+    from her2path.runs.case.warm import warming
 
     out.mkdir(parents=True, exist_ok=True)
     slide = out / "slide" / "phantom.svs"
@@ -86,14 +86,16 @@ def report(
     out: o.RunDir,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write a PDF.")] = False,
     figures: Annotated[
-        Path | None, typer.Option("--figures", help="Write the plots here as SVG and PNG.",
-                                  parser=o.path, metavar="PATH")
+        Path | None,
+        typer.Option(
+            "--figures", help="Write the plots here as SVG and PNG.", parser=o.path, metavar="PATH"
+        ),
     ] = None,
     debug: o.Debug = False,
 ) -> int:
     """Rebuild the reports of a run or batch from its stored results."""
     _logging(debug)
-    from her2path import report as pages
+    from her2path.outputs import report as pages
 
     made = pages.build_all(out, pdf=pdf)
     if figures is not None:
@@ -109,13 +111,22 @@ def rescore(
     config: o.Config = None,
     changes: o.Set = None,
     corrections: Annotated[
-        Path | None, typer.Option("--corrections", help="Corrections (GeoJSON); without, those "
-                                  "made in the viewer; none leaves them out.",
-                                  parser=o.path, metavar="PATH")
+        Path | None,
+        typer.Option(
+            "--corrections",
+            help="Corrections (GeoJSON); without, those made in the viewer; none leaves them out.",
+            parser=o.path,
+            metavar="PATH",
+        ),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option("--manifest", help="Of a batch with ISH counts or TMA cores.",
-                                  parser=o.path, metavar="PATH")
+        Path | None,
+        typer.Option(
+            "--manifest",
+            help="Of a batch with ISH counts or TMA cores.",
+            parser=o.path,
+            metavar="PATH",
+        ),
     ] = None,
     what_if: Annotated[
         bool, typer.Option("--what-if", help="Show every rule set; write nothing.")
@@ -126,8 +137,8 @@ def rescore(
 ) -> int:
     """Score stored cells again, under another rule set or other cut-offs, without the slide."""
     _logging(debug)
-    from her2path.case import rescore as story
-    from her2path.store import BatchStore, RunStore
+    from her2path.io.store import BatchStore, RunStore
+    from her2path.runs.case import rescore as story
 
     none = corrections is not None and str(corrections) == "none"
     if BatchStore(out).is_batch and not what_if:
@@ -137,7 +148,7 @@ def rescore(
     if what_if:
         return _what_if(story.what_if(out), json)
     from her2path.api import faces
-    from her2path.cohort.rescoring import Applied, corrections_of
+    from her2path.runs.cohort.rescoring import Applied, corrections_of
 
     given = corrections_of(RunStore(out)) if corrections is None else corrections
     result = story.rescore(out, guideline, config, changes or [], None if none else given, faces)

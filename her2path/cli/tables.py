@@ -19,8 +19,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def ish(
-    counts: Annotated[Path, typer.Argument(help="Per-cell counts, or a summary table (CSV).",
-                                           parser=o.path, metavar="COUNTS.csv")],
+    counts: Annotated[
+        Path,
+        typer.Argument(
+            help="Per-cell counts, or a summary table (CSV).", parser=o.path, metavar="COUNTS.csv"
+        ),
+    ],
     out: o.Out,
     ihc: Annotated[str | None, typer.Option("--ihc", help="IHC score of the same sample.")] = None,
     config: o.Config = None,
@@ -32,10 +36,10 @@ def ish(
 ) -> int:
     """Interpret ISH counts: group, status, amplified fraction by area, heterogeneity."""
     settings = o.settings_of(config, changes, score__guideline=guideline)
-    from her2path import heterogeneity
-    from her2path import ish as engine
     from her2path.cli.output import echo_json
     from her2path.cli.words import print_rows
+    from her2path.scoring import ish as engine
+    from her2path.space import heterogeneity
 
     table, name = engine.read_counts(counts), settings.score.guideline
     result = engine.interpret(table, ihc=ihc, settings=settings, guideline=name)
@@ -62,16 +66,24 @@ def agree(
     out: o.Out,
     reads: Annotated[
         Path | None,
-        typer.Argument(help="READS.csv: case_id, reader, score, ...", show_default=False,
-                       parser=o.path, metavar="READS.csv"),
+        typer.Argument(
+            help="READS.csv: case_id, reader, score, ...",
+            show_default=False,
+            parser=o.path,
+            metavar="READS.csv",
+        ),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option("--results", help="OUT: the program is a reader too.",
-                                  parser=o.path, metavar="PATH"),
+        Path | None,
+        typer.Option(
+            "--results", help="OUT: the program is a reader too.", parser=o.path, metavar="PATH"
+        ),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option("--manifest", help="CSV with the columns of --strata.",
-                                  parser=o.path, metavar="PATH"),
+        Path | None,
+        typer.Option(
+            "--manifest", help="CSV with the columns of --strata.", parser=o.path, metavar="PATH"
+        ),
     ] = None,
     strata: Annotated[
         list[str] | None, typer.Option("--strata", help="Column that divides the cases.")
@@ -91,10 +103,10 @@ def agree(
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Agreement between readers, and of readers with the program."""
-    from her2path.agreement import AgreeOptions, parse_comparison
     from her2path.api import agree as measure
     from her2path.cli.output import echo_json
     from her2path.cli.words import print_rows
+    from her2path.scoring.agreement import AgreeOptions, parse_comparison
 
     asked = tuple(parse_comparison(text) for text in compare or ())
     options = AgreeOptions(draws, seed, margin, asked)

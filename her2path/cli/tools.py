@@ -35,12 +35,12 @@ def phantom(
     from pydantic import ValidationError
 
     from her2path import phantom as maker
-    from her2path.errors import UsageError
-    from her2path.settings import parse_set
+    from her2path.core.errors import UsageError
+    from her2path.core.settings import parse_set
 
     given = {"seed": seed} | dict(parse_set(c) for c in changes or ())
     try:
-        spec = maker.PhantomSpec.random(**given) if random else maker.PhantomSpec(**given)
+        spec = maker.random_spec(**given) if random else maker.PhantomSpec(**given)
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(x) for x in first["loc"]) or "the phantom"
@@ -80,12 +80,12 @@ def schema(
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Print the JSON Schemas of settings and results, and the columns of the tables."""
-    from her2path.agreement.schema import json_schema
     from her2path.cli.output import echo_json
-    from her2path.errors import UsageError
-    from her2path.results import Result
-    from her2path.schema import CELLS, CNN_CELLS, CNN_REGIONS, REGIONS
-    from her2path.settings import Settings
+    from her2path.core.errors import UsageError
+    from her2path.core.results import Result
+    from her2path.core.schema import CELLS, CNN_CELLS, CNN_REGIONS, REGIONS
+    from her2path.core.settings import Settings
+    from her2path.scoring.agreement.schema import json_schema
 
     def columns(table: tuple[object, ...]) -> list[dict[str, str]]:
         return [{k: str(v) for k, v in vars(c).items()} for c in table]

@@ -30,11 +30,19 @@ def add_to(app: typer.Typer) -> None:
 
 def train(
     manifest: Annotated[
-        Path, typer.Argument(help="Manifest (CSV), folder of class folders, results or phantoms.",
-                             parser=o.path, metavar="MANIFEST")
+        Path,
+        typer.Argument(
+            help="Manifest (CSV), folder of class folders, results or phantoms.",
+            parser=o.path,
+            metavar="MANIFEST",
+        ),
     ],
-    model: Annotated[Path, typer.Option("-o", "--out", help="The model to write (.safetensors).",
-                                        parser=o.path, metavar="PATH")],
+    model: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", help="The model to write (.safetensors).", parser=o.path, metavar="PATH"
+        ),
+    ],
     arch: Annotated[
         str, typer.Option("--arch", help="Network: small, tiny, medium, residual, or your own.")
     ] = "small",
@@ -62,9 +70,9 @@ def train(
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Train a CNN scorer; an interrupted run goes on from its last epoch."""
-    from her2path import guidelines
-    from her2path._optional import require
-    from her2path.errors import OutputError, UsageError
+    from her2path.core._optional import require
+    from her2path.core.errors import OutputError, UsageError
+    from her2path.scoring import guidelines
 
     require("torch", "The CNN scorer (--cnn, train)")
     require("safetensors", "The CNN scorer (--cnn, train)")
@@ -86,8 +94,15 @@ def train(
     told_by: Any = labels
     recipe = cnn.Recipe(cnn.Window(patch_px, model_mpp), rules, per_slide, mpp, told_by)
     told = cnn.TrainOptions(
-        name=path.stem, architecture=arch, channels="od" if channels == "od" else "h_dab",
-        guideline=rules, epochs=epochs, batch=batch, seed=seed, device=device, licence=licence,
+        name=path.stem,
+        architecture=arch,
+        channels="od" if channels == "od" else "h_dab",
+        guideline=rules,
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+        device=device,
+        licence=licence,
     )
     with _progress(json or quiet) as tick:
         card = cnn.fit(cnn.read_source(manifest, recipe, tick), path, told, tick)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from her2path._optional import require
+from her2path.core._optional import require
 
 __all__ = ["PURPOSE", "functional", "nn", "safetensors_numpy", "torch"]
 

@@ -7,8 +7,8 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from her2path.cells.stain import StainModel
 from her2path.cnn.patches import CHANNELS, OD_SCALE, Patches, planes
-from her2path.stain import StainModel
 
 __all__ = ["batch_planes", "spoil", "turn"]
 
@@ -53,7 +53,10 @@ def spoil(rgb: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     if rng.random() < OFTEN:
         rgb = imagecodecs.jpeg8_decode(
             imagecodecs.jpeg8_encode(
-                rgb, level=int(rng.integers(40, 96)), colorspace="RGB", outcolorspace="YCBCR",
+                rgb,
+                level=int(rng.integers(40, 96)),
+                colorspace="RGB",
+                outcolorspace="YCBCR",
                 subsampling=str(rng.choice(["420", "444"])),
             )
         )

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from her2path.errors import InputError
-from her2path.schema import SCORES
+from her2path.core.errors import InputError
+from her2path.core.schema import SCORES
 
 __all__ = ["INTENDED_USE", "Card", "read_card"]
 
@@ -38,7 +38,9 @@ class Card(BaseModel):
     normalisation: dict[str, Any] = Field(description="how pixels become its input")
     temperature: float = Field(gt=0, description="its logits are divided by this")
     share: float = Field(
-        default=0.5, gt=0, le=0.5,
+        default=0.5,
+        gt=0,
+        le=0.5,
         description="a slide or region has the highest score that at least this share of it "
         "reaches, in expectation",
     )

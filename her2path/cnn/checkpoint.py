@@ -13,8 +13,8 @@ import numpy as np
 from her2path.cnn.options import TrainOptions
 from her2path.cnn.patches import Patches
 from her2path.cnn.weights import Arrays, load_arrays, save_arrays
-from her2path.store import read_json, write_json
-from her2path.store.files import make_dir, remove
+from her2path.io.store import read_json, write_json
+from her2path.io.store.files import make_dir, remove
 
 __all__ = ["Checkpoint", "Progressed", "fingerprint"]
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from her2path.corrections import apply_corrections, read_corrections
-from her2path.errors import AnnotationError
+from her2path.core.errors import AnnotationError
+from her2path.io.corrections import apply_corrections, read_corrections
 
 __all__ = ["corrected"]
 

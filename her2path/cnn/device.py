@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from her2path._optional import available
-from her2path.errors import UsageError
+from her2path.core._optional import available
+from her2path.core.errors import UsageError
 
 __all__ = ["batch_for", "choose", "device_name", "limited_threads", "out_of_memory"]
 

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path._optional import available, require
 from her2path.cnn.card import Card
 from her2path.cnn.patches import CHANNELS
-from her2path.errors import MissingExtra, UsageError, one_line
+from her2path.core._optional import available, require
+from her2path.core.errors import MissingExtra, UsageError, one_line
 
 __all__ = ["PRECISIONS", "RUNTIMES", "Engine", "OnnxEngine", "TorchEngine", "faster", "make_engine"]
 
@@ -125,9 +125,7 @@ def _export(net: Any, channels: int, patch_px: int) -> bytes:
     free = {n: {0: "n"} for n in ("x", "features", "logits")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own successor
-        torch.onnx.export(
-            Both().eval(), (one,), buffer, dynamo=False, dynamic_axes=free, **names
-        )
+        torch.onnx.export(Both().eval(), (one,), buffer, dynamo=False, dynamic_axes=free, **names)
     return buffer.getvalue()
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from her2path.cells.stain import StainModel
+from her2path.cells.stain.model import unit
 from her2path.cnn.card import Card
 from her2path.cnn.engine import Engine, make_engine
 from her2path.cnn.ordinal import LOGITS, probabilities
 from her2path.cnn.patches import CHANNELS, Read, Window, cut, planes
 from her2path.cnn.weights import check_model, load_arrays
-from her2path.errors import InputError, ProgramFault
-from her2path.settings import Settings
-from her2path.stain import StainModel
-from her2path.stain.model import unit
+from her2path.core.errors import InputError, ProgramFault
+from her2path.core.settings import Settings
 
 __all__ = ["Looked", "Scorer", "load_state"]
 
@@ -199,9 +199,7 @@ class Scorer:
         if kept:
             yield _joined(kept)
 
-    def _forward(
-        self, x: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _forward(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return features (N, D) and logits (N, 3) of planes, N at least 1."""
         parts, at = [], 0
         while at < len(x):

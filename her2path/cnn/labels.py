@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path import guidelines
-from her2path.schema import PATTERNS, SCORES
+from her2path.core.schema import PATTERNS, SCORES
+from her2path.scoring import guidelines
 
 __all__ = ["MIN_CELLS", "TumourCells", "label_patches", "whole_label"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from her2path.cnn.patches import Window
-from her2path.csvfile import read_sheet, tidy
-from her2path.errors import ManifestError
-from her2path.numerals import to_number
-from her2path.schema import SCORES
+from her2path.core.csvfile import read_sheet, tidy
+from her2path.core.errors import ManifestError
+from her2path.core.numerals import to_number
+from her2path.core.schema import SCORES
 
 __all__ = ["Recipe", "Row", "find_rows"]
 
@@ -132,7 +132,9 @@ def _manifest_rows(path: Path, recipe: Recipe) -> Iterator[Row]:
             continue
         for inside in _folder_rows(row.path, recipe):  # a whole batch
             yield replace(
-                row, path=inside.path, case=row.case or inside.case,
+                row,
+                path=inside.path,
+                case=row.case or inside.case,
                 scanner=row.scanner or inside.scanner,
             )
 
@@ -151,14 +153,22 @@ def _manifest_row(path: Path, number: int, values: dict[str, str], recipe: Recip
     if image and not values.get("case_id"):
         raise ManifestError(f"{at}: case_id is empty", "Patches are parted by case: name it")
     try:
-        mpp = float(to_number(values["mpp"], least=0.1, most=2.0)) if values.get("mpp") else (
-            recipe.mpp
+        mpp = (
+            float(to_number(values["mpp"], least=0.1, most=2.0))
+            if values.get("mpp")
+            else (recipe.mpp)
         )
     except ValueError as exc:
         raise ManifestError(
             f"{at}: mpp {values['mpp']!r} is no number", "Give µm per pixel"
         ) from exc
     return Row(
-        number, target, bool(image), CLASS_WORDS[word] if word else None,
-        tidy(values.get("case_id", "")), values.get("scanner", ""), mpp, values.get("region", ""),
+        number,
+        target,
+        bool(image),
+        CLASS_WORDS[word] if word else None,
+        tidy(values.get("case_id", "")),
+        values.get("scanner", ""),
+        mpp,
+        values.get("region", ""),
     )

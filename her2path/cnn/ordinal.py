@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path.schema import SCORES
+from her2path.core.schema import SCORES
 
 __all__ = ["CLASSES", "LOGITS", "corn_loss", "probabilities"]
 

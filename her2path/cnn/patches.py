@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path import stain
-from her2path.errors import InputError, ManifestError
-from her2path.geometry import Box
-from her2path.stain import StainModel
+from her2path.cells import stain
+from her2path.cells.stain import StainModel
+from her2path.core.errors import InputError, ManifestError
+from her2path.core.geometry import Box
 
 __all__ = ["CHANNELS", "NORMALISATION", "Patches", "Read", "Window", "cut", "join", "planes"]
 

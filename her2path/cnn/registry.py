@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from her2path.errors import UsageError
+from her2path.core.errors import UsageError
 
 __all__ = ["architectures", "build", "check_network", "register"]
 

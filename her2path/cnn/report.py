@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from her2path.cnn import metrics
 from her2path.cnn.card import Card
-from her2path.schema import SCORES
-from her2path.store import write_text
+from her2path.core.schema import SCORES
+from her2path.io.store import write_text
 
 __all__ = ["write_report"]
 
@@ -54,7 +54,8 @@ def write_report(
         f"{card.patch_px} px at {card.mpp:g} µm/px, planes {card.channels}, "
         f"temperature {card.temperature:.3g}.</p>",
         *(f"<p>{html.escape(limit)}</p>" for limit in card.limits),
-        "<h2>Parts</h2>", _parts(card),
+        "<h2>Parts</h2>",
+        _parts(card),
         "<h2>Test part</h2>",
         f"<p>{test['patches']} patches of cases that were not trained on"
         f"{', on scanners that were not either' if card.training['test_scanners_unseen'] else ''}: "
@@ -64,7 +65,8 @@ def write_report(
         f"{_number(card.metrics['test_before_calibration'].get('calibration_error'))}).</p>",
         _picture(_confusion_figure(p, truth), "Confusion matrix"),
         _picture(_reliability_figure(p, truth), "Reliability"),
-        "<h2>Learning</h2>", _picture(_curves_figure(history), "Learning curves"),
+        "<h2>Learning</h2>",
+        _picture(_curves_figure(history), "Learning curves"),
     ]
     write_text(
         path,
@@ -82,8 +84,13 @@ def _parts(card: Card) -> str:
     rows = []
     for name in ("train", "validation", "test"):
         part = card.training[name]
-        cells = [name, part["patches"], part["cases"], part["scanners"],
-                 *(part["classes"][s] for s in SCORES)]
+        cells = [
+            name,
+            part["patches"],
+            part["cases"],
+            part["scanners"],
+            *(part["classes"][s] for s in SCORES),
+        ]
         rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 

@@ -24,9 +24,7 @@ def hashed_order(ids: NDArray[Any]) -> NDArray[np.int64]:
     return np.lexsort((np.asarray(ids), _mixed(ids))).astype(np.int64)
 
 
-def sample_by_region(
-    ids: NDArray[Any], region: NDArray[Any], most: int
-) -> NDArray[np.int64]:
+def sample_by_region(ids: NDArray[Any], region: NDArray[Any], most: int) -> NDArray[np.int64]:
     """Return up to ``most`` rows of every region, sorted; region -1 is none.
 
     Parameters

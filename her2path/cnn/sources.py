@@ -12,19 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from her2path import stain
+from her2path.cells import stain
+from her2path.cells.stain import StainModel
 from her2path.cnn.corrected import corrected
 from her2path.cnn.labels import TumourCells, label_patches, whole_label
 from her2path.cnn.manifest import Recipe, Row, find_rows
 from her2path.cnn.patches import Patches, Read, Window, cut, join, shrink
 from her2path.cnn.sample import hashed_order
-from her2path.errors import InputError, ManifestError, OutputError
-from her2path.geometry import Box
-from her2path.schema import PATTERNS, SCORES
-from her2path.settings import Settings
-from her2path.slide import SlideRef, open_slide
-from her2path.stain import StainModel
-from her2path.store import RunStore
+from her2path.core.errors import InputError, ManifestError, OutputError
+from her2path.core.geometry import Box
+from her2path.core.schema import PATTERNS, SCORES
+from her2path.core.settings import Settings
+from her2path.io.slide import SlideRef, open_slide
+from her2path.io.store import RunStore
 
 __all__ = ["Recipe", "from_phantom_pixels", "read_source"]
 
@@ -103,9 +103,7 @@ def _image_mpp(row: Row) -> float:
     return row.mpp
 
 
-def _tiles(
-    rgb: NDArray[np.uint8], mpp: float, window: Window, row: Row
-) -> NDArray[np.uint8]:
+def _tiles(rgb: NDArray[np.uint8], mpp: float, window: Window, row: Row) -> NDArray[np.uint8]:
     side = window.source_px(mpp)
     ny, nx = rgb.shape[0] // side, rgb.shape[1] // side
     if not ny * nx:
@@ -298,6 +296,13 @@ def _patches(
 ) -> Patches:
     n = len(rgb)
     return Patches(
-        rgb, label.astype(np.int64), np.full(n, names[0]), np.full(n, names[1] or "unknown"),
-        np.zeros(n, np.int64), (model,), recipe.window, case_score, source,
+        rgb,
+        label.astype(np.int64),
+        np.full(n, names[0]),
+        np.full(n, names[1] or "unknown"),
+        np.zeros(n, np.int64),
+        (model,),
+        recipe.window,
+        case_score,
+        source,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2path.cnn.patches import Patches
-from her2path.errors import ManifestError
+from her2path.core.errors import ManifestError
 
 __all__ = ["Split", "split"]
 

@@ -26,8 +26,8 @@ from her2path.cnn.report import write_report
 from her2path.cnn.split import Split, split
 from her2path.cnn.verdict import decide
 from her2path.cnn.weights import save_arrays, weights_path
-from her2path.schema import SCORES
-from her2path.store import write_text
+from her2path.core.schema import SCORES
+from her2path.io.store import write_text
 
 __all__ = ["fit"]
 
@@ -215,7 +215,8 @@ def _finish(bench: _Bench, state: Progressed, path: Path) -> Card:
         patch_px=patches.window.patch_px,
         normalisation={
             "planes": "hematoxylin and DAB OD by the slide's stain vectors"
-            if told.channels == "h_dab" else "red, green, blue OD against the white point",
+            if told.channels == "h_dab"
+            else "red, green, blue OD against the white point",
             **NORMALISATION,
         },
         temperature=round(temperature, 6),
@@ -257,8 +258,12 @@ def _training_facts(bench: _Bench, state: Progressed) -> dict[str, Any]:
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
         "options": {k: told[k] for k in ("epochs", "batch", "patience", "rate", "seed")},
-        "made_with": {"her2path": __version__, "torch": str(torch.__version__),
-                      "python": platform.python_version(), "device": bench.device},
+        "made_with": {
+            "her2path": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "device": bench.device,
+        },
     }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from her2path.results import CnnResult, Score
-from her2path.schema import SCORES
+from her2path.core.results import CnnResult, Score
+from her2path.core.schema import SCORES
 
 __all__ = ["DISAGREES", "decide", "region_probabilities", "slide_probabilities", "verdict"]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from her2path.cnn.card import Card, read_card
 from her2path.cnn.patches import NORMALISATION
-from her2path.errors import InputError, UsageError
-from her2path.store.files import atomic_file
+from her2path.core.errors import InputError, UsageError
+from her2path.io.store.files import atomic_file
 
 __all__ = ["builtin_path", "check_model", "load_arrays", "save_arrays", "sha256_of", "weights_path"]
 
@@ -22,9 +22,7 @@ Arrays = dict[str, NDArray[Any]]
 MAX_WEIGHTS_BYTES = 2 << 30
 MAX_HEADER_BYTES = 1 << 24
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib"}
-_NO_PICKLES = (
-    "Pickled weights can run any code: use safetensors, as `her2path train` writes them"
-)
+_NO_PICKLES = "Pickled weights can run any code: use safetensors, as `her2path train` writes them"
 
 
 def builtin_path() -> Path:

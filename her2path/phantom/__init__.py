@@ -7,7 +7,7 @@ and stain, `nuclei` and `stroma` the rest; `paint` renders, `artefacts` spoils,
 """
 
 from her2path.phantom.make import Phantom, make_phantom
-from her2path.phantom.presets import CONTROLS, TUMOURS, control_specs, demo_spec
+from her2path.phantom.presets import CONTROLS, TUMOURS, control_specs, demo_spec, random_spec
 from her2path.phantom.spec import PhantomSpec
 from her2path.phantom.truth import TRUTH_SCHEMA
 from her2path.phantom.write import encode_decode, make_files, summary, write_slide
@@ -23,6 +23,7 @@ __all__ = [
     "encode_decode",
     "make_files",
     "make_phantom",
+    "random_spec",
     "summary",
     "write_slide",
 ]

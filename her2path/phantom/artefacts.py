@@ -208,9 +208,7 @@ def _smudge(spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask)
     image[window] = np.clip(part + soft * (new - part) + 0.5, 0, 255).astype(np.uint8)
 
 
-def _patch(
-    spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask, name: str
-) -> None:
+def _patch(spec: PhantomSpec, rng: np.random.Generator, image: RGB, mask: Mask, name: str) -> None:
     """A round patch that one of `PATCHES` changes."""
     centre = rng.uniform(0.25, 0.75, 2) * (spec.width_um, spec.height_um)
     radius = min(rng.uniform(0.12, 0.2) * min(spec.width_um, spec.height_um), 200.0)

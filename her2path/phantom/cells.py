@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from her2path.core.schema import PATTERNS
 from her2path.phantom.layout import LUMEN
 from her2path.phantom.noise import Field
 from her2path.phantom.outline import Bodies
 from her2path.phantom.spec import INTENSITY_OF_CODE, PhantomSpec
-from her2path.schema import PATTERNS
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

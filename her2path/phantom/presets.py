@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from her2path.annotations import control_of
+from her2path.io.annotations import control_of
 from her2path.phantom.spec import Layout, PhantomSpec, Triple
 
 CONTROLS: dict[str, dict[str, float]] = {

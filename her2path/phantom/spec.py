@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from her2path.annotations import control_of
-from her2path.schema import INTENSITY, PATTERNS
+from her2path.core.schema import INTENSITY, PATTERNS
+from her2path.io.annotations import control_of
 
 INTENSITY_OF_CODE: tuple[int, ...] = tuple(INTENSITY[name] for name in PATTERNS)
 """Intensity (none 0, faint 1, moderate 2, intense 3) of each pattern code, a
@@ -258,10 +258,3 @@ class PhantomSpec(BaseModel):
     def rng(self, part: str) -> np.random.Generator:
         """Return the generator of one named part, independent of the others'."""
         return np.random.default_rng([self.seed, *part.encode()])
-
-    @classmethod
-    def random(cls, seed: int, **fixed: object) -> PhantomSpec:
-        """Draw a specification at random; `fixed` fields win. See `random_spec`."""
-        from her2path.phantom.presets import random_spec
-
-        return random_spec(seed, **fixed)

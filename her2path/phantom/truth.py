@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from her2path.core.schema import PATTERNS
 from her2path.phantom import nuclei as nu
 from her2path.phantom.artefacts import Covers
 from her2path.phantom.cells import Kinds, inside_image
@@ -15,7 +16,6 @@ from her2path.phantom.layout import GRID_UM, PAD_UM, Ground
 from her2path.phantom.nuclei import TumourNuclei
 from her2path.phantom.paint import Scene
 from her2path.phantom.spec import INTENSITY_OF_CODE, PhantomSpec
-from her2path.schema import PATTERNS
 
 F64 = NDArray[np.float64]
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import tifffile
 from numpy.typing import NDArray
 
+from her2path.core.schema import PATTERNS
 from her2path.phantom.make import Phantom, make_phantom
 from her2path.phantom.spec import PhantomSpec
-from her2path.schema import PATTERNS
 
 RGB = NDArray[np.uint8]
 

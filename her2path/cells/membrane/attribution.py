@@ -1,0 +1,232 @@
+"""Pass 2: how much of a shared line is whose, and the columns of the membrane.
+
+Every place of a border reads the sum of two membranes: the cell's own and, where another cell's
+border lies on the same line, that cell's. The reader has said for both how likely the own one is
+stained there. The line is shared in proportion to what each cell is expected to bring: that
+likelihood times the root of the cell's strength, in a fixed number of synchronous rounds. Two like
+cells have half of their line each; beside an unstained cell a stained one keeps all of it. With the
+root, a cell's noise moves its neighbours' shares half as much as with the strength itself; a faint
+cell beside a strong one reads somewhat too dark instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from her2path.cells.membrane import _joint
+from her2path.cells.membrane.columns import SCALES
+from her2path.cells.reading.inputs import PLACES
+from her2path.cells.rings import RAYS
+
+__all__ = ["LINK_UM", "REACH_UM", "ROUNDS", "resolve"]
+
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+BOOL = NDArray[np.bool_]
+Raw = dict[str, NDArray[Any]]
+
+#: neighbours' centres farther apart than this share no line, µm
+LINK_UM = 30.0
+#: rounds in which shares and strengths settle
+ROUNDS = 5
+#: a cell depends on cells within this: one link a round, and the links of the last ones, µm
+REACH_UM = LINK_UM * (ROUNDS + 1)
+#: what keeps shares defined where neither cell brings anything; strengths count as at least LEAST
+TRACE, LEAST = 0.02, 0.005
+#: a cell's line is as dark as this share of a wholly stained ring exceeds
+TOP = 0.4
+#: share of the cytoplasm's OD that stays in the line's: blur carries a line's stain into what is
+#: read as cytoplasm, and an eye grades the line as it lies on its blush
+BLUSH = 0.4
+#: log odds from which a cell counts as stained: a false membrane weighs 1.6 missed ones
+EVIDENT = 0.5
+#: a cell is uncertain where its log odds lie nearer to that than this, or where over this share of
+#: its border a line of the neighbour's more than so many times stronger than its own covers it
+DOUBT, HIDDEN, STRONGER = 1.1, 0.3, 3.0
+
+NAMES = (
+    "membrane_od", "membrane_od_ring", "membrane_mass", "completeness", "membrane_width_um",
+    "shared_fraction",
+)  # fmt: skip
+
+
+def resolve(raw: Raw, mpp_a: float, core: BOOL) -> dict[str, NDArray[np.generic]]:
+    """Attribute shared lines and return the membrane columns.
+
+    Parameters
+    ----------
+    raw : dict
+        `RAW_COLUMNS` and ``evidence`` (log odds of any staining) of the cells of a block and of
+        all cells within `REACH_UM` around it, with `cell_id`, `x_fx`, `y_fx` (int64, absolute,
+        1/16 analysis px).
+    mpp_a : float
+        µm per analysis pixel.
+    core : (N,) bool
+        The cells wanted.
+
+    Returns
+    -------
+    dict
+        For the core cells in their given order, float32 but for `uncertain`: membrane_od,
+        membrane_od_ring (OD), membrane_mass (OD µm), completeness, membrane_width_um,
+        cytoplasm_od, shared_fraction, uncertain (bool). An unstained cell's are 0.
+    """
+    order = np.argsort(raw["cell_id"], kind="stable")
+    ordered = {k: v[order] for k, v in raw.items()}
+    table = _solve(ordered, mpp_a) if len(order) else np.zeros((0, len(NAMES) + 1))
+    back = np.empty_like(table)
+    back[order] = table
+    evidence = np.asarray(raw["evidence"], np.float64)
+    unstained = evidence < EVIDENT
+    back[unstained, : len(NAMES) - 1] = 0.0
+    found: dict[str, NDArray[np.generic]] = {
+        name: back[core, k].astype(np.float32) for k, name in enumerate(NAMES)
+    }
+    found["cytoplasm_od"] = raw["cytoplasm_od"][core].astype(np.float32)
+    found["uncertain"] = ((np.abs(evidence - EVIDENT) < DOUBT) | (back[:, -1] > HIDDEN))[core]
+    return found
+
+
+def _solve(raw: Raw, mpp_a: float) -> F64:
+    """Return `NAMES` and the hidden share of the border, (N, 7), of cells sorted by cell_id."""
+    n = len(raw["cell_id"])
+    radius, mass, crest, width = (np.empty((n, PLACES)) for _ in range(4))
+    for name, plane in zip(
+        ("line_r", "line_mass", "line_crest", "line_width"), (radius, mass, crest, width),
+        strict=True,
+    ):  # fmt: skip
+        thin(raw[name].astype(np.float64), SCALES[name], plane)
+    own = raw["line_own"].astype(np.float64) * SCALES["line_own"]
+    partner = np.full(radius.shape, -1, np.int32)
+    junction, overlap = np.zeros(radius.shape), np.zeros(radius.shape)
+    x, y = raw["x_fx"].astype(np.int64), raw["y_fx"].astype(np.int64)
+    links = partner, junction, overlap
+    _joint.link_places(x, y, mpp_a / 16.0, radius, LINK_UM, links)
+    length = _joint.ring_lengths(radius)
+    # lines near the meeting of three cells read too much: they say less of a cell's strength
+    trust = length * (1.0 - 0.6 * junction)
+    strength = np.zeros(n)
+    settle(crest, own, trust, (partner, overlap), strength)
+    out = np.zeros((n, len(NAMES) + 1))
+    summarise((mass, width), own, (length, trust), (partner, overlap), strength, out)
+    out[:, 0] += BLUSH * np.maximum(np.asarray(raw["cytoplasm_od"], np.float64), 0.0)
+    out[:, 1] = out[:, 0] * out[:, 3]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def thin(counts: F64, worth: float, out: F64) -> None:
+    """Write the means over three rays (1/4, 1/2, 1/4) round every second one.
+
+    `counts` (N, RAYS) is a raw column in fixed point, `worth` what one count is worth; `out`
+    (N, PLACES).
+    """
+    for i in range(counts.shape[0]):
+        row = counts[i]
+        for q in range(PLACES):
+            k = 2 * q
+            total = 0.5 * row[k] + 0.25 * (row[(k + RAYS - 1) % RAYS] + row[k + 1])
+            out[i, q] = worth * total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def share_of(i: int, k: int, own: F64, links: tuple, strength: F64) -> tuple[float, float]:
+    """Return the cell's share of the line at its place, and how much stronger the partner is."""
+    partner, overlap = links
+    link = partner[i, k]
+    if link < 0:
+        return 1.0, 0.0
+    j, s = link // PLACES, link % PLACES
+    mine = own[i, k] * np.sqrt(max(strength[i], LEAST)) + TRACE
+    other = overlap[i, k] * own[j, s] * np.sqrt(max(strength[j], LEAST))
+    brought = own[i, k] * max(strength[i], LEAST)
+    return mine / (mine + other), overlap[i, k] * own[j, s] * strength[j] / max(brought, 1e-3)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def exceeded(crest: F64, stained: float, ordered: F64) -> float:
+    """Return the crest that a share of the ring exceeds, the larger the more of it is stained.
+
+    `crest` and the workspace `ordered` are (PLACES,).
+    """
+    for k in range(PLACES):
+        v, q = crest[k], k - 1
+        while q >= 0 and ordered[q] > v:
+            ordered[q + 1] = ordered[q]
+            q -= 1
+        ordered[q + 1] = v
+    place = (1.0 - TOP * (0.5 + 0.5 * stained)) * (PLACES - 1)
+    low = int(place)
+    return ordered[low] + (place - low) * (ordered[min(low + 1, PLACES - 1)] - ordered[low])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def settle(crest: F64, own: F64, trust: F64, links: tuple, strength: F64) -> None:
+    """Write every cell's strength, OD: the crest of its line times its mean share of it.
+
+    Parameters
+    ----------
+    crest, own, trust : (N, PLACES)
+        OD of the line's crest, probability that the own membrane is stained, weight.
+    links : tuple
+        Partner (N, PLACES) int32 and overlap (N, PLACES), of `_joint.link_places`.
+    strength : (N,), written
+    """
+    n = crest.shape[0]
+    seen, old, ordered = np.empty(n), np.empty(n), np.empty(PLACES)
+    for i in range(n):
+        stained = 0.0
+        for k in range(PLACES):
+            stained += own[i, k] / PLACES
+        seen[i] = exceeded(crest[i], stained, ordered)
+        strength[i] = 0.5 * seen[i]
+    for _ in range(ROUNDS):
+        for i in range(n):
+            old[i] = strength[i]
+        for i in range(n):
+            total, count = 0.0, 1e-6
+            for k in range(PLACES):
+                weight = trust[i, k] * own[i, k] * own[i, k]
+                share, _ = share_of(i, k, own, links, old)
+                total += weight * share
+                count += weight
+            strength[i] = seen[i] * (total + 5e-7) / count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def summarise(
+    lines: tuple, own: F64, weights: tuple, links: tuple, strength: F64, out: F64
+) -> None:
+    """Write the columns `NAMES` and the hidden share of the border, (N, 7).
+
+    `lines` = mass (OD µm), width (µm); `weights` = length (µm) and trust; the others are those of
+    `settle`.
+    """
+    mass, width = lines
+    length, trust = weights
+    for i in range(mass.shape[0]):
+        heavy, count, wide, lone = 0.0, 1e-6, 0.0, 1e-9
+        around, stained, shared, hidden = 1e-9, 0.0, 0.0, 0.0
+        for k in range(PLACES):
+            share, other = share_of(i, k, own, links, strength)
+            w = trust[i, k] * own[i, k] * own[i, k]
+            heavy += w * share * mass[i, k]
+            count += w
+            # where most of a line is the neighbour's, its shape tells little of this one
+            wide += w * share * share * width[i, k]
+            lone += w * share * share
+            around += length[i, k]
+            stained += length[i, k] * own[i, k]
+            shared += length[i, k] if links[0][i, k] >= 0 else 0.0
+            if other > STRONGER:
+                hidden += length[i, k]
+        out[i, 0] = strength[i]
+        out[i, 2] = heavy / count
+        out[i, 3] = min(stained / around, 1.0)
+        out[i, 4] = wide / lone
+        out[i, 5] = shared / around
+        out[i, 6] = hidden / around

@@ -1,5 +1,0 @@
-"""Exports: stored results in the formats of other programs."""
-
-from her2path.export.door import FORMATS, export, export_regions
-
-__all__ = ["FORMATS", "export", "export_regions"]

@@ -1,8 +1,0 @@
-"""ISH: counts of HER2 and CEP17 signals, cell by cell, to groups, status and heterogeneity."""
-
-from her2path.ish.interpret import interpret, point_tables
-from her2path.ish.read import read_counts
-from her2path.ish.words import parse_ihc
-from her2path.ish.write import json_text, write
-
-__all__ = ["interpret", "json_text", "parse_ihc", "point_tables", "read_counts", "write"]

@@ -1,0 +1,114 @@
+"""Plain facts of a run, in the shape that ``result.json`` gives them."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from her2path.cells.stain import StainModel
+from her2path.core.errors import shown
+from her2path.core.flags import flag, merge
+from her2path.core.results import Result, SlideFacts, StainFacts
+from her2path.core.settings import Settings
+from her2path.io.slide import SlideInfo
+from her2path.runs.case.run import RunOptions
+
+if TYPE_CHECKING:
+    from her2path.runs.case.second_look import SecondLook
+
+__all__ = ["packages", "slide_facts", "spread_over", "stain_facts", "with_cnn"]
+
+PACKAGES = (
+    "numpy",
+    "numba",
+    "scipy",
+    "openslide-python",
+    "tifffile",
+    "imagecodecs",
+    "dask",
+    "zarr",
+    "pyarrow",
+    "opencv-python-headless",
+)
+
+
+def slide_facts(info: SlideInfo, path: Path, options: RunOptions) -> SlideFacts:
+    """Return what the result says of the slide; pseudonymised: no path, no name."""
+    hidden = f"slide-{info.sha256_quick[:12]}"
+    stem = options.slide_id or shown(path.stem)
+    return SlideFacts(
+        path=None if options.pseudonymise else shown(path),
+        id=hidden if options.pseudonymise else stem,
+        case_id=None if options.pseudonymise else options.case_id,
+        vendor=info.vendor,
+        mpp=info.mpp,
+        mpp_x=info.mpp_x,
+        mpp_y=info.mpp_y,
+        width_px=info.file_width_px,
+        height_px=info.file_height_px,
+        sha256_quick=info.sha256_quick,
+        bounds_px=None if info.file_bounds is None else astuple(info.file_bounds),
+    )
+
+
+def stain_facts(model: StainModel, settings: Settings) -> StainFacts:
+    """Return what the result says of white point and stains."""
+    return StainFacts(
+        white_point=_three(model.white_point),
+        hematoxylin=_three(model.hematoxylin),
+        dab=_three(model.dab),
+        method=_method(model),
+        calibration=settings.membrane.calibration,
+    )
+
+
+def _method(model: StainModel) -> Literal["estimated", "fixed", "fallback"]:
+    if model.method == "estimated":
+        return "estimated"
+    return "fixed" if model.method == "fixed" else "fallback"
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    r, g, b = (round(float(v), 6) for v in values)
+    return r, g, b
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of the packages that figures depend on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def spread_over(rows: pa.Table, where: NDArray[np.bool_]) -> pa.Table:
+    """Return a table with a row for every element of a mask, null where the mask is False."""
+    place = np.cumsum(where) - 1
+    return rows.take(pa.array(place, mask=~where))
+
+
+def with_cnn(result: Result, second: SecondLook) -> Result:
+    """Set the CNN's verdict beside the score, with a flag where they differ by a class."""
+    # an earlier look's flag goes: the score may have changed since
+    flags = [f for f in result.qc.flags if f.code != "CNN_DISAGREES"]
+    if second.result.flag is not None:
+        flags.append(flag(second.result.flag))
+    made = result.provenance
+    if second.model_sha256 is not None:
+        made = made.model_copy(update={"model_sha256": second.model_sha256})
+    return result.model_copy(
+        update={
+            "cnn": second.result,
+            "qc": result.qc.model_copy(update={"flags": merge(flags)}),
+            "provenance": made,
+        }
+    )

@@ -1,6 +1,0 @@
-"""How sure a score is: a spatial bootstrap that knows that cells are not independent."""
-
-from her2path.uncertainty.bootstrap import bootstrap
-from her2path.uncertainty.model import Distance, Uncertainty, add_to
-
-__all__ = ["Distance", "Uncertainty", "add_to", "bootstrap"]

@@ -1,5 +1,0 @@
-"""The viewer: a slide with its overlays in a browser, served on loopback only."""
-
-from her2path.viewer.server import make_server, serve
-
-__all__ = ["make_server", "serve"]
