@@ -59,7 +59,7 @@ FOLDER = Path(reading.__file__).parent / "weights"
 #: numbers of drawings of each kind
 DRAWN = {"own": 240, "outlined": 130, "plain": 48}
 #: steps of finder and reader, in full and in short
-STEPS, SHORT = (4000, 6000), (2600, 4500)
+STEPS, SHORT = (8000, 6000), (6000, 4500)
 #: looks under which the read fields are shown, beside their own
 SHOWN = ("soft", "clipped", "coarse")
 #: pieces of a finder's batch, and where each comes from

@@ -18,6 +18,7 @@ from looks import as_seen
 from membrane_phantoms import draw_mixture
 from plain_phantoms import FITTED, make_plain
 from real_images import real_image
+from scipy.spatial.distance import cdist
 
 from her2path.cells.reading.inputs import PLACES, place_angles
 from her2path.cells.stain import StainModel, estimate, reduce_planes
@@ -37,6 +38,8 @@ READS = Path(__file__).parent.parent / "tests" / "data" / "reads"
 SIZE_UM = 230.0
 #: µm of picture around a field of read cells
 AROUND_UM = 40.0
+#: two centres nearer than this lie in one nucleus, µm
+ONE_NUCLEUS_UM = 3.6
 KINDS = ("tumour", "other", "nothing")
 LEVELS = {"none": 0.0, "weak": 1.0, "moderate": 2.0, "strong": 3.0}
 ANGLES = place_angles()
@@ -295,10 +298,35 @@ def _real_field(folder: Path, field: dict[str, str], look: str, reads: Any) -> T
     seen, to = as_seen(cut, mpp, look, len(look) + x0)
     planes, mpp_a = planes_of(seen, to, _real_stain(folder, field["image"], look))
     corner = np.array([left, top])
-    at = (np.array(list(reads)) - corner + 0.5) * mpp
+    at, voices = one_nucleus_each((np.array(list(reads)) + 0.5) * mpp, list(reads.values()))
+    at = at - corner * mpp
     known = ((np.array([x0, y0]) - corner) * mpp, (np.array([x0, y0]) - corner + side) * mpp)
     box = (*(float(v) for v in known[0]), *(float(v) for v in known[1]))
-    return Taught(planes, mpp_a, _voices(at, list(reads.values())), box, field["image"])  # type: ignore[arg-type]
+    return Taught(planes, mpp_a, _voices(at, voices), box, field["image"])  # type: ignore[arg-type]
+
+
+def one_nucleus_each(
+    at: np.ndarray, voices: list[list[dict[str, str]]]
+) -> tuple[np.ndarray, list[list[dict[str, str]]]]:
+    """Return points (n, 2) µm and their voices with those that share a nucleus joined.
+
+    Large pale nuclei got a point at each nucleolus, and readers called them all a cell. Points with
+    a nucleus to every voice nearer than `ONE_NUCLEUS_UM` become one at their mean, with the voices
+    of the first; where three lie in a row the nearest two are joined first.
+    """
+    at, voices = at.astype(float).copy(), list(voices)
+    nucleus = np.array([all(v["kind"] in ("tumour", "other") for v in two) for two in voices], bool)
+    kept, count = np.ones(len(at), bool), np.ones(len(at))
+    gap = np.where(nucleus[:, None] & nucleus, cdist(at, at), np.inf)
+    np.fill_diagonal(gap, np.inf)
+    for i, j in zip(*np.unravel_index(np.argsort(gap, axis=None), gap.shape), strict=True):
+        if gap[i, j] >= ONE_NUCLEUS_UM:
+            break
+        if i < j and kept[i] and kept[j] and np.hypot(*(at[i] - at[j])) < ONE_NUCLEUS_UM:
+            at[i] = (count[i] * at[i] + count[j] * at[j]) / (count[i] + count[j])
+            count[i] += count[j]
+            kept[j] = False
+    return at[kept], [v for v, k in zip(voices, kept, strict=True) if k]
 
 
 def _voices(at: np.ndarray, reads: list[list[dict[str, str]]]) -> Cells:

@@ -353,7 +353,10 @@ def test_uneven_staining_is_told_where_few_cells_are_positive() -> None:
     assert "spread evenly" not in text
     assert definition_words(Context(tree)) == "intense, complete or not"
     tree["heterogeneity"]["staining"] |= {"uneven": False, "type": "mosaic"}
-    assert "much the same everywhere" in str(heterogeneity_sentence(Context(tree)))
+    assert "alike in all parts" in str(heterogeneity_sentence(Context(tree)))
+    # nothing is stronger than intense
+    tree["heterogeneity"]["staining"]["from_intensity"] = "intense"
+    assert "or stronger" not in str(heterogeneity_sentence(Context(tree)))
 
 
 def test_a_verdict_by_the_share_alone_says_so() -> None:

@@ -71,7 +71,7 @@ def index_values(store: BatchStore, thumbnails: bool = False) -> dict[str, Any]:
     scores = Counter(r["ihc"] for r in (cases or slides) if r["ihc"])
     totals = [("Cases", len(cases)), ("Slides", len(slides)), ("Failed", len(failures)),
               ("Not evaluable", sum(r["status"] == "not evaluable" for r in slides)),
-              ("Need a look", sum(r["need"] is not None for r in slides))]  # fmt: skip
+              ("Slides to look at", sum(r["need"] is not None for r in slides))]  # fmt: skip
     totals += [(f"Score {s}", scores[s]) for s in ("0", "1+", "2+", "3+")]
     return {"title": f"Batch {store.out.resolve().name}", "columns": COLUMNS,
             "slide_columns": SLIDE_COLUMNS, "cases": _in_order(cases), "slides": _in_order(slides),

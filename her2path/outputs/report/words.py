@@ -173,15 +173,17 @@ def _uneven(context: Context, v: Callable[..., Markup]) -> Markup:
     """Return what weaker staining does where positive cells do not lie in patches."""
     if context.get("heterogeneity.staining.from_intensity") is None:
         return Markup("")
-    words = Markup("{} of cells are {} or stronger").format(
+    words = Markup("{} of cells are {}").format(
         v("heterogeneity.staining.fraction", "pct"),
         v("heterogeneity.staining.from_intensity"),
     )
+    if context.get("heterogeneity.staining.from_intensity") != "intense":
+        words += " or stronger"
     if context.get("heterogeneity.staining.uneven"):
         return Markup(" Staining differs from place to place: {}, in patches.").format(words)
     if context.get("heterogeneity.staining.type") == "not_evaluable":
         return Markup("")
-    return Markup(" Staining is much the same everywhere: {}, not in patches.").format(words)
+    return Markup(" Staining is alike in all parts of the tumour: {}, not in patches.").format(words)
 
 
 def basis_sentence(context: Context) -> Markup:
