@@ -14,12 +14,11 @@ from her2path.cells.stain import StainModel, unmix
 from her2path.cnn.weights import sha256_of
 from her2path.core.schema import PATTERNS
 from her2path.phantom import TUMOURS
+from scripts.phantoms.outlined import STYLES, draw
+from scripts.phantoms.patchwork import STYLES as PATCHWORK
+from scripts.phantoms.patchwork import patchwork
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-from drawn_phantoms import STYLES, draw  # noqa: E402
-from patchwork_phantoms import STYLES as PATCHWORK  # noqa: E402
-from patchwork_phantoms import patchwork  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 STAIN = StainModel((243.0, 243.0, 242.0), (0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
 MAKERS = [(draw, s) for s in STYLES] + [(patchwork, s) for s in PATCHWORK]
@@ -44,11 +43,11 @@ def test_drawings_are_what_their_truth_says(make, style: str) -> None:
 
 
 def test_the_generators_know_nothing_of_each_other() -> None:
-    for name in ("drawn_phantoms", "patchwork_phantoms"):
-        text = (SCRIPTS / f"{name}.py").read_text()
+    for name in ("outlined", "patchwork"):
+        text = (ROOT / "scripts" / "phantoms" / f"{name}.py").read_text()
         imports = [line for line in text.splitlines() if line.startswith(("import", "from"))]
         assert not any("her2path.phantom" in line for line in imports)
-    assert "drawn_phantoms import Drawn\n" in text  # the shape of the answer, and nothing else
+    assert "phantoms.outlined import Drawn\n" in text  # the shape of the answer, and nothing else
 
 
 @pytest.mark.slow
@@ -57,9 +56,9 @@ def test_one_command_gives_one_model(tmp_path: Path) -> None:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name in ("a", "b"):
         subprocess.run(
-            [sys.executable, SCRIPTS / "train_builtin.py", "-o", tmp_path / name, "--phantoms", "4",
+            [sys.executable, "-m", "scripts.fit.cnn", "-o", tmp_path / name, "--phantoms", "4",
              "--drawn", "2", "--epochs", "1", "--evaluate", "0"],
-            check=True, env=env, stdout=subprocess.DEVNULL, timeout=400,
+            check=True, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, timeout=400,
         )  # fmt: skip
     one, two = (sha256_of(tmp_path / f"{n}.safetensors") for n in ("a", "b"))
     assert one == two

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -28,26 +25,12 @@ from her2path.io.slide import SlideRef, open_slide
 from her2path.io.store import BatchStore, RunStore
 from her2path.outputs import report
 from her2path.runs.cohort import BatchOptions, Faces, collect, run_batch
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-
-
-def _script(name: str) -> ModuleType:
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # children look for the tasks by the module's name
-    sys.modules[name] = module
-    sys.path.insert(0, os.fspath(SCRIPTS))
-    spec.loader.exec_module(module)
-    return module
+from scripts.bench import batch as bench_batch
+from scripts.evaluate import fuzz
 
 
 def _fuzzed(count: int, seed: int, folder: Path, limit_s: float) -> None:
-    result = _script("fuzz").fuzz(count, seed, folder, limit_s)
+    result = fuzz.fuzz(count, seed, folder, limit_s)
     print(result)
     assert result["found"] == []
     assert result["run"] >= count
@@ -66,7 +49,6 @@ def test_two_thousand_mutated_inputs(tmp_path: Path) -> None:
 def test_mutations_are_seeded(tmp_path: Path) -> None:
     import random
 
-    fuzz = _script("fuzz")
     data = b'{"a": [1, 2, 3], "b": "word"}' * 5
     one = [fuzz.mutate(data, random.Random(i), text=True) for i in range(40)]
     assert one == [fuzz.mutate(data, random.Random(i), text=True) for i in range(40)]
@@ -179,7 +161,7 @@ def test_real_slides_leave_their_free_text_behind(real_data: Path, tmp_path: Pat
 
 
 def _benched(folder: Path, slides: int, broken: int, sample: int) -> dict[str, float]:
-    found = _script("bench_batch").bench(folder, slides, broken, sample, 200.0, SET_OPTIONS)
+    found = bench_batch.bench(folder, slides, broken, sample, 200.0, SET_OPTIONS)
     print(found)
     assert found["exit_code"] == 3
     assert found["results"] == slides - broken

@@ -24,7 +24,7 @@ import yaml
 from cohort_samples import SET_OPTIONS, differences, linked, manifest, rows_of, run
 
 DOCS = (Path(__file__).parent.parent / "docs" / "batch.md").read_text(encoding="utf-8")
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPTS = Path(__file__).parent.parent / "scripts" / "pipelines"
 #: clusters and workflow managers start slowly where the machine is busy
 pytestmark = pytest.mark.timeout(900)
 #: the programs of this very environment are found first, as for a user

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,21 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(p for p in (ROOT / "scripts").rglob("*.py") if p.name != "__init__.py")
 
 
 def test_every_script_can_be_imported() -> None:
-    names = sorted(p.stem for p in SCRIPTS.glob("*.py"))
-    assert "evaluate" in names
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in MODULES]
+    assert "scripts.evaluate.reads" in names
     code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_names_every_script() -> None:
+    text = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
+    named = {p.relative_to(ROOT / "scripts").as_posix() for p in MODULES}
+    assert set(re.findall(r"^\| `([a-z_]+/[a-z_]+\.py)`", text, re.MULTILINE)) == named

@@ -1,0 +1,1 @@
+"""How fast the program is: ratios within one run."""

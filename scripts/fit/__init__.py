@@ -1,0 +1,1 @@
+"""Makes every shipped weight from nothing."""

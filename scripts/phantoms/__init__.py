@@ -1,0 +1,1 @@
+"""Generators of drawings with known truth, apart from the program's own."""
