@@ -7,13 +7,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from her2path.cells import membrane, stain
 from her2path.cells.membrane import _joint, _kernels, _lines, attribution
+from her2path.cells.membrane._lines import Line, Ring
 from her2path.cells.membrane.columns import RAW_COLUMNS, SCALES, pack, unpack
 from her2path.cells.reading.inputs import PLACES
 from her2path.cells.rings import RAYS
+from her2path.core.geometry import FIXED
 
 WHITE = 240.0
 MODEL = stain.StainModel(
@@ -36,7 +40,10 @@ def bump(crest: float, width: float, off: float = 0.0) -> np.ndarray:
 def read(profile: np.ndarray, base: float = 0.0) -> dict[str, float]:
     out = np.empty(4)
     _lines.read_line(np.asarray(profile, np.float64), np.empty(_lines.TAPS), base, out)
-    at = {"off": _lines.R_UM, "crest": _lines.CREST, "mass": _lines.MASS, "width": _lines.FWHM}
+    at = {
+        "off": Line.PLACE_UM, "crest": Line.CREST_OD, "mass": Line.MASS_OD_UM,
+        "width": Line.WIDTH_UM,
+    }  # fmt: skip
     return {name: float(out[k]) for name, k in at.items()}
 
 
@@ -66,7 +73,7 @@ def test_a_line_beside_the_border_is_found_where_it_lies(off: float) -> None:
 
 def test_a_line_beyond_reach_is_another_cells() -> None:
     got = read(bump(0.3, 0.7, 2.5))
-    assert abs(got["off"]) <= _lines.REACH * _lines.STEP_UM
+    assert abs(got["off"]) <= _lines.CREST_TAPS * _lines.STEP_UM
     assert got["crest"] < 0.02 * 0.3
     assert got["mass"] < 0.02 * 0.3 * 0.7
 
@@ -118,12 +125,14 @@ def test_a_middle_is_that_of_the_sorted_values() -> None:
 
 
 def test_normals_of_a_circle_point_outwards_and_of_an_ellipse_across_it() -> None:
-    nx, ny = np.empty(RAYS), np.empty(RAYS)
-    _kernels.ring_normals(np.full(RAYS, 20.0), nx, ny)
+    ring = np.full((len(Ring), RAYS), 20.0)
+    nx, ny = ring[Ring.NORMAL_X], ring[Ring.NORMAL_Y]
+    _kernels.ring_normals(ring)
     assert nx == pytest.approx(np.cos(TURN), abs=1e-9)
     a, b = 30.0, 20.0
     radius = a * b / np.hypot(b * np.cos(TURN), a * np.sin(TURN))
-    _kernels.ring_normals(radius, nx, ny)
+    ring[Ring.RADIUS] = radius
+    _kernels.ring_normals(ring)
     true = np.stack([radius * np.cos(TURN) / a**2, radius * np.sin(TURN) / b**2])
     true /= np.hypot(*true)
     assert true[0] * nx + true[1] * ny == pytest.approx(np.ones(RAYS), abs=2e-3)
@@ -498,9 +507,9 @@ def test_more_stain_never_reads_less() -> None:
 
 @pytest.mark.parametrize("beyond", [-4.0, -1.2, -0.9, 0.9, 1.2, 4.0])
 def test_odds_near_the_limit_are_uncertain(beyond: float) -> None:
-    evidence = np.array([attribution.EVIDENT + beyond])
+    evidence = np.array([attribution.STAINED_LOG_ODDS + beyond])
     found = solve(nest(hexagons(0), np.full((1, RAYS), 0.2), evidence=evidence))
-    assert found["uncertain"][0] == (abs(beyond) < attribution.DOUBT)
+    assert found["uncertain"][0] == (abs(beyond) < attribution.UNCERTAIN_LOG_ODDS)
     assert (found["membrane_od"][0] > 0) == (beyond > 0)
 
 
@@ -551,6 +560,26 @@ def test_any_cut_with_the_reach_around_it_gives_the_same_bits(apothem: float) ->
         for name, values in found.items():
             assert np.array_equal(values, whole[name][chosen]), name
     assert compared >= 4
+
+
+@given(
+    apothem=st.floats(5.0, 14.9),
+    corner=st.tuples(st.floats(0.0, 300.0), st.floats(0.0, 300.0)),
+    side_um=st.floats(30.0, 150.0),
+)
+@settings(max_examples=12, deadline=None)
+def test_radii_and_block_sizes_change_no_bit(
+    apothem: float, corner: tuple[float, float], side_um: float
+) -> None:
+    raw = draw_tissue(7, apothem)
+    whole = solve(raw)
+    place = np.stack([raw["x_fx"], raw["y_fx"]], axis=1) * (MPP_A / FIXED)
+    low, high = np.array(corner), np.array(corner) + side_um
+    core = ((place >= low) & (place < high)).all(axis=1)
+    near = ((place >= low - membrane.REACH_UM) & (place < high + membrane.REACH_UM)).all(axis=1)
+    found = solve({k: v[near] for k, v in raw.items()}, core[near])
+    for name, values in found.items():
+        assert np.array_equal(values, whole[name][core]), name
 
 
 def test_what_lies_beyond_reach_changes_nothing() -> None:
@@ -611,9 +640,9 @@ def linked(x_um: list[float], radius: list[float]) -> tuple[np.ndarray, ...]:
     n = len(x_um)
     at = np.rint(np.array(x_um) * 16).astype(np.int64)
     r = np.repeat(np.array(radius)[:, None], PLACES, axis=1)
-    links = np.empty((n, PLACES), np.int32), np.empty((n, PLACES)), np.empty((n, PLACES))
-    _joint.link_places(at, np.zeros(n, np.int64), 1 / 16, r, attribution.LINK_UM, links)
-    return links
+    links = np.empty((n, PLACES), _joint.LINK)
+    _joint.link_places(np.stack([at, 0 * at]), 1 / FIXED, r, attribution.LINK_UM, links)
+    return tuple(links[name] for name in ("partner", "junction", "overlap"))
 
 
 def test_touching_cells_are_linked_place_to_place() -> None:
@@ -648,21 +677,28 @@ def test_three_cells_meet_at_a_junction() -> None:
     raw = nest(centres[[0, *others[others > 0][:2]]], np.full((3, RAYS), 0.3))
     r = np.empty((3, PLACES))
     attribution.thin(raw["line_r"].astype(float), SCALES["line_r"], r)
-    links = np.empty((3, PLACES), np.int32), np.empty((3, PLACES)), np.empty((3, PLACES))
-    _joint.link_places(raw["x_fx"], raw["y_fx"], MPP_A / 16, r, attribution.LINK_UM, links)
-    shared, junction = links[0] >= 0, links[1] > 0
+    links = np.empty((3, PLACES), _joint.LINK)
+    at = np.stack([raw["x_fx"], raw["y_fx"]])
+    _joint.link_places(at, MPP_A / FIXED, r, attribution.LINK_UM, links)
+    shared, junction = links["partner"] >= 0, links["junction"] > 0
     assert (junction <= shared).all()
     assert (junction.sum(axis=1) >= 1).all()
     assert (junction.sum(axis=1) < shared.sum(axis=1)).all()
 
 
-def pair() -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
+def to_links(partner: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    links = np.zeros(partner.shape, _joint.LINK)
+    links["partner"], links["overlap"] = partner, overlap
+    return links
+
+
+def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Two cells that share one place: what the reader says, links, strengths."""
     own = np.full((2, PLACES), 0.8)
     own[1] = 0.4
     partner = np.full((2, PLACES), -1, np.int32)
     partner[0, 0], partner[1, 12] = PLACES + 12, 0
-    return own, (partner, np.where(partner >= 0, 1.0, 0.0)), np.array([0.64, 0.16])
+    return own, to_links(partner, np.where(partner >= 0, 1.0, 0.0)), np.array([0.64, 0.16])
 
 
 def test_a_share_is_what_each_cell_is_expected_to_bring() -> None:
@@ -686,7 +722,7 @@ def test_a_share_grows_with_the_own_and_falls_with_the_partners_strength() -> No
             for s in ((mine, other), (2 * mine, other), (mine, 2 * other))
         ]
         assert shares[2] < shares[0] < shares[1]
-    links[1][0, 0] = 0.0
+    links["overlap"][0, 0] = 0.0
     assert attribution.share_of(0, 0, own, links, strength)[0] == 1.0
 
 
@@ -694,7 +730,7 @@ def test_a_share_grows_with_the_own_and_falls_with_the_partners_strength() -> No
 def test_a_lines_crest_is_what_a_share_of_the_ring_exceeds(stained: float) -> None:
     crest = np.random.default_rng(10).random(PLACES)
     got = attribution.exceeded(crest, stained, np.empty(PLACES))
-    level = 1.0 - attribution.TOP * (0.5 + 0.5 * stained)
+    level = 1.0 - attribution.CREST_SHARE * (0.5 + 0.5 * stained)
     assert got == pytest.approx(np.quantile(crest, level))
 
 
@@ -707,16 +743,16 @@ def test_strengths_settle_like_a_plain_iteration() -> None:
         partner[i, :8] = (i + 1) % n * PLACES + rng.integers(0, PLACES, 8)
     overlap = np.where(partner >= 0, rng.random((n, PLACES)), 0.0)
     strength = np.zeros(n)
-    attribution.settle(crest, own, trust, (partner.astype(np.int32), overlap), strength)
+    attribution.settle(crest, own, trust, to_links(partner, overlap), strength)
 
     has, j, s = partner >= 0, np.maximum(partner, 0) // PLACES, np.maximum(partner, 0) % PLACES
     weight = trust * own**2
-    levels = 1.0 - attribution.TOP * (0.5 + 0.5 * own.mean(axis=1))
+    levels = 1.0 - attribution.CREST_SHARE * (0.5 + 0.5 * own.mean(axis=1))
     seen = np.array([np.quantile(c, q) for c, q in zip(crest, levels, strict=True)])
     level = 0.5 * seen
     for _ in range(attribution.ROUNDS):
         root = np.sqrt(level)
-        mine = own * root[:, None] + attribution.TRACE
+        mine = own * root[:, None] + attribution.SHARE_FLOOR
         share = np.where(has, mine / (mine + overlap * own[j, s] * root[j]), 1.0)
         level = seen * (weight * share).sum(1) / weight.sum(1)
     assert strength == pytest.approx(level, rel=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -19,11 +20,12 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.special import expit
 
-from her2path.cells import reading
+from her2path.cells import analysis, reach, reading
 from her2path.cells.reading import cells, finder, inputs, nets
 from her2path.cells.reading import doubles as reading_doubles
 from her2path.cells.rings import RAYS
 from her2path.core.errors import ProgramFault
+from her2path.core.geometry import analysis_factor
 from her2path.core.settings import Settings
 from her2path.runs.case.plan import measured_sha256
 
@@ -441,6 +443,42 @@ def test_cells_are_the_same_bits_wherever_the_block_is_cut() -> None:
                 a, b = getattr(whole, name)[mine], getattr(cut, name)[other]
                 assert np.array_equal(a, b), (name, y0, x0)
     assert compared > 50
+
+
+@given(y0=st.integers(0, 90), x0=st.integers(0, 90), side=st.integers(220, 330))
+@examples(max_examples=4, deadline=None)
+def test_what_the_stages_reach_together_is_all_that_a_find_needs(
+    y0: int, x0: int, side: int
+) -> None:
+    at, eager = (2049, 777), NUCLEI.model_copy(update={"sensitivity": 9.0})
+    planes, whole = read_spots()
+    cut = reading.read_cells(planes[:, y0 : y0 + side, x0 : x0 + side], MPP_A,
+                             (at[0] + y0, at[1] + x0), eager)  # fmt: skip
+    halo = reach.total_um(reach.finding(MPP_A)) / MPP_A
+    low = np.array([at[0] + y0, at[1] + x0]) + halo
+    high = np.array([at[0] + y0, at[1] + x0]) + side - halo
+    place, other_place = ids(whole, at), ids(cut, (at[0] + y0, at[1] + x0))
+    mine, other = (((p >= low) & (p < high)).all(axis=1) for p in (place, other_place))
+    assert mine.sum() > 5
+    assert np.array_equal(place[mine], other_place[other])
+    for name in set(whole.__dataclass_fields__) - {"x", "y"}:
+        assert np.array_equal(getattr(whole, name)[mine], getattr(cut, name)[other]), name
+
+
+@functools.cache
+def read_spots() -> tuple[np.ndarray, reading.Cells]:
+    """Planes of a block and its cells, read as sensitively as may be."""
+    planes = spots((420, 420), 23)
+    eager = NUCLEI.model_copy(update={"sensitivity": 9.0})
+    return planes, reading.read_cells(planes, MPP_A, (2049, 777), eager)
+
+
+@given(mpp=st.floats(0.1, 0.505))
+def test_a_blocks_halo_holds_what_the_stages_reach(mpp: float) -> None:
+    mpp_a = mpp * analysis_factor(mpp)
+    for stages in (reach.finding(mpp_a), reach.measuring(mpp_a)):
+        assert reach.total_um(stages) <= analysis.HALO_UM
+    assert reach.total_um(reach.sharing()) == analysis.REACH_UM
 
 
 def test_cells_are_what_their_fields_say() -> None:

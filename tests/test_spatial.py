@@ -313,10 +313,26 @@ def test_rectangles_equal_brute_force(points):
             [450, 5, 3.1],
         ]
     )
-    frame = np.array([x.min(), y.min(), 50.0, 400.0, 120.0])
-    got, stretch = _kernels.count_rectangles(
-        x[order], y[order], code[order], keys, columns, frame, cores, np.array([4, 3, 1])
+    frame = _kernels.to_records(
+        _kernels.FRAME,
+        x0=x.min(),
+        y0=y.min(),
+        size=50.0,
+        columns=columns,
+        length=400.0,
+        width=120.0,
     )
+
+    def count(rows: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        placed = _kernels.to_records(
+            _kernels.CORE, x=rows[:, 0], y=rows[:, 1], angle=rows[:, 2], draw=draw
+        )
+        fresh = _kernels.to_records(
+            _kernels.POINT, x=x[order], y=y[order], code=code[order], taken=-1
+        )
+        return _kernels.count_rectangles(fresh, keys, frame[()], placed, 4, 3)
+
+    got, stretch = count(cores, np.arange(len(cores)))
     for r, (cx, cy, a) in enumerate(cores):
         t = (x - cx) * np.cos(a) + (y - cy) * np.sin(a)
         u = (y - cy) * np.cos(a) - (x - cx) * np.sin(a)
@@ -329,9 +345,7 @@ def test_rectangles_equal_brute_force(points):
         np.testing.assert_array_equal(got[r], expected)
         assert stretch[r] == pytest.approx(np.ptp(t[inside]))
     # two rectangles of one draw at one place: the second finds nothing left
-    twice, _ = _kernels.count_rectangles(
-        x[order], y[order], code[order], keys, columns, frame, cores[[0, 0]], np.array([4, 3, 2])
-    )
+    twice, _ = count(cores[[0, 0]], np.array([0, 0]))
     np.testing.assert_array_equal(twice[0], got[0])
     assert twice[1].sum() == 0
 

@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from her2path.cells import membrane, patterns, qc, reading, stain
-from her2path.cells.reading import doubles
+from her2path.cells import membrane, patterns, qc, reach, reading, stain
 from her2path.cells.stain.unmixing import cell_means
 from her2path.core._scratch import scratch
-from her2path.core.geometry import Box
+from her2path.core.geometry import FIXED, Box
 from her2path.core.schema import CELLS, OUTLINE_PER_UM, OUTLINE_RAYS, PATTERNS, arrow_schema
 from her2path.core.settings import Settings
 
@@ -33,18 +32,16 @@ __all__ = [
     "resolve",
 ]
 
-#: fixed-point positions: parts of an analysis pixel
-FIXED = 16
 #: side of a map cell, analysis pixels
 MAP_PX = 32
 #: map rows whose focus is measured at a time
 STRIP = 4
 #: probability from which a find is surely a tumour cell, in the map of epithelium
 SURE = 0.70
-#: what a block reads beyond its core, µm
+#: what a block reads beyond its core, µm; no less than `reach.finding` and `reach.measuring` look
 HALO_UM = reading.HALO_UM + membrane.HALO_UM
 #: how far a cell's final values may depend on other raw cells, µm
-REACH_UM = membrane.REACH_UM + doubles.REACH_UM
+REACH_UM = reach.total_um(reach.sharing())
 #: row stride of the cell identity
 ID_STRIDE = 1 << 31
 

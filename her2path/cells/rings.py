@@ -6,15 +6,28 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["COS", "RAYS", "SIN", "bin_points", "sort_bins"]
+from her2path.core.schema import OUTLINE_RAYS
+
+__all__ = ["COS", "RAYS", "SIN", "bin_points", "sort_bins", "sort_first"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 #: rays of an outline, clockwise on screen from +x, and their directions
-RAYS = 48
+RAYS = OUTLINE_RAYS
 COS = np.cos(np.arange(RAYS) * (2 * np.pi / RAYS))
 SIN = np.sin(np.arange(RAYS) * (2 * np.pi / RAYS))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sort_first(values: F64, n: int) -> None:
+    """Sort the first n values in place, ascending; by insertion, for some dozens of them."""
+    for i in range(1, n):
+        v, j = values[i], i - 1
+        while j >= 0 and values[j] > v:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = v
 
 
 @njit(cache=True, nogil=True)

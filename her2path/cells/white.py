@@ -22,7 +22,7 @@ BLOCK = 8
 #: fewer pixels than this in all are a small image
 SMALL_PIXELS = 250_000
 #: least number of glass blocks
-ENOUGH = 24
+LEAST_GLASS_BLOCKS = 24
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ def glass_level(tiles: list[npt.NDArray[np.uint8]]) -> White:
     median = float(np.median(grey))
     scanned = rough >= 0
     flat = scanned & (grey >= DARKEST) & (np.ptp(colour, axis=1) <= 30.0)
-    if flat.sum() >= ENOUGH:
+    if flat.sum() >= LEAST_GLASS_BLOCKS:
         # glass is as smooth as the scanner's noise allows; stroma is rougher
         smooth = flat & (rough <= max(1.0, 2.0 * float(np.quantile(rough[flat], 0.02))))
         bright = smooth & (grey >= float(np.quantile(grey[flat], 0.995)) - 12.0)
-        if bright.sum() >= ENOUGH:
+        if bright.sum() >= LEAST_GLASS_BLOCKS:
             near = bright & (np.abs(grey - _peak(grey[bright])) <= 2.5)
-            if near.sum() >= ENOUGH:
+            if near.sum() >= LEAST_GLASS_BLOCKS:
                 level = colour[near].mean(axis=0)
                 return White(_triple(level), True, median, int(near.sum()))
     return _without_glass(colour, grey, rough, median)
@@ -119,7 +119,7 @@ def _without_glass(
     median: float,
 ) -> White:
     """Return the stand-in: clipped white where much is clipped, else the brightest blocks."""
-    if (rough < 0).sum() >= ENOUGH:
+    if (rough < 0).sum() >= LEAST_GLASS_BLOCKS:
         return White((255.0, 255.0, 255.0), True, median, int((rough < 0).sum()))
     top = grey >= np.quantile(grey, 0.998)
     level = colour[top].mean(axis=0)

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "Block", "Box", "CropPlane", "FilePlane", "FramePlane", "Grid", "Plane", "Planes",
+    "FIXED", "Block", "Box", "CropPlane", "FilePlane", "FramePlane", "Grid", "Plane", "Planes",
     "SquarePlane", "analysis_factor", "squared_px",
 ]  # fmt: skip
 
 #: the analysis plane is never coarser than this (µm/px)
 COARSEST_ANALYSIS_MPP = 0.56
+#: cells' positions are fixed-point: so many parts of an analysis pixel
+FIXED = 16
 
 
 def analysis_factor(mpp: float) -> int:

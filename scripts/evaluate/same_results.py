@@ -60,9 +60,9 @@ def compare(before: Path, after: Path) -> Iterator[str]:
     """Yield what differs between two OUT folders."""
     for name in TABLES:
         one, other = before / name, after / name
-        if one.is_file() != other.is_file():
+        if one.exists() != other.exists():
             yield f"{name} is in one only"
-        elif one.is_file() and not pq.read_table(one).equals(pq.read_table(other)):
+        elif one.exists() and not pq.read_table(one).equals(pq.read_table(other)):
             yield f"{name} differs"
     read = [json.loads((p / "result.json").read_text(encoding="utf-8")) for p in (before, after)]
     yield from differing(read[0], read[1], "result.json")

@@ -15,10 +15,16 @@ from her2path.cells.rings import sort_bins
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-I32 = NDArray[np.int32]
+Links = NDArray[np.void]
 
 COS = np.cos(np.arange(PLACES) * (2 * np.pi / PLACES))
 SIN = np.sin(np.arange(PLACES) * (2 * np.pi / PLACES))
+#: what links a place of a ring (N, PLACES) to the neighbour's line: partner = neighbour * PLACES +
+#: its place, or -1; junction 1 where a second neighbour's border is as near, else 0; overlap, how
+#: much of the neighbour's line this place reads, 0..1
+LINK = np.dtype([("partner", np.int64), ("junction", np.float64), ("overlap", np.float64)])
+#: so many neighbours of a cell are looked at
+MOST_NEIGHBOURS = 512
 #: a place's neighbour: its own border lies within this of the line (µm)
 GAP_UM = 1.7
 #: borders nearer than this are one line (µm)
@@ -37,19 +43,18 @@ def bin_cells(x: I64, y: I64, size: int) -> tuple[I64, I64, I64, int]:
 
 
 @njit(cache=True, nogil=True)
-def link_places(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) -> None:
+def link_places(at: I64, um: float, r: F64, far_um: float, links: Links) -> None:
     """Find, for every place, the neighbour that shares its line.
 
     Parameters
     ----------
-    x, y : (N,) int64 positions in 1/16 analysis px
+    at : (2, N) int64 positions x, y, fixed point
     um : µm of one such unit
     r : (N, PLACES) radius of the line, µm
     far_um : neighbours farther than this are not looked at
-    out : partner (N, PLACES) int32 = neighbour * PLACES + its place, or -1;
-        junction (N, PLACES), 1 where a second neighbour's border is as near;
-        overlap (N, PLACES), how much of the neighbour's line this place reads, 0..1
+    links : (N, PLACES) `LINK`, written
     """
+    x, y = at[0], at[1]
     n = x.size
     largest = np.zeros(n)
     for i in range(n):
@@ -57,7 +62,7 @@ def link_places(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) ->
             largest[i] = max(largest[i], r[i, k])
     where, start, order, columns = bin_cells(x, y, int(np.ceil(far_um / um)))
     bins = start.size - 1
-    near = np.empty(512, np.int64)
+    near = np.empty(MOST_NEIGHBOURS, np.int64)
     for i in range(n):
         count = 0
         row, column = where[i] // columns, where[i] % columns
@@ -75,13 +80,15 @@ def link_places(x: I64, y: I64, um: float, r: F64, far_um: float, out: tuple) ->
                         count += 1
         near[:count].sort()
         for k in range(PLACES):
-            _link_one(i, k, (x, y, um), r, largest, near[:count], out)
+            link_place(i, k, at, um, r, largest, near[:count], links)
 
 
 @njit(cache=True, nogil=True)
-def _link_one(i: int, k: int, place: tuple, r: F64, largest: F64, near: I64, out: tuple) -> None:
-    x, y, um = place
-    partner, junction, overlap = out
+def link_place(
+    i: int, k: int, at: I64, um: float, r: F64, largest: F64, near: I64, links: Links
+) -> None:
+    """Link place `k` of cell `i` to the nearest border of the cells `near`."""
+    x, y = at[0], at[1]
     px, py = r[i, k] * COS[k], r[i, k] * SIN[k]
     best, second, found = 1e9, 1e9, -1
     for s in range(near.size):
@@ -102,9 +109,10 @@ def _link_one(i: int, k: int, place: tuple, r: F64, largest: F64, near: I64, out
             best, found = gap, j * PLACES + (a if share < 0.5 else b)
         elif gap < second:
             second = gap
-    partner[i, k] = found if best <= GAP_UM else -1
-    junction[i, k] = 1.0 if second <= GAP_UM else 0.0
-    overlap[i, k] = min(max((GAP_UM - best) / (GAP_UM - SAME_UM), 0.0), 1.0)
+    link = links[i, k]
+    link.partner = found if best <= GAP_UM else -1
+    link.junction = 1.0 if second <= GAP_UM else 0.0
+    link.overlap = min(max((GAP_UM - best) / (GAP_UM - SAME_UM), 0.0), 1.0)
 
 
 @njit(cache=True, nogil=True)

@@ -6,6 +6,8 @@ whole pixel, so that no rounding depends on where the block begins.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -14,18 +16,41 @@ from her2path.cells.rings import COS, RAYS, SIN
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
 U8 = NDArray[np.uint8]
 
 #: samples across a line: -3.25 .. 3.25 µm in steps of 0.25 µm
 STEP_UM = 0.25
 HALF = 13
 TAPS = 2 * HALF + 1
-#: samples by which a crest may lie off the border, and what each of them costs (OD)
-REACH, NEARER = 5, 0.003
+#: samples by which a crest may lie off the border
+CREST_TAPS = 5
+#: what each of them costs a crest, OD
+OFF_BORDER_OD = 0.003
 #: samples that a line may reach to either side of its crest
-ARM = 8
-#: places of one line's result
-R_UM, CREST, MASS, FWHM = 0, 1, 2, 3
+ARM_TAPS = 8
+
+
+class Line(IntEnum):
+    """What is read of one line."""
+
+    PLACE_UM = 0
+    CREST_OD = 1
+    MASS_OD_UM = 2
+    WIDTH_UM = 3
+
+
+class Ring(IntEnum):
+    """Rows of one cell's ring (4, RAYS): radii of border and nucleus, normals."""
+
+    RADIUS = 0
+    NORMAL_X = 1
+    NORMAL_Y = 2
+    NUCLEUS = 3
+
+
+MEASURES = len(Line)
+RING_ROWS = len(Ring)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -49,19 +74,20 @@ def sample_od(rgb: U8, luts: F32, iy: int, ix: int, gy: float, gx: float) -> flo
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def sample_lines(rgb: U8, dab: F32, at: tuple, ring: tuple, step: float, out: F64) -> None:
+def sample_lines(rgb: U8, dab: F32, x0: float, y0: float, ring: F64, step: float, out: F64) -> None:
     """Write the DAB OD across the border on every ray (RAYS, TAPS), as `sample_od` reads it.
 
-    `at` = (ix, iy, fx, fy), `ring` = (radius, nx, ny). A cell that lies well inside the block asks
-    for no edge, sample by sample.
+    (x0, y0) is the centre, `ring` (`Ring`, RAYS), `step` the distance of two samples. A cell that
+    lies well inside the block asks for no edge, sample by sample.
     """
-    ix, iy, fx, fy = at
-    radius, nx, ny = ring
+    ix, iy = int(np.floor(x0)), int(np.floor(y0))
+    fx, fy = x0 - ix, y0 - iy
+    radius, nx, ny = ring[Ring.RADIUS], ring[Ring.NORMAL_X], ring[Ring.NORMAL_Y]
     height, width = rgb.shape[0], rgb.shape[1]
     room = int(radius.max() + HALF * step) + 3
     inner = ix >= room and iy >= room and ix + room < width and iy + room < height
     flat, here = rgb.reshape(rgb.size), iy * width + ix
-    place, gx, gy = np.empty(TAPS, np.int32), np.empty(TAPS), np.empty(TAPS)
+    place, offset = np.empty(TAPS, np.int32), np.empty((2, TAPS))
     for k in range(RAYS):
         bx, by = fx + radius[k] * COS[k], fy + radius[k] * SIN[k]
         if not inner:
@@ -70,26 +96,35 @@ def sample_lines(rgb: U8, dab: F32, at: tuple, ring: tuple, step: float, out: F6
                 y, x = by + t * ny[k], bx + t * nx[k]
                 out[k, q] = sample_od(rgb, dab, iy, ix, y, x)
             continue
-        _places(bx, by, (nx[k], ny[k]), step, width, (place, gx, gy))
-        _lerp(flat, dab, here, width, (place, gx, gy), out[k])
+        place_samples(bx, by, ring[:, k], step, width, place, offset)
+        interpolate(flat, dab, here, width, place, offset, out[k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _places(bx: float, by: float, normal: tuple, step: float, width: int, out: tuple) -> None:
-    """Write where the samples of one line lie: pixel, and how far right and below of it."""
-    place, gx, gy = out
+def place_samples(
+    bx: float, by: float, ray: F64, step: float, width: int, place: I32, offset: F64
+) -> None:
+    """Write where the samples of one line lie: pixel, and how far right and below of it.
+
+    `ray` is a column of a ring; `offset` (2, TAPS) holds x and y.
+    """
+    nx, ny = ray[Ring.NORMAL_X], ray[Ring.NORMAL_Y]
+    gx, gy = offset[0], offset[1]
     wide = np.int32(width)
     for q in range(TAPS):
         t = (q - HALF) * step
-        y, x = by + t * normal[1], bx + t * normal[0]
+        y, x = by + t * ny, bx + t * nx
         low_y, low_x = np.floor(y), np.floor(x)
         gy[q], gx[q] = y - low_y, x - low_x
         place[q] = np.int32(low_y) * wide + np.int32(low_x)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _lerp(flat: U8, luts: F32, here: int, width: int, places: tuple, out: F64) -> None:
-    place, gx, gy = places
+def interpolate(
+    flat: U8, luts: F32, here: int, width: int, place: I32, offset: F64, out: F64
+) -> None:
+    """Write the DAB OD at samples inside the block, bilinear in OD, as `sample_od` does."""
+    gx, gy = offset[0], offset[1]
     reds, greens, blues = luts[0], luts[1], luts[2]
     # unsigned places: no check for counting from the end
     u1, u2, u3 = np.uint64(1), np.uint64(2), np.uint64(3)
@@ -114,26 +149,26 @@ def read_line(p: F64, smooth: F64, base: float, out: F64) -> None:
     p : (TAPS,) OD across the border, inside first
     smooth : (TAPS,) workspace
     base : OD of the cell's cytoplasm, above which the line rises
-    out : (4,) offset of the crest (µm), OD of the crest and mass (OD µm) above the base, full width
-        at half of the crest (µm); 0 where nothing rises above the base
+    out : (`Line`,) offset of the crest from the border (µm), OD of the crest and mass (OD µm) above
+        the base, full width at half of the crest (µm); 0 where nothing rises above the base
     """
     smooth[0], smooth[TAPS - 1] = p[0], p[TAPS - 1]
     for q in range(1, TAPS - 1):
         smooth[q] = 0.25 * (p[q - 1] + 2.0 * p[q] + p[q + 1])
     c, best = HALF, smooth[HALF]
-    for s in range(1, REACH + 1):
+    for s in range(1, CREST_TAPS + 1):
         for q in (HALF - s, HALF + s):
-            if smooth[q] - NEARER * s > best:
-                c, best = q, smooth[q] - NEARER * s
-    out[R_UM] = (c - HALF) * STEP_UM
-    out[CREST] = max(smooth[c] - base, 0.0)
-    out[MASS], out[FWHM] = 0.0, 0.0
+            if smooth[q] - OFF_BORDER_OD * s > best:
+                c, best = q, smooth[q] - OFF_BORDER_OD * s
+    out[Line.PLACE_UM] = (c - HALF) * STEP_UM
+    out[Line.CREST_OD] = max(smooth[c] - base, 0.0)
+    out[Line.MASS_OD_UM], out[Line.WIDTH_UM] = 0.0, 0.0
     if smooth[c] <= base:
         return
     half, total, width = 0.5 * (smooth[c] - base), smooth[c] - base, 0.0
     for way in (-1, 1):
         q, wide = c, True
-        for _ in range(ARM):
+        for _ in range(ARM_TAPS):
             nxt = q + way
             # a line ends at the base, or where another one begins to rise
             if not 0 <= nxt < TAPS or smooth[nxt] <= base or smooth[nxt] > smooth[q] + 0.01:
@@ -145,4 +180,4 @@ def read_line(p: F64, smooth: F64, base: float, out: F64) -> None:
                 width += 1.0
             total += smooth[nxt] - base
             q = nxt
-    out[MASS], out[FWHM] = total * STEP_UM, width * STEP_UM
+    out[Line.MASS_OD_UM], out[Line.WIDTH_UM] = total * STEP_UM, width * STEP_UM

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2path.cells.membrane import _kernels
+from her2path.cells.membrane._lines import Line
 from her2path.cells.membrane.columns import pack
 from her2path.cells.rings import RAYS
 
@@ -17,6 +18,13 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 #: how far beyond a cell's border a line is sampled, µm
 HALO_UM = 4.0
+#: the raw column of every measure of a line
+LINE_COLUMNS = {
+    "line_r": Line.PLACE_UM,
+    "line_mass": Line.MASS_OD_UM,
+    "line_crest": Line.CREST_OD,
+    "line_width": Line.WIDTH_UM,
+}
 
 
 class Outlined(Protocol):
@@ -74,20 +82,21 @@ def measure_rays(
     if rgb.ndim != 3 or rgb.shape[2] != 3 or dab.shape != (3, 256):
         raise ValueError(f"rgb (H, W, 3) and dab (3, 256), not {rgb.shape} and {dab.shape}")
     n = len(cells.x)
-    rays = [np.zeros((n, RAYS), np.float32) for _ in range(4)]
+    lines = np.zeros((len(Line), n, RAYS), np.float32)
     cytoplasm = np.zeros(n, np.float32)
     if n and rgb.size:
         _kernels.measure(
             np.ascontiguousarray(rgb),
             np.ascontiguousarray(dab, np.float32),
-            (int(factor), float(mpp)),
-            (np.asarray(cells.x, np.float64), np.asarray(cells.y, np.float64)),
-            tuple(np.ascontiguousarray(r, np.float32) for r in (cells.nucleus, cells.border)),
-            (*rays, cytoplasm),
+            int(factor),
+            float(mpp),
+            np.stack([cells.x, cells.y]).astype(np.float64),
+            np.stack([cells.nucleus, cells.border]).astype(np.float32),
+            lines,
+            cytoplasm,
         )
-    names = ("line_r", "line_mass", "line_crest", "line_width")
     found: dict[str, NDArray[np.generic]] = {
-        name: pack(name, values) for name, values in zip(names, rays, strict=True)
+        name: pack(name, lines[line]) for name, line in LINE_COLUMNS.items()
     }
     found["line_own"] = pack("line_own", cells.own)
     found["cytoplasm_od"] = cytoplasm

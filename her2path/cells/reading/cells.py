@@ -27,6 +27,7 @@ from her2path.cells.reading.inputs import (
 )
 from her2path.cells.reading.nets import run_reader
 from her2path.cells.rings import RAYS
+from her2path.core.geometry import FIXED
 from her2path.core.settings import NucleiSettings
 
 __all__ = ["HALO_UM", "KINDS", "Cells", "read_cells"]
@@ -42,8 +43,6 @@ HALO_UM = max(MARGIN_UM, RADIUS_UM) + 3.0
 SURE = 0.30
 #: bins on either side of the likeliest one that an edge's radius is the mean of
 AROUND = 2
-#: whole parts of an analysis pixel that positions are rounded to
-FIXED = 16
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 #: median grey level below which a background is dark
 DARK_MEDIAN = 60.0
 #: stained pixels needed to judge colours
-ENOUGH = 300
+LEAST_STAINED_PIXELS = 300
 #: share of the stain outside the cone of H and DAB that is refused
 MOST_FOREIGN = 0.5
 #: pink: green above the larger of red and blue by this part of the OD
@@ -67,7 +67,7 @@ def is_h_dab(samples: list[npt.NDArray[np.uint8]], model: StainModel) -> tuple[b
     if median < DARK_MEDIAN and not model.evidence.get("glass_blocks", 0.0):
         return False, "the background is dark, as in fluorescence"
     od, _ = stained_pixels(tiles, model.white_point)
-    if len(od) < ENOUGH:
+    if len(od) < LEAST_STAINED_PIXELS:
         return True, ""
     shares = _shares(od)
     if shares.colour < GREY:

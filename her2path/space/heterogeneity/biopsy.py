@@ -21,7 +21,14 @@ from her2path.core.schema import PATTERNS, SCORES
 from her2path.core.settings import Settings
 from her2path.scoring import guidelines
 from her2path.scoring.guidelines import Mix
-from her2path.space.spatial._kernels import cell_list, count_rectangles
+from her2path.space.spatial._kernels import (
+    CORE,
+    FRAME,
+    POINT,
+    cell_list,
+    count_rectangles,
+    to_records,
+)
 
 __all__ = ["draw_cores", "virtual_biopsy"]
 
@@ -59,11 +66,14 @@ def draw_cores(
     centre = rng.integers(0, x.size, draws * cores)
     angle = rng.uniform(0.0, np.pi, draws * cores)
     order, keys, columns = cell_list(x, y, BIN_UM)
-    frame = np.array([x.min(), y.min(), BIN_UM, rules.biopsy_length_um, rules.biopsy_width_um])
-    counts, stretch = count_rectangles(
-        x[order], y[order], code[order], keys, columns, frame,
-        np.column_stack([x[centre], y[centre], angle]), np.array([areas, classes, cores]),
+    frame = to_records(
+        FRAME, x0=x.min(), y0=y.min(), size=BIN_UM, columns=columns,
+        length=rules.biopsy_length_um, width=rules.biopsy_width_um,
     )  # fmt: skip
+    drawn = np.arange(draws * cores) // cores
+    placed = to_records(CORE, x=x[centre], y=y[centre], angle=angle, draw=drawn)
+    points = to_records(POINT, x=x[order], y=y[order], code=code[order], taken=-1)
+    counts, stretch = count_rectangles(points, keys, frame[()], placed, areas, classes)
     return counts.reshape(draws, cores, areas, classes), stretch.reshape(draws, cores)
 
 

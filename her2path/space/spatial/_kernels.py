@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 __all__ = [
+    "CORE",
+    "FRAME",
+    "POINT",
     "Cells",
     "cell_list",
     "count_rectangles",
@@ -16,14 +21,32 @@ __all__ = [
     "pair_histogram",
     "permuted_products",
     "random_lanes",
+    "to_records",
 ]
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 Lanes = NDArray[np.uint64]
+Records = NDArray[np.void]
 #: sorted cell list: bin key, and x, y in the order of the keys
 Cells = tuple[Int, Float, Float]
+#: bit planes of 64 counters: sums below 2^48
 PLANES = 48
+#: where the bins of a cell list begin, their side and number along x, and a rectangle's sides, µm
+FRAME = np.dtype(
+    [
+        ("x0", np.float64),
+        ("y0", np.float64),
+        ("size", np.float64),
+        ("columns", np.int64),
+        ("length", np.float64),
+        ("width", np.float64),
+    ]
+)
+#: a rectangle's centre (µm) and angle (radians), and the draw that it belongs to
+CORE = np.dtype([("x", np.float64), ("y", np.float64), ("angle", np.float64), ("draw", np.int64)])
+#: one point: place (µm), class, and the last draw that took it, -1 for none
+POINT = np.dtype([("x", np.float64), ("y", np.float64), ("code", np.int64), ("taken", np.int64)])
 
 
 @njit(cache=True, nogil=True)
@@ -289,25 +312,17 @@ def _span(
 
 @njit(cache=True, nogil=True)
 def _sweep(
-    x: Float,
-    y: Float,
-    code: NDArray[np.int8],
-    keys: Int,
-    columns: int,
-    frame: Float,
-    core: Float,
-    ends: Float,
-    out: Int,
-    taken: Int,
-    draw: int,
+    points: Records, keys: Int, frame: np.record, core: np.record, ends: Float, out: Int
 ) -> None:
     """Walk through one rectangle: find where its cells begin and end, or count them if known.
 
-    Cells that an earlier rectangle of the same draw took are gone.
+    Cells that an earlier rectangle of the same draw took are gone. `points` (n,) `POINT` in the
+    order of `keys`, `frame` a `FRAME`, `core` a `CORE`, `ends` (2,) along it, µm, `out` (areas,
+    classes).
     """
-    x0, y0, size, length, width = frame
-    half_l, half_w = length / 2, width / 2
-    cx, cy, cos, sin = core[0], core[1], np.cos(core[2]), np.sin(core[2])
+    x0, y0, size, columns = frame.x0, frame.y0, frame.size, frame.columns
+    half_l, half_w = frame.length / 2, frame.width / 2
+    cx, cy, cos, sin = core.x, core.y, np.cos(core.angle), np.sin(core.angle)
     known = ends[0] <= ends[1]
     low_t, high_t = np.inf, -np.inf
     reach = abs(sin) * half_l + half_w
@@ -323,15 +338,16 @@ def _sweep(
         lo = np.searchsorted(keys, row * columns + c0 + 1)
         hi = np.searchsorted(keys, row * columns + c1 + 2)
         for j in range(lo, hi):
-            dx, dy = x[j] - cx, y[j] - cy
+            point = points[j]
+            dx, dy = point.x - cx, point.y - cy
             t, u = dx * cos + dy * sin, dy * cos - dx * sin
-            if not (-half_l <= t < half_l and -half_w <= u < half_w) or taken[j] == draw:
+            if not (-half_l <= t < half_l and -half_w <= u < half_w) or point.taken == core.draw:
                 continue
             if known:
                 share = (t - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0
                 area = min(max(int(share * out.shape[0]), 0), out.shape[0] - 1)
-                out[area, code[j]] += 1
-                taken[j] = draw
+                out[area, point.code] += 1
+                point.taken = core.draw
             else:
                 low_t, high_t = min(low_t, t), max(high_t, t)
     if not known:
@@ -340,14 +356,7 @@ def _sweep(
 
 @njit(cache=True, nogil=True)
 def count_rectangles(
-    x: Float,
-    y: Float,
-    code: NDArray[np.int8],
-    keys: Int,
-    columns: int,
-    frame: Float,
-    cores: Float,
-    shape: Int,
+    points: Records, keys: Int, frame: np.record, cores: Records, areas: int, classes: int
 ) -> tuple[Int, Float]:
     """Count points in rotated rectangles cut across into areas; each point once in a draw.
 
@@ -355,29 +364,37 @@ def count_rectangles(
 
     Parameters
     ----------
-    x, y, code : (n,)
-        Points in the order of ``keys``, and their class.
-    frame : (5,)
-        x and y of the first bin, side of a bin, and length and width of a rectangle.
-    cores : (r, 3)
-        Centre x, y and angle (radians).
-    shape : (3,)
-        Areas a core, classes, and cores a draw.
+    points : (n,) `POINT`
+        In the order of ``keys``; ``taken`` is written.
+    keys : (n,) int64
+        Bin of each point, of `cell_list`.
+    frame : `FRAME`
+    cores : (r,) `CORE`
+        Those of one draw follow each other.
+    areas, classes : int
+        Areas a core, classes of points.
 
     Returns
     -------
     (r, areas, classes) int64, (r,) float64
         Counts, and the stretch between the first and the last point along the rectangle.
     """
-    out = np.zeros((cores.shape[0], shape[0], shape[1]), np.int64)
-    stretch = np.zeros(cores.shape[0])
-    taken = np.full(x.size, -1)
+    out = np.zeros((cores.size, areas, classes), np.int64)
+    stretch = np.zeros(cores.size)
     ends = np.empty(2)
-    for r in range(cores.shape[0]):
+    for r in range(cores.size):
         ends[0], ends[1] = 1.0, 0.0
-        draw = r // shape[2]
-        _sweep(x, y, code, keys, columns, frame, cores[r], ends, out[r], taken, draw)
+        _sweep(points, keys, frame, cores[r], ends, out[r])
         if ends[0] <= ends[1]:
             stretch[r] = ends[1] - ends[0]
-            _sweep(x, y, code, keys, columns, frame, cores[r], ends, out[r], taken, draw)
+            _sweep(points, keys, frame, cores[r], ends, out[r])
     return out, stretch
+
+
+def to_records(dtype: np.dtype[np.void], **columns: NDArray[Any] | float) -> Records:
+    """Return columns (n,) or single values as structured rows (n,)."""
+    shape = np.broadcast_shapes(*(np.shape(v) for v in columns.values()))
+    rows = np.empty(shape, dtype)
+    for name, values in columns.items():
+        rows[name] = values
+    return rows
