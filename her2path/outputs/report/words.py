@@ -183,7 +183,7 @@ def _uneven(context: Context, v: Callable[..., Markup]) -> Markup:
         return Markup(" Staining differs from place to place: {}, in patches.").format(words)
     if context.get("heterogeneity.staining.type") == "not_evaluable":
         return Markup("")
-    return Markup(" Staining is alike in all parts of the tumour: {}, not in patches.").format(words)
+    return Markup(" Staining is alike in all parts: {}, not in patches.").format(words)
 
 
 def basis_sentence(context: Context) -> Markup:
