@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.evaluate.file_map import PAGE, file_map
+
 pytest.importorskip("torch")
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(p for p in (ROOT / "scripts").rglob("*.py") if p.name != "__init__.py")
@@ -28,3 +30,8 @@ def test_the_readme_names_every_script() -> None:
     text = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
     named = {p.relative_to(ROOT / "scripts").as_posix() for p in MODULES}
     assert set(re.findall(r"^\| `([a-z_]+/[a-z_]+\.py)`", text, re.MULTILINE)) == named
+
+
+def test_the_map_of_the_code_is_of_this_code() -> None:
+    """Anew: ``python -m scripts.evaluate.file_map``."""
+    assert file_map(ROOT / "her2path") in PAGE.read_text(encoding="utf-8")
