@@ -14,6 +14,7 @@ import her2path as h2
 from her2path.cells import analysis
 from her2path.core.errors import MppMissing, OutputError, SlideUnreadable
 from her2path.core.geometry import Box, Grid
+from her2path.core.schema import PATTERNS
 from her2path.core.settings import Settings
 from her2path.io.store import RunStore
 from her2path.phantom import PhantomSpec, make_phantom, write_slide
@@ -90,7 +91,7 @@ def test_everything_of_the_contract_is_there(scored: Any) -> None:
     assert sum(1 for p in scored.out.rglob("*") if p.is_file()) <= 100
     result = json.loads((scored.out / "result.json").read_text())
     assert result["status"] == "complete"
-    assert set(result["fractions"]) == set(h2.schema.PATTERNS)
+    assert set(result["fractions"]) == set(PATTERNS)
     assert sum(result["fractions"].values()) == pytest.approx(1.0)
     assert (
         result["counts"]["tumour"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scripts.evaluate.file_map import PAGE, file_map
@@ -35,3 +36,16 @@ def test_the_readme_names_every_script() -> None:
 def test_the_map_of_the_code_is_of_this_code() -> None:
     """Anew: ``python -m scripts.evaluate.file_map``."""
     assert file_map(ROOT / "her2path") in PAGE.read_text(encoding="utf-8")
+
+
+def test_points_in_one_nucleus_are_one_nucleus() -> None:
+    from scripts.fit.pictures import one_nucleus_each
+
+    both, no = [{"kind": "tumour"}, {"kind": "other"}], [{"kind": "nothing"}, {"kind": "nothing"}]
+    at = np.array([[0.0, 0.0], [3.0, 0.0], [9.0, 0.0], [9.0, 1.0], [20.0, 0.0]])
+    places, voices = one_nucleus_each(at, [both, both, both, no, both])
+    np.testing.assert_allclose(places, [[1.5, 0.0], [9.0, 0.0], [9.0, 1.0], [20.0, 0.0]])
+    assert voices == [both, both, no, both]
+    # three in a row: the middle one's joined place is too far from the third
+    places, _ = one_nucleus_each(np.array([[0.0, 0.0], [3.0, 0.0], [6.2, 0.0]]), [both] * 3)
+    np.testing.assert_allclose(places, [[1.5, 0.0], [6.2, 0.0]])

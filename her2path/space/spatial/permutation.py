@@ -100,7 +100,7 @@ def _draw(
     seeds = np.random.SeedSequence(seed).generate_state(words, np.uint64)
 
     def one(word_seed: np.uint64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return lane_products(random_lanes(near.shape[0], n1, int(word_seed >> 1)), near, indegree)
+        return lane_products(random_lanes(near.shape[0], n1, int(word_seed) >> 1), near, indegree)
 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         parts = list(pool.map(one, seeds))
