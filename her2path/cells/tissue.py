@@ -232,10 +232,12 @@ def _stained(od: Plane, out: Mask, mpp: float, settings: TissueSettings, glass: 
     mean = cv2.boxFilter(grey, cv2.CV_32F, (wide, wide))
     square = cv2.boxFilter(grey * grey, cv2.CV_32F, (wide, wide))
     rough = np.sqrt(np.maximum(square - mean * mean, 0.0))
-    spread, grain = _glass_noise(smooth, rough, out)
+    spread, grain = _glass_noise(smooth, rough, out) if glass else (0.0, 0.0)
     level = min(max(settings.min_od, 5.0 * spread), 3.0 * settings.min_od)
     dense = smooth > level
-    textured = (rough > max(0.6 * settings.min_od, 5.0 * grain)) & (smooth > 0.4 * level)
+    # without glass the white point may be that of pale tissue: what is rough is tissue all the same
+    least = 0.4 * level if glass else -np.inf
+    textured = (rough > max(0.6 * settings.min_od, 5.0 * grain)) & (smooth > least)
     return np.asarray((dense | textured) & ~out)
 
 

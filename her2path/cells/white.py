@@ -23,6 +23,13 @@ BLOCK = 8
 SMALL_PIXELS = 250_000
 #: least number of glass blocks
 LEAST_GLASS_BLOCKS = 24
+#: empty glass varies by less than this within a block (grey levels); 0.2 to 1.1 on scans at hand,
+#: 1.5 to 8 in fields that hold none
+GLASS_ROUGHNESS = 1.25
+#: rougher ground is glass of a noisy scan only where hardly anything is brighter (grey levels)
+GLASS_BELOW_BRIGHTEST = 4.0
+#: share of the blocks that counts as the brightest
+BRIGHTEST = 0.002
 
 
 @dataclass(frozen=True)
@@ -102,13 +109,17 @@ def glass_level(tiles: list[npt.NDArray[np.uint8]]) -> White:
     flat = scanned & (grey >= DARKEST) & (np.ptp(colour, axis=1) <= 30.0)
     if flat.sum() >= LEAST_GLASS_BLOCKS:
         # glass is as smooth as the scanner's noise allows; stroma is rougher
-        smooth = flat & (rough <= max(1.0, 2.0 * float(np.quantile(rough[flat], 0.02))))
+        floor = float(np.quantile(rough[flat], 0.02))
+        smooth = flat & (rough <= max(1.0, 2.0 * floor))
         bright = smooth & (grey >= float(np.quantile(grey[flat], 0.995)) - 12.0)
         if bright.sum() >= LEAST_GLASS_BLOCKS:
             near = bright & (np.abs(grey - _peak(grey[bright])) <= 2.5)
             if near.sum() >= LEAST_GLASS_BLOCKS:
                 level = colour[near].mean(axis=0)
-                return White(_triple(level), True, median, int(near.sum()))
+                # in a field without glass the smoothest stroma would pass for it
+                brightest = float(np.quantile(grey[scanned], 1.0 - BRIGHTEST))
+                if floor <= GLASS_ROUGHNESS or level.mean() >= brightest - GLASS_BELOW_BRIGHTEST:
+                    return White(_triple(level), True, median, int(near.sum()))
     return _without_glass(colour, grey, rough, median)
 
 
@@ -121,7 +132,7 @@ def _without_glass(
     """Return the stand-in: clipped white where much is clipped, else the brightest blocks."""
     if (rough < 0).sum() >= LEAST_GLASS_BLOCKS:
         return White((255.0, 255.0, 255.0), True, median, int((rough < 0).sum()))
-    top = grey >= np.quantile(grey, 0.998)
+    top = grey >= np.quantile(grey, 1.0 - BRIGHTEST)
     level = colour[top].mean(axis=0)
     if level.min() < DARKEST:
         return White(DEFAULT, False, median, 0)
