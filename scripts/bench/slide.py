@@ -1,20 +1,21 @@
 """Measure speed and memory as ratios, from interleaved rounds in one run.
 
-    python -m scripts.bench.slide                 # everything; about 15 minutes on two cores
-    python -m scripts.bench.slide --gigapixels 0.3 --rounds 2 --quick
+    python -m scripts.bench.slide --texture real --mpp 0.25          # about 15 minutes on two cores
+    python -m scripts.bench.slide --texture drawn --gigapixels 0.3 --rounds 2 --quick
 
 Four things are timed in turn on the same slide, round after round, and the ratios are taken within
 a round, so that a machine whose speed drifts does not matter:
 
-job      slide to cell table (both passes, no report), threads
-read     OpenSlide's bare ``read_region`` and RGB of the same blocks, threads
-decode   raw JPEG tiles through libjpeg-turbo, threads
-naive    the scikit-image pipeline of ``naive.py`` on a small part, scaled by area, threads
+job      ``her2path score --no-report``, a process of its own, start-up included
+read     OpenSlide's bare ``read_region`` and RGB of the blocks that hold tissue
+decode   the raw JPEG tiles of the whole slide through libjpeg-turbo
+naive    the scikit-image pipeline of ``naive.py`` on a small part, scaled by the tissue's area
 
 All four run on the same number of threads. Ratios of processor time stand beside those of the
-clock: a machine that others use too distorts the latter. The slide is a phantom whose encoded tiles
-are repeated, large enough that the bare read takes 15 s or more on two threads (a warning says
-where it does not). A ratio is the median of its rounds, with the smallest and the largest.
+clock: a machine that others use too distorts the latter. The slide is tissue whose encoded tiles
+are repeated, from real cores (``HER2PATH_REAL_DATA``) or drawn, large enough that the bare read
+takes 15 s or more (a warning says where it does not). A ratio is the median of its rounds, with
+the smallest and the largest.
 
 Then the peak memory of `her2path score` is taken on a small and on a 16-fold slide, each in a
 process of its own. Figures are machine figures, not accuracy.
@@ -25,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -32,57 +34,40 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-NAIVE_SIDE = 2048
-UNIT_UM = 512.0
+from scripts.bench.textures import Box, Timed, make_slide
+
+NAIVE_SIDE_PX = 2048
+READ_SIDE_PX = 2048
 #: a bare read shorter than this says little about a whole slide
-LEAST_READ_S = 15.0
+SHORTEST_READ_S = 15.0
 
 
-def make_slide(path: Path, gigapixels: float, seed: int) -> tuple[int, int]:
-    """Write a repeated phantom of about so many gigapixels; return width and height."""
-    from her2path.phantom import TUMOURS, PhantomSpec, make_phantom, write_slide
-
-    spec = PhantomSpec(
-        seed=seed,
-        width_um=UNIT_UM,
-        height_um=UNIT_UM,
-        mpp=0.25,
-        layout="clustered",
-        mixture=TUMOURS["1+"],
-        second=TUMOURS["3+"],
-        second_fraction=0.4,
-    )
-    phantom = make_phantom(spec)
-    side = phantom.rgb.shape[0]
-    n = max(1, round((gigapixels * 1e9) ** 0.5 / side))
-    write_slide(phantom, path, tile_repeat=(n, n))
-    return side * n, side * n
-
-
-def blocks(width: int, height: int, side: int) -> list[tuple[int, int, int, int]]:
-    """Return boxes (x, y, w, h) that cover the slide."""
+def blocks(box: Box, side: int) -> list[Box]:
+    """Return boxes (x, y, w, h) of at most `side` that cover the box."""
+    left, top, width, height = box
     return [
-        (x, y, min(side, width - x), min(side, height - y))
+        (left + x, top + y, min(side, width - x), min(side, height - y))
         for y in range(0, height, side)
         for x in range(0, width, side)
     ]
 
 
-def bare_read(path: Path, size: tuple[int, int], threads: int) -> None:
-    """Read every block with OpenSlide and turn it into RGB."""
+def bare_read(slide: Timed, threads: int) -> None:
+    """Read every block of the tissue with OpenSlide and turn it into RGB."""
     import openslide
 
-    with openslide.OpenSlide(str(path)) as slide, ThreadPoolExecutor(threads) as pool:
+    with openslide.OpenSlide(str(slide.path)) as opened, ThreadPoolExecutor(threads) as pool:
 
-        def one(box: tuple[int, int, int, int]) -> int:
+        def one(box: Box) -> int:
             x, y, w, h = box
-            return np.asarray(slide.read_region((x, y), 0, (w, h)).convert("RGB")).shape[0]
+            return np.asarray(opened.read_region((x, y), 0, (w, h)).convert("RGB")).shape[0]
 
-        list(pool.map(one, blocks(*size, 2048)))
+        list(pool.map(one, [b for part in slide.tissue for b in blocks(part, READ_SIDE_PX)]))
 
 
 def raw_decode(path: Path, threads: int) -> None:
@@ -103,41 +88,36 @@ def raw_decode(path: Path, threads: int) -> None:
         list(pool.map(one, zip(offsets, counts, strict=True), chunksize=64))
 
 
-def whole_job(path: Path, threads: int) -> dict[str, float]:
-    """Slide to cell table; return seconds of the passes and the number of cells."""
-    from her2path.core.settings import Settings
-    from her2path.io.slide import SlideRef, open_slide
-    from her2path.runs.case import passes
-    from her2path.runs.case.plan import look, make_plan
-    from her2path.runs.stream import Stream
+def score_command(path: Path, out: str, threads: int) -> list[str]:
+    """Return the command of the whole job."""
+    return [sys.executable, "-m", "her2path", "score", str(path), "-o", out,
+            "--workers", str(threads), "--no-report", "--quiet"]  # fmt: skip
 
-    settings = Settings()
-    with tempfile.TemporaryDirectory() as work, Stream(threads) as stream:
-        ref = SlideRef(str(path))
-        t0 = time.perf_counter()
-        with open_slide(ref) as slide:
-            seen = look(slide, settings, threads)
-        plan = make_plan(ref, seen, settings, Path(work), 2)
-        t1 = time.perf_counter()
-        stream.each(passes.measure_block, plan.reading_order, (plan,))
-        t2 = time.perf_counter()
-        cells = stream.each(passes.resolve_block, plan.blocks, (plan,))
-        t3 = time.perf_counter()
-    return {"look": t1 - t0, "measure": t2 - t1, "resolve": t3 - t2, "cells": float(sum(cells))}
+
+def whole_job(path: Path, threads: int) -> None:
+    """Slide to result, start-up included."""
+    with tempfile.TemporaryDirectory() as out:
+        subprocess.run(score_command(path, f"{out}/o", threads), check=True)
 
 
 def naive(path: Path, threads: int) -> None:
     """Score a small part the scikit-image way."""
     from scripts.bench import naive as way
 
-    way.score_box(str(path), (0, 0, NAIVE_SIDE, NAIVE_SIDE), threads)
+    way.score_box(str(path), (0, 0, NAIVE_SIDE_PX, NAIVE_SIDE_PX), threads)
+
+
+def processor_s() -> float:
+    """Return the processor time of this process and of those that it has ended, s."""
+    own, ended = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
     """Return the seconds that a call takes: by the clock, and of processor time."""
-    t0, c0 = time.perf_counter(), time.process_time()
+    t0, c0 = time.perf_counter(), processor_s()
     call()
-    return time.perf_counter() - t0, time.process_time() - c0
+    return time.perf_counter() - t0, processor_s() - c0
 
 
 #: a process between: what a process once held counts for those that it starts itself
@@ -151,83 +131,117 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 def peak_mb(path: Path, threads: int) -> float:
     """Score a slide in a process of its own; return its peak memory, MiB."""
     with tempfile.TemporaryDirectory() as out:
-        score = [sys.executable, "-m", "her2path", "score", str(path), "-o", f"{out}/o",
-                 "--workers", str(threads), "--no-report", "--quiet"]  # fmt: skip
         told = subprocess.run(
-            [sys.executable, "-c", TELL_PEAK, *score], check=True, capture_output=True, text=True
+            [sys.executable, "-c", TELL_PEAK, *score_command(path, f"{out}/o", threads)],
+            check=True,
+            capture_output=True,
+            text=True,
         )
     return int(told.stdout) / 1024
 
 
-def speed(path: Path, size: tuple[int, int], rounds: int, threads: int) -> dict[str, object]:
+def one_round(slide: Timed, threads: int) -> dict[str, float]:
+    """Time everything once; return seconds by the clock and, under "... cpu", of processor time."""
+    calls: dict[str, Callable[[], object]] = {
+        "job": partial(whole_job, slide.path, threads),
+        "read": partial(bare_read, slide, threads),
+        "decode": partial(raw_decode, slide.path, threads),
+        "naive": partial(naive, slide.path, threads),
+    }
+    row: dict[str, float] = {}
+    for name, call in calls.items():
+        scale = slide.tissue_px / NAIVE_SIDE_PX**2 if name == "naive" else 1.0
+        by_clock, processor = timed(call)
+        row[name], row[f"{name} cpu"] = by_clock * scale, processor * scale
+    return row
+
+
+def ratio(rows: list[dict[str, float]], a: str, b: str) -> dict[str, float]:
+    """Return median, least and most of a / b over the rounds."""
+    of = sorted(r[a] / r[b] for r in rows)
+    found = {"median": statistics.median(of), "least": of[0], "most": of[-1]}
+    return {k: round(v, 2) for k, v in found.items()}
+
+
+def speed(slide: Timed, rounds: int, threads: int) -> dict[str, object]:
     """Time everything in interleaved rounds; return medians and ratios."""
-    mpx = size[0] * size[1] / 1e6
-    whole_job(path, threads)  # compiles and warms the page cache; not counted
-    share = mpx * 1e6 / NAIVE_SIDE**2
-    rows: list[dict[str, float]] = []
+    whole_job(slide.path, threads)  # compiles and warms the page cache; not counted
+    rows = []
     for i in range(rounds):
-        row: dict[str, float] = {}
-        calls: dict[str, Callable[[], object]] = {
-            "job": lambda row=row: row.update(whole_job(path, threads)),
-            "read": lambda: bare_read(path, size, threads),
-            "decode": lambda: raw_decode(path, threads),
-            "naive": lambda: naive(path, threads),
-        }
-        for name, call in calls.items():
-            by_clock, processor = timed(call)
-            scale = share if name == "naive" else 1.0
-            row[name], row[f"{name} cpu"] = by_clock * scale, processor * scale
-        rows.append(row)
-        print(f"round {i + 1}: " + ", ".join(f"{k} {v:.1f}" for k, v in row.items()), flush=True)
-
-    def ratio(a: str, b: str) -> dict[str, float]:
-        of = sorted(r[a] / r[b] for r in rows)
-        found = {"median": statistics.median(of), "least": of[0], "most": of[-1]}
-        return {k: round(v, 2) for k, v in found.items()}
-
+        rows.append(one_round(slide, threads))
+        told = ", ".join(f"{k} {v:.1f}" for k, v in rows[-1].items())
+        print(f"round {i + 1}: {told}", file=sys.stderr, flush=True)
     bare = statistics.median(r["read"] for r in rows)
-    if bare < LEAST_READ_S:
+    if bare < SHORTEST_READ_S:
         print(f"warning: the bare read takes {bare:.1f} s; give more --gigapixels", file=sys.stderr)
+    pairs = {
+        "job / bare OpenSlide read": ("job", "read"),
+        "job / raw decoding": ("job", "decode"),
+        "naive / job": ("naive", "job"),
+        "job / bare OpenSlide read, processor time": ("job cpu", "read cpu"),
+        "naive / job, processor time": ("naive cpu", "job cpu"),
+    }
     return {
-        "megapixels": round(mpx),
+        "megapixels": round(slide.width * slide.height / 1e6),
+        "megapixels of tissue": round(slide.tissue_px / 1e6),
         "threads": threads,
         "rounds": rounds,
         "seconds": {k: round(statistics.median(r[k] for r in rows), 2) for k in rows[0]},
-        "Mpx/s": {
-            k: round(mpx / statistics.median(r[k] for r in rows), 1)
-            for k in ("job", "read", "decode", "naive")
-        },
-        "job / bare OpenSlide read": ratio("job", "read"),
-        "job / raw decoding": ratio("job", "decode"),
-        "naive / job": ratio("naive", "job"),
-        "job / bare OpenSlide read, processor time": ratio("job cpu", "read cpu"),
-        "naive / job, processor time": ratio("naive cpu", "job cpu"),
+        **{name: ratio(rows, a, b) for name, (a, b) in pairs.items()},
     }
 
 
-def main() -> None:
-    """Run the benchmark and print JSON."""
+def arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
     ask = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    ask.add_argument("--texture", choices=("real", "drawn"), default="drawn")
+    ask.add_argument("--mpp", type=float, default=0.25, help="um/px of level 0")
+    ask.add_argument("--tissue", type=float, default=1.0, help="share of the slide, e.g. 0.3")
+    ask.add_argument("--subsampling", choices=("4:2:0", "4:2:2", "4:4:4"), default="4:2:0")
     ask.add_argument("--gigapixels", type=float, default=1.7)
     ask.add_argument("--rounds", type=int, default=5)
     ask.add_argument("--threads", type=int, default=2)
     ask.add_argument("--seed", type=int, default=1)
     ask.add_argument("--quick", action="store_true", help="no memory measurement")
-    args = ask.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bench.svs"
-        size = make_slide(path, args.gigapixels, args.seed)
-        report = speed(path, size, args.rounds, args.threads)
+    return ask.parse_args()
+
+
+def memory(folder: Path, make: Callable[..., Timed], gigapixels: float, threads: int) -> object:
+    """Return peak memory on a small and a 16-fold slide (MiB), and the growth between them."""
+    peaks = [
+        peak_mb(make(folder / f"{name}.svs", gigapixels / part).path, threads)
+        for name, part in (("small", 16), ("large", 1))
+    ]
+    return {
+        "peak MiB, small slide": round(peaks[0]),
+        "peak MiB, 16-fold slide": round(peaks[1]),
+        "growth": round(peaks[1] / peaks[0] - 1, 3),
+    }
+
+
+def main() -> None:
+    """Run the benchmark and print JSON."""
+    args = arguments()
+    make = partial(
+        make_slide,
+        texture=args.texture,
+        mpp=args.mpp,
+        tissue=args.tissue,
+        subsampling=args.subsampling,
+        seed=args.seed,
+    )
+    with tempfile.TemporaryDirectory() as name:
+        slide = make(Path(name) / "bench.svs", args.gigapixels)
+        report: dict[str, object] = {
+            "texture": args.texture,
+            "um/px": args.mpp,
+            "subsampling": args.subsampling,
+            **speed(slide, args.rounds, args.threads),
+        }
         if not args.quick:
-            small, large = Path(folder) / "small.svs", Path(folder) / "large.svs"
-            make_slide(small, args.gigapixels / 16, args.seed)
-            make_slide(large, args.gigapixels, args.seed)
-            a, b = peak_mb(small, args.threads), peak_mb(large, args.threads)
-            report["peak MiB, small slide"] = round(a)
-            report["peak MiB, 16-fold slide"] = round(b)
-            report["growth"] = round(b / a - 1, 3)
+            report["memory"] = memory(Path(name), make, args.gigapixels, args.threads)
     print(json.dumps(report, indent=2))
 
 

@@ -52,6 +52,7 @@ from scripts.fit.batches import Bank, bank, cell_batch, heat_loss, piece
 from scripts.fit.losses import reader_loss
 from scripts.fit.nets import FEATURES, MARGIN, Finder, Reader
 from scripts.fit.pictures import READS, Taught
+from scripts.fit.quantize import Feed, quantize
 from scripts.phantoms import levels
 
 log = logging.getLogger("fit_reading")
@@ -71,6 +72,12 @@ DRAW: dict[str, Callable[[int], Taught]] = {
     "plain": reading_pictures.plain_picture,
 }
 SEED = 5
+#: samples from which the scales of whole numbers are taken: finder's batches, reader's batches
+SAMPLES = {"finder": 40, "reader": 24}
+#: cells of a reader's batch
+CELLS = 64
+#: layers whose outputs are log odds stay in single precision
+SINGLE = {"finder": ("heat", "kind"), "reader": ("edges", "own")}
 
 
 def cached(folder: Path, name: str, make: Callable[[], Any]) -> Any:
@@ -143,17 +150,20 @@ def learn(net: torch.nn.Module, steps: int, loss_of: Callable[[], Tensor]) -> An
     return mean.module.eval()
 
 
+def pieces_of(pictures: dict[str, list[Taught]], rng: np.random.Generator) -> list[Any]:
+    """Return the pieces of one batch of the finder, from pictures of all kinds."""
+    drawn = rng.choice(list(SHARES), PIECES, p=list(SHARES.values()))
+    return [piece(pictures[k][rng.integers(len(pictures[k]))], rng) for k in drawn]
+
+
 def fit_finder(pictures: dict[str, list[Taught]], steps: int) -> Finder:
     """Fit the finder on pieces of the pictures."""
     rng = np.random.default_rng(SEED)
     torch.manual_seed(SEED)
-    kinds = list(SHARES)
     net = Finder()
 
     def loss_of() -> Tensor:
-        drawn = rng.choice(kinds, PIECES, p=list(SHARES.values()))
-        some = [pictures[k][rng.integers(len(pictures[k]))] for k in drawn]
-        pieces = [piece(p, rng) for p in some]
+        pieces = pieces_of(pictures, rng)
         x = torch.from_numpy(to_channels(np.stack([p["x"] for p in pieces])))
         with torch.autocast("cpu", torch.bfloat16):
             heat, kind, _ = net(x)
@@ -190,11 +200,17 @@ def features_at(finder: Finder, picture: Taught) -> Callable[[np.ndarray], np.nd
     return at
 
 
-def fit_reader(finder: Finder, drawn: list[Taught], real: list[Taught], steps: int) -> Reader:
+def banks_of(
+    finder: Finder, pictures: dict[str, list[Taught]], rng: np.random.Generator
+) -> list[Bank]:
+    """Return the drawn cells, and three views each of the real ones."""
+    drawn = pictures["own"] + pictures["outlined"]
+    return [_bank(finder, drawn, 1, rng), _bank(finder, pictures["real"], 3, rng)]
+
+
+def fit_reader(banks: list[Bank], rng: np.random.Generator, steps: int) -> Reader:
     """Fit the reader on cells in polar form."""
-    rng = np.random.default_rng(SEED + 2)
     torch.manual_seed(SEED + 2)
-    banks = [_bank(finder, some, views, rng) for some, views in ((drawn, 1), (real, 3))]
     log.info("cells: %d drawn, %d real views", *(len(b.truth) for b in banks))
     net = Reader()
 
@@ -215,8 +231,22 @@ def _bank(finder: Finder, pictures: list[Taught], versions: int, rng: Any) -> Ba
                 lambda picture: features_at(finder, picture))  # fmt: skip
 
 
-def export(net: torch.nn.Module, name: str, folder: Path) -> str:
-    """Write a net as ONNX; return the file's hash."""
+def finder_samples(pictures: dict[str, list[Taught]]) -> list[Feed]:
+    """Return inputs of the finder as it meets them in its fit."""
+    rng = np.random.default_rng(SEED + 1)
+    parts = [p["x"] for _ in range(SAMPLES["finder"]) for p in pieces_of(pictures, rng)]
+    return [{"x": to_channels(x[None])} for x in parts]
+
+
+def reader_samples(banks: list[Bank]) -> list[Feed]:
+    """Return inputs of the reader as it meets them in its fit."""
+    rng = np.random.default_rng(SEED + 3)
+    made = [cell_batch(b, CELLS, rng) for _ in range(SAMPLES["reader"]) for b in banks]
+    return [{"x": x.numpy(), "features": features.numpy()} for x, features, _ in made]
+
+
+def export(net: torch.nn.Module, name: str, folder: Path, samples: list[Feed]) -> str:
+    """Write a net as ONNX in whole numbers; return the file's hash."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.onnx"
     if name == "finder":
@@ -225,12 +255,14 @@ def export(net: torch.nn.Module, name: str, folder: Path) -> str:
         names, out = ["x"], ["heat", "kind", "features"]
         axes = {"x": {2: "rows", 3: "columns"}}
     else:
-        example = (torch.zeros(64, CHANNELS, PLACES + 2 * WRAP, RADII), torch.zeros(64, FEATURES))
+        cells = torch.zeros(CELLS, CHANNELS, PLACES + 2 * WRAP, RADII)
+        example = (cells, torch.zeros(CELLS, FEATURES))
         names, out, axes = ["x", "features"], ["edges", "own", "verdict"], {}
     torch.onnx.export(
         net.float(), example, str(file), dynamo=False, input_names=names, output_names=out,
         dynamic_axes=axes, opset_version=17,
     )  # fmt: skip
+    quantize(file, samples, single=SINGLE[name])
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -261,7 +293,7 @@ def fit(args: argparse.Namespace) -> None:
              time.monotonic() - start)  # fmt: skip
     steps = SHORT if args.short else STEPS
     finder = kept_finder(args.out) or fit_finder(pictures, steps[0])
-    hashes = {"finder": export(finder, "finder", args.out)}
+    hashes = {"finder": export(finder, "finder", args.out, finder_samples(pictures))}
     made = {
         "made_by": "scripts/fit/reading.py", "seed": SEED, "steps": steps,
         "without": sorted(args.without), "drawings": DRAWN,
@@ -270,14 +302,16 @@ def fit(args: argparse.Namespace) -> None:
         "looks": ["as_is", *SHOWN],
         "key": key_of(her2path.phantom, levels, looks, reading_pictures, reading_batches,
                       reading_nets, READS / "reads.csv"),
+        "precision": "weights of 7 bits, activations of 8; log odds in single precision",
         "torch": torch.__version__, "processor": platform.machine(),
         "truth": "cells read by image-reading models, two for each; drawings. No diagnoses.",
     }  # fmt: skip
     write_cards(args.out, hashes, made)
     torch.save(finder.state_dict(), args.out / "finder.pt")
-    drawn = pictures["own"] + pictures["outlined"]
-    reader = fit_reader(finder, drawn, pictures["real"], steps[1])
-    hashes["reader"] = export(reader, "reader", args.out)
+    rng = np.random.default_rng(SEED + 2)
+    banks = banks_of(finder, pictures, rng)
+    reader = fit_reader(banks, rng, steps[1])
+    hashes["reader"] = export(reader, "reader", args.out, reader_samples(banks))
     write_cards(args.out, hashes, made | {"seconds": round(time.monotonic() - start)})
     (args.out / "finder.pt").unlink()
 
