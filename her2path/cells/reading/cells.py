@@ -14,18 +14,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells.reading.finder import MARGIN_UM, find_peaks
+from her2path.cells.reading.finder import MARGIN_UM, Peaks, find_peaks
 from her2path.cells.reading.inputs import (
     PLACES,
     RADII,
     RADIUS_UM,
     STEP_UM,
     WRAP,
+    pack_planes,
     place_angles,
-    polar_stains,
+    sample_polar,
     to_channels,
 )
-from her2path.cells.reading.nets import run_reader
+from her2path.cells.reading.nets import BATCH, run_reader
 from her2path.cells.rings import RAYS
 from her2path.core.geometry import FIXED
 from her2path.core.settings import NucleiSettings
@@ -41,6 +42,8 @@ KINDS = ("tumour", "other", "nothing")
 HALO_UM = max(MARGIN_UM, RADIUS_UM) + 3.0
 #: finds count above this probability of a nucleus, over the settings' sensitivity
 SURE = 0.30
+#: cells that are sampled and read at a time
+SOME = 2 * BATCH
 #: bins on either side of the likeliest one that an edge's radius is the mean of
 AROUND = 2
 
@@ -95,6 +98,7 @@ def read_cells(
     origin: tuple[int, int],
     settings: NucleiSettings,
     wanted: Callable[[F64, F64], NDArray[np.bool_]] | None = None,
+    core: tuple[int, int, int, int] | None = None,
 ) -> Cells:
     """Find and read the cells of a block.
 
@@ -110,6 +114,9 @@ def read_cells(
         ``sensitivity``.
     wanted : callable, optional
         Takes centres x, y (N,), local analysis px, and tells which are to be read; all by default.
+    core : (int, int, int, int), optional
+        First row, first column, rows, columns, local analysis px, that hold all that is wanted:
+        the finder need not look elsewhere.
 
     Returns
     -------
@@ -127,14 +134,26 @@ def read_cells(
     if not mpp_a > 0:
         raise ValueError(f"mpp_a is {mpp_a}, not above 0")
     share = min(SURE / settings.sensitivity, 0.95)
-    found = find_peaks(planes, mpp_a, origin, float(np.log(share / (1.0 - share))))
+    found = find_peaks(planes, mpp_a, origin, float(np.log(share / (1.0 - share))), core)
     x, y = (_fixed(v, mpp_a, o) for v, o in ((found.x, origin[1]), (found.y, origin[0])))
     inside = (x >= 0) & (y >= 0) & (x < planes.shape[2]) & (y < planes.shape[1])
     if wanted is not None:
         inside &= wanted(x, y)
     found, x, y = found.take(inside), x[inside], y[inside]
+    packed = pack_planes(planes)
+    # some cells at a time: what is sampled stays in the processor's cache
+    parts = [
+        _read(packed, mpp_a, found.take(some), x[some], y[some])
+        for some in (slice(k, k + SOME) for k in range(0, max(len(x), 1), SOME))
+    ]
+    names = Cells.__dataclass_fields__
+    return Cells(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+
+
+def _read(packed: F32, mpp_a: float, found: Peaks, x: F64, y: F64) -> Cells:
+    """Return those of the finds that are cells, read."""
     around = np.concatenate([place_angles()[-WRAP:], place_angles(), place_angles()[:WRAP]])
-    stains = polar_stains(planes, x, y, mpp_a, around)
+    stains = sample_polar(packed, x, y, mpp_a, around)
     edges, own, verdict = run_reader(to_channels(stains), found.features)
     kind = _shares(verdict[:, :3])
     is_cell = kind[:, 2] < 0.5

@@ -23,11 +23,13 @@ __all__ = ["MARGIN_UM", "Peaks", "find_peaks"]
 F32 = NDArray[np.float32]
 
 #: grid points around a window that its answer needs, windows' grain, and their largest side
-MARGIN, GRAIN, WINDOW = 32, 8, 512
+MARGIN, GRAIN, WINDOW = 32, 8, 656
 #: what a find depends on around it, µm: the net, the peak's disc, a pixel
 MARGIN_UM = (MARGIN + 8) * GRID_UM
 #: two nuclei lie no nearer than this, µm: the lower peak of two is part of the higher one
 APART_UM = 2.6
+#: what decides whether a point is a peak, and where its top lies, around it, µm
+AROUND_PEAK_UM = (math.ceil(APART_UM / GRID_UM) + 2) * GRID_UM
 #: a nucleus has hematoxylin above this (OD) within 3.2 µm; the heat of what has none
 LEAST_H, NEAR, GLASS = 0.03, np.ones((9, 9), np.uint8), np.float32(-20.0)
 #: finds below this are none, whatever the sensitivity; log odds 0 is even
@@ -56,12 +58,18 @@ class Peaks:
     kind: F32
     features: F32
 
-    def take(self, which: NDArray[np.bool_]) -> Peaks:
+    def take(self, which: NDArray[np.bool_] | slice) -> Peaks:
         """Return some of the finds."""
         return Peaks(**{name: getattr(self, name)[which] for name in self.__dataclass_fields__})
 
 
-def find_peaks(planes: F32, mpp_a: float, origin: tuple[int, int], least: float) -> Peaks:
+def find_peaks(
+    planes: F32,
+    mpp_a: float,
+    origin: tuple[int, int],
+    least: float,
+    core: tuple[int, int, int, int] | None = None,
+) -> Peaks:
     """Find the nuclei of a block.
 
     Parameters
@@ -74,6 +82,9 @@ def find_peaks(planes: F32, mpp_a: float, origin: tuple[int, int], least: float)
         Absolute analysis pixel (y, x) of pixel (0, 0).
     least : float
         Log odds that a find needs.
+    core : (int, int, int, int), optional
+        First row, first column, rows, columns, local analysis px, that finds are wanted in; all
+        of the planes by default. Finds outside may be missing.
 
     Returns
     -------
@@ -81,17 +92,20 @@ def find_peaks(planes: F32, mpp_a: float, origin: tuple[int, int], least: float)
         Those within `MARGIN_UM` of the planes' edge depend on where the block was cut, unless
         the slide ends there.
     """
-    rows = _span(origin[0], planes.shape[1], mpp_a)
-    columns = _span(origin[1], planes.shape[2], mpp_a)
+    top, left, height, width = core or (0, 0, planes.shape[1], planes.shape[2])
+    beyond = math.ceil(AROUND_PEAK_UM / mpp_a) if core else 0
+    rows = _span(origin[0] + top - beyond, height + 2 * beyond, mpp_a)
+    columns = _span(origin[1] + left - beyond, width + 2 * beyond, mpp_a)
     shape = rows[1] - rows[0], columns[1] - columns[0]
     heat = np.full(shape, GLASS, np.float32)
     kind = np.zeros((3, shape[0] // 2, shape[1] // 2), np.float32)
     features: F32 | None = None
-    for top, bottom in _windows(*rows):
-        for left, right in _windows(*columns):
+    for above, below in _windows(*rows):
+        for before, behind in _windows(*columns):
             x = grid_inputs(
                 planes, mpp_a, origin,
-                (top - MARGIN, left - MARGIN, bottom - top + 2 * MARGIN, right - left + 2 * MARGIN),
+                (above - MARGIN, before - MARGIN,
+                 below - above + 2 * MARGIN, behind - before + 2 * MARGIN),
             )  # fmt: skip
             blue = x[0] >= LEAST_H * GAIN[0]
             if not blue.any():
@@ -102,7 +116,9 @@ def find_peaks(planes: F32, mpp_a: float, origin: tuple[int, int], least: float)
             said[0][near == 0] = GLASS
             if features is None:
                 features = np.zeros((len(said[2]), *kind.shape[1:]), np.float32)
-            here = np.s_[top - rows[0] : bottom - rows[0], left - columns[0] : right - columns[0]]
+            here = np.s_[
+                above - rows[0] : below - rows[0], before - columns[0] : behind - columns[0]
+            ]
             half = tuple(slice(s.start // 2, s.stop // 2) for s in here)
             heat[here] = said[0]
             kind[(slice(None), *half)] = said[1]

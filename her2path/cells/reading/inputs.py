@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from her2path.core._scratch import scratch
+
 __all__ = [
     "CHANNELS",
     "GRID_UM",
@@ -20,8 +22,10 @@ __all__ = [
     "STEP_UM",
     "WRAP",
     "grid_inputs",
+    "pack_planes",
     "place_angles",
     "polar_stains",
+    "sample_polar",
     "to_channels",
 ]
 
@@ -145,16 +149,40 @@ def polar_stains(planes: F32, x: F64, y: F64, mpp_a: float, angles: F64) -> F32:
     float32 (N, 3, A, 32)
         OD at radii ``(k + 0.5) * STEP_UM``; the border's value outside the planes.
     """
+    packed = pack_planes(planes)
+    return sample_polar(packed, x, y, mpp_a, angles)
+
+
+def pack_planes(planes: F32) -> F32:
+    """Return stain planes (3, H, W) pixel by pixel, (H, W, 4): a sample is read in one go.
+
+    The memory is this thread's own, until the next call.
+    """
+    packed = scratch("packed", (*planes.shape[1:], 4))
+    _pack(np.ascontiguousarray(planes, np.float32), packed)
+    return packed
+
+
+def sample_polar(packed: F32, x: F64, y: F64, mpp_a: float, angles: F64) -> F32:
+    """Return what `polar_stains` does, from the planes as `pack_planes` lays them."""
     out = np.empty((len(x), 3, len(angles), RADII), np.float32)
     way = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-    step = np.float32(STEP_UM / mpp_a)
-    _polar(np.ascontiguousarray(planes, np.float32), x, y, way, step, out)
+    _polar(packed, x, y, way, np.float32(STEP_UM / mpp_a), out)
     return out
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _polar(planes, xs, ys, way, step, out):  # type: ignore[no-untyped-def]
-    height, width = planes.shape[1], planes.shape[2]
+def _pack(planes, packed):  # type: ignore[no-untyped-def]
+    for y in range(packed.shape[0]):
+        for x in range(packed.shape[1]):
+            for p in range(3):
+                packed[y, x, p] = planes[p, y, x]
+            packed[y, x, 3] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _polar(packed, xs, ys, way, step, out):  # type: ignore[no-untyped-def]
+    height, width = packed.shape[0], packed.shape[1]
     for n in range(xs.size):
         ix, iy = int(np.floor(xs[n])), int(np.floor(ys[n]))
         fx, fy = np.float32(xs[n] - ix), np.float32(ys[n] - iy)
@@ -169,9 +197,9 @@ def _polar(planes, xs, ys, way, step, out):  # type: ignore[no-untyped-def]
                 x0, y0 = min(max(x1 - 1, 0), width - 1), min(max(y1 - 1, 0), height - 1)
                 x1, y1 = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
                 for p in range(3):
-                    plane = planes[p]
-                    upper = plane[y0, x0] + gx * (plane[y0, x1] - plane[y0, x0])
-                    lower = plane[y1, x0] + gx * (plane[y1, x1] - plane[y1, x0])
+                    a, b = packed[y0, x0, p], packed[y0, x1, p]
+                    d, e = packed[y1, x0, p], packed[y1, x1, p]
+                    upper, lower = a + gx * (b - a), d + gx * (e - d)
                     out[n, p, k, q] = upper + gy * (lower - upper)
 
 
