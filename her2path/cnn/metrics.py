@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from her2path.cnn.ordinal import CLASSES, probabilities
 
@@ -88,6 +87,8 @@ def fit_temperature(logits: NDArray[Any], labels: Labels) -> float:
 
     def loss(log_t: float) -> float:
         return negative_log_likelihood(probabilities(logits, float(np.exp(log_t))), labels)
+
+    from scipy.optimize import minimize_scalar
 
     best = minimize_scalar(loss, bounds=(np.log(0.2), np.log(8.0)), method="bounded")
     return float(np.exp(best.x))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from her2path.core.errors import OutputError, ProgramFault
@@ -22,6 +22,9 @@ from her2path.core.schema import (
     arrow_schema,
 )
 from her2path.io.store.files import atomic_dir, atomic_file
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 __all__ = [
     "MAX_PARTS",
@@ -187,6 +190,8 @@ def write_single(path: Path, table: pa.Table) -> None:
 
 
 def _dataset(path: Path) -> ds.Dataset:
+    import pyarrow.dataset as ds
+
     try:
         files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not files or not files[0].is_file():

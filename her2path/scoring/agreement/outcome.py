@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from her2path.core._optional import require
 from her2path.core.errors import MissingExtra, UsageError
@@ -96,6 +95,8 @@ def fisher(finding: NDArray[np.bool_], outcome: NDArray[np.bool_]) -> dict[str, 
     }  # fmt: skip
     if min(a + b, c + d, a + c, b + d) == 0:
         return row | {"reason": "the finding or the outcome has one value only"}
+    from scipy import stats
+
     found = stats.contingency.odds_ratio([[a, b], [c, d]], kind="conditional")
     limits = found.confidence_interval(0.95)
     row["p"] = float(stats.fisher_exact([[a, b], [c, d]]).pvalue)
@@ -147,6 +148,8 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
         if r["kind"] == "number":
             r["p"] = r["firth"]["p"]
     known = [r for r in rows if r["p"] is not None]
+    from scipy import stats
+
     adjusted = stats.false_discovery_control([r["p"] for r in known]) if known else []
     for r in rows:
         r["q"] = None

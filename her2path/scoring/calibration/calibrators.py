@@ -11,11 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 from her2path.core.errors import UsageError
 from her2path.core.settings import Curve, Settings
-from her2path.scoring.calibration.curve import read_off, relative_error_at
+from her2path.scoring.calibration.curve import monotone, read_off, relative_error_at
 from her2path.scoring.calibration.levels import Cutoffs
 
 __all__ = ["PUBLISHED", "cutoffs_from_curve"]
@@ -50,7 +49,7 @@ def cutoffs_from_curve(curve: Curve, earlier: Settings | None = None) -> Cutoffs
             f"at {', '.join(f'{v:.0f}' for v in asked)}",
             "Give calibrators below and above, or controls of known level",
         )
-    back = PchipInterpolator(np.log(curve.od), np.log(curve.receptors))
+    back = monotone(np.log(curve.od), np.log(curve.receptors))
     values = _solved(back, curve, asked)
     own = np.array([relative_error_at(curve, r) for r in asked])
     # an interval that leaves the curve ends with it

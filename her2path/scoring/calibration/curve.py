@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import isotonic_regression
 
 from her2path.core.errors import UsageError
 from her2path.core.settings import Curve
@@ -104,8 +103,20 @@ def _refuse_unranked(receptors: F64, od: F64, spread: F64) -> None:
             )  # fmt: skip
 
 
+def monotone(x: F64, y: F64) -> Any:
+    """Return the monotone cubic through rising points (PCHIP; Fritsch & Carlson 1980).
+
+    SciPy's interpolation is loaded on first use: it takes longer than a small slide's first look.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    return PchipInterpolator(x, y)
+
+
 def _pooled(receptors: F64, od: F64, spread: F64) -> tuple[F64, F64, F64]:
     """Return strictly rising knots; those that fall within their errors become one."""
+    from scipy.optimize import isotonic_regression
+
     fitted = isotonic_regression(np.log(od), increasing=True)
     edges = np.asarray(fitted.blocks)
     kept = [np.arange(a, b) for a, b in pairwise(edges)]
@@ -121,7 +132,7 @@ def _left_out(receptors: F64, od: F64) -> F64:
     out = np.full(len(od), np.nan)
     for i in range(1, len(od) - 1):
         others = np.arange(len(od)) != i
-        curve = PchipInterpolator(np.log(od[others]), np.log(receptors[others]))
+        curve = monotone(np.log(od[others]), np.log(receptors[others]))
         out[i] = np.exp(float(curve(np.log(od[i])))) / receptors[i] - 1
     return out
 
@@ -132,7 +143,7 @@ def _errors(receptors: F64, od: F64, spread: F64, left_out: F64) -> F64:
     Between knots a curve may be off by about what leaving one out shows, halved: the gaps are half
     as wide with the knot in.
     """
-    slope = np.abs(PchipInterpolator(np.log(od), np.log(receptors)).derivative()(np.log(od)))
+    slope = np.abs(monotone(np.log(od), np.log(receptors)).derivative()(np.log(od)))
     seen = np.abs(np.log1p(left_out[np.isfinite(left_out)]))
     between = 0.5 * float(np.sqrt(np.mean(seen**2))) if len(seen) else 0.0
     return np.asarray(np.expm1(1.96 * np.hypot(slope * spread, between)).round(4))
@@ -149,7 +160,7 @@ def read_off(curve: Curve, values: NDArray[np.generic]) -> NDArray[np.float32]:
     """
     od = np.asarray(values, np.float64)
     inside = (od >= curve.od[0] * (1 - 1e-9)) & (od <= curve.od[-1] * (1 + 1e-9))
-    line = PchipInterpolator(np.log(curve.od), np.log(curve.receptors))
+    line = monotone(np.log(curve.od), np.log(curve.receptors))
     at = np.log(np.clip(od[inside], curve.od[0], curve.od[-1]))
     out = np.full(len(od), np.nan, np.float32)
     out[inside] = np.exp(line(at)).astype(np.float32)

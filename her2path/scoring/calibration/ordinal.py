@@ -9,13 +9,16 @@ that the guideline's own score at the cut-offs is the likeliest read of every ca
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import OptimizeResult, minimize
 from scipy.special import expit
 
 from her2path.scoring.calibration.critical import margins
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 __all__ = ["DRAWS", "Fit", "Reads", "fit", "intervals", "predicted"]
 
@@ -79,6 +82,8 @@ def fit(reads: Reads, start: F64) -> Fit:
 
 
 def _minimal(begin: F64, reads: Reads) -> OptimizeResult:
+    from scipy.optimize import minimize
+
     return minimize(_loss, begin, (reads,), jac=True, method="L-BFGS-B", bounds=BOUNDS, options=HOW)
 
 
