@@ -46,7 +46,7 @@ Truth = dict[str, dict[str, Any]]
 
 
 def drawing(seed: int, mixture: str) -> tuple[np.ndarray, float, dict[str, int], str]:
-    """Return one drawing, BGR, its um per pixel, its tumour cells by pattern, and its laboratory.
+    """Return one drawing, RGB, its um per pixel, its tumour cells by pattern, and its laboratory.
 
     A seed is a laboratory: its gain, its scanner and its hand are the same for every mixture.
     """
@@ -60,7 +60,7 @@ def drawing(seed: int, mixture: str) -> tuple[np.ndarray, float, dict[str, int],
             700_000 + place, drawn_phantoms.STYLES[seed // 2 % 3], TUMOURS[mixture], 380.0
         )
         kinds, patterns = (drawn.truth.column(n).to_pylist() for n in ("cell_type", "pattern"))
-        bgr = soften(drawn, blur, quality, noise, place)
+        rgb = soften(drawn, blur, quality, noise, place)
         mpp, laboratory = drawn.mpp, laboratory.split(", ", 1)[1]
     else:
         spec = PhantomSpec(
@@ -70,16 +70,16 @@ def drawing(seed: int, mixture: str) -> tuple[np.ndarray, float, dict[str, int],
         phantom = make_phantom(spec)
         truth = phantom.truth
         kinds, patterns = (truth.column(n).to_pylist() for n in ("cell_type", "pattern"))
-        bgr, mpp = encode_decode(phantom.rgb, quality, "4:2:0")[..., ::-1], spec.mpp
+        rgb, mpp = encode_decode(phantom.rgb, quality, "4:2:0"), spec.mpp
     mine = [p for k, p in zip(kinds, patterns, strict=True) if k == "tumour"]
-    return np.ascontiguousarray(bgr), mpp, {p: mine.count(p) for p in PATTERNS}, laboratory
+    return np.ascontiguousarray(rgb), mpp, {p: mine.count(p) for p in PATTERNS}, laboratory
 
 
-def score(bgr: np.ndarray, out: Path, changes: dict[str, Any]) -> None:
+def score(rgb: np.ndarray, out: Path, changes: dict[str, Any]) -> None:
     """Score one picture into ``out``."""
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "slide.png"
-        cv2.imwrite(str(image), bgr)
+        cv2.imwrite(str(image), rgb[..., ::-1])
         score_slide(image, out, Settings().replace(changes), options=RunOptions(overwrite=True))
 
 
@@ -88,9 +88,9 @@ def make_drawings(results: Path, seeds: range, changes: dict[str, Any]) -> Truth
     truth: Truth = {}
     for seed in seeds:
         for mixture in TUMOURS:
-            bgr, mpp, counts, laboratory = drawing(seed, mixture)
+            rgb, mpp, counts, laboratory = drawing(seed, mixture)
             name = f"drawn-{seed}-{mixture}"
-            score(bgr, results / name, {"slide.mpp": mpp} | changes)
+            score(rgb, results / name, {"slide.mpp": mpp} | changes)
             right = guidelines.score(counts).ihc
             truth[name] = {"kind": "drawing", "score": right, "laboratory": laboratory}
             print(name, right, laboratory, flush=True)
@@ -105,7 +105,10 @@ def make_cores(results: Path, wanted: list[str], changes: dict[str, Any]) -> Tru
     for path in sorted(folder.glob("*.jpg")):
         name = path.stem[:6]
         if any(fnmatch(path.stem, w) for w in wanted):
-            score(cv2.imread(str(path)), results / name, fixed | changes)
+            bgr = cv2.imread(str(path))
+            if bgr is None:
+                raise FileNotFoundError(f"{path} is not an image")
+            score(bgr[..., ::-1], results / name, fixed | changes)
             label = int(name[0])
             truth[name] = {"kind": "core", "score": SCORES[label]}
             print(name, flush=True)

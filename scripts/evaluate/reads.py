@@ -140,8 +140,8 @@ def judge_field(
     """Match the finds with the points of a field, ``within`` µm; return both, and counts."""
     mpp, side = float(field["mpp"]), float(field["side"])
     off = finds["at"] - [float(field["x0"]), float(field["y0"])]
-    near = ((off >= -within / mpp) & (off <= side + within / mpp)).all(axis=1)
-    inside = ((off[near] >= 0) & (off[near] < side)).all(axis=1)
+    near = np.logical_and.reduce((off >= -within / mpp) & (off <= side + within / mpp), axis=1)
+    inside = np.logical_and.reduce((off[near] >= 0) & (off[near] < side), axis=1)
     at, to = finds["at"][near] * mpp, points["at"] * mpp
     mate = np.full(len(at), -1)
     for which in (~points["second"], points["second"]):
@@ -211,7 +211,7 @@ def figures(points: np.ndarray, counts: Counter[str]) -> Figures:
     return {
         "readers": agreement(*mine["grade"].T) | {
             "kind": share(points["kind"][:, 0] == points["kind"][:, 1]),
-            "complete": share(told[:, 0] == told[:, 1]), "missed": counts["missed"],
+            "complete": share(told[:, 0] == told[:, 1]), "missed": counts["missed_by_both"] / 2,
         },
         "membrane": _membranes(mine, seen),
         "cells": _cells(points, mine, counts),
@@ -243,7 +243,7 @@ def _membranes(mine: np.ndarray, seen: np.ndarray) -> Figures:
 
 def _cells(points: np.ndarray, mine: np.ndarray, counts: Counter[str]) -> Figures:
     first, nuclei = points[~points["second"]], np.isin(points["kind"], ["tumour", "other"])
-    foreign = np.isin(first["kind"], ["other", "nothing"]).all(axis=1)
+    foreign = np.logical_and.reduce(np.isin(first["kind"], ["other", "nothing"]), axis=1)
     judged = foreign | (first["kind"] == "tumour").all(axis=1)
     nothing = (first["kind"] == "nothing").all(axis=1)
     return {
@@ -259,9 +259,9 @@ def _cells(points: np.ndarray, mine: np.ndarray, counts: Counter[str]) -> Figure
 def judge(args: argparse.Namespace, failed: set[str]) -> dict[str, Figures]:
     """Return the figures of every image that has a result and did not fail, and of the pools."""
     points, judged, out = read_points(args.reads), {}, {}
-    missed: dict[str, float] = defaultdict(float)
+    missed: Counter[str] = Counter()
     for row in rows_of(args.reads / "missed.csv"):  # one row of each of the two readers
-        missed[row["field"]] += float(row["missed_tumour"]) / 2
+        missed[row["field"]] += int(row["missed_tumour"])
     for key, mine in wanted(args).items():
         folder = args.results / key
         mine = [f for f in mine if f["field"] in points]
@@ -271,7 +271,7 @@ def judge(args: argparse.Namespace, failed: set[str]) -> dict[str, Figures]:
         finds = finds_of(folder, mine[0])
         parts = [judge_field(f, points[f["field"]], finds, args.match_um) for f in mine]
         judged[key] = pool(parts)
-        judged[key][1]["missed"] = sum(missed[f["field"]] for f in mine)
+        judged[key][1]["missed_by_both"] = sum(missed[f["field"]] for f in mine)
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         score = result.get("score") or {"ihc": result["status"], "probability": {}}
         score = {k: score[k] for k in ("ihc", "probability")}

@@ -27,6 +27,7 @@ from her2path.runs.case import score_slide
 from scripts.evaluate.matching import pair
 from scripts.phantoms import outlined as drawn_phantoms
 from scripts.phantoms import patchwork as patchwork_phantoms
+from scripts.phantoms.jpeg import through_jpeg
 from scripts.phantoms.outlined import Drawn
 
 MIXTURE = {"none": 0.6, "faint_incomplete": 0.3, "faint_complete": 0.1}
@@ -39,21 +40,20 @@ SOFTEST_UM = 0.9
 
 
 def soften(drawn: Drawn, blur_um: float, quality: int, noise: float, seed: int) -> np.ndarray:
-    """Return the drawing's pixels as a softer scan shows them."""
+    """Return the drawing's pixels, uint8 (H, W, 3) RGB, as a softer scan shows them."""
     light = cv2.GaussianBlur(drawn.rgb.astype(np.float32), (0, 0), max(blur_um / drawn.mpp, 1e-3))
     light += np.random.default_rng(seed).normal(0, noise, light.shape)
     grey = np.clip(np.rint(light), 0, 255).astype(np.uint8)
-    coded = cv2.imencode(".jpg", grey[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return through_jpeg(grey, quality)
 
 
-def judge(drawn: Drawn, bgr: np.ndarray, folder: Path, settings: Settings) -> dict[str, Any]:
+def judge(drawn: Drawn, rgb: np.ndarray, folder: Path, settings: Settings) -> dict[str, Any]:
     """Score one slide and compare it with its truth."""
     image = folder / "slide.png"
-    cv2.imwrite(str(image), bgr)
+    cv2.imwrite(str(image), rgb[..., ::-1])
     result = score_slide(image, folder / "out", settings.replace({"slide.mpp": drawn.mpp}))
-    said = result.result.sensitivity
-    if said is None:
+    said, score = result.result.sensitivity, result.result.score
+    if said is None or score is None:
         return {"status": result.result.status}
     t = {n: drawn.truth.column(n).to_numpy(zero_copy_only=False)
          for n in ("x_um", "y_um", "cell_type", "pattern", "has_nucleus")}  # fmt: skip
@@ -68,7 +68,6 @@ def judge(drawn: Drawn, bgr: np.ndarray, folder: Path, settings: Settings) -> di
     hit = (mate >= 0) & inner[mate]
     faint = np.char.startswith(t["pattern"].astype(str), "faint")[mate] & hit
     bare = (t["pattern"] == "none")[mate] & hit
-    score = result.result.score
     return {
         "cells": int(faint.sum()), "true": float(stained[faint].mean()),
         "predicted": said.faint_found, "low": said.faint_found_low, "high": said.faint_found_high,
@@ -96,9 +95,9 @@ def main() -> None:
         drawn = make(args.seed + k, styles[k % len(styles)], MIXTURE, args.size_um)
         quality, noise = (92, 80, 65)[k % 3], (0.5, 1.5)[k % 2]
         with tempfile.TemporaryDirectory() as folder:
-            bgr = soften(drawn, blur, quality, noise, args.seed + k)
+            rgb = soften(drawn, blur, quality, noise, args.seed + k)
             row = {"softened_um": blur, "mpp": drawn.mpp, "quality": quality} | judge(
-                drawn, bgr, Path(folder), Settings()
+                drawn, rgb, Path(folder), Settings()
             )
         rows.append(row)
         print({n: round(v, 3) if isinstance(v, float) else v for n, v in row.items()}, flush=True)

@@ -31,7 +31,7 @@ from her2path.phantom.stroma import make_stroma
 from scripts.fit.looks import as_seen
 from scripts.fit.real_images import real_image
 from scripts.phantoms import outlined as drawn_phantoms
-from scripts.phantoms.membranes import draw_mixture
+from scripts.phantoms.mixtures import draw_mixture
 from scripts.phantoms.plain import FITTED, make_plain
 
 READS = Path(__file__).parents[2] / "tests" / "data" / "reads"
@@ -254,7 +254,8 @@ def _outlined(painted: Any, at: np.ndarray, rows: np.ndarray, radius: np.ndarray
 
 def _whole(rgb: np.ndarray, mpp: float, cells: Cells, source: str) -> Taught:
     planes, mpp_a = planes_of(rgb, mpp)
-    inside = ((cells.at >= 0) & (cells.at < SIZE_UM)).all(axis=1)
+    x, y = cells.at.T
+    inside = (x >= 0) & (x < SIZE_UM) & (y >= 0) & (y < SIZE_UM)
     return Taught(planes, mpp_a, cells.take(inside), (0.0, 0.0, SIZE_UM, SIZE_UM), source)
 
 
@@ -300,9 +301,9 @@ def _real_field(folder: Path, field: dict[str, str], look: str, reads: Any) -> T
     corner = np.array([left, top])
     at, voices = one_nucleus_each((np.array(list(reads)) + 0.5) * mpp, list(reads.values()))
     at = at - corner * mpp
-    known = ((np.array([x0, y0]) - corner) * mpp, (np.array([x0, y0]) - corner + side) * mpp)
-    box = (*(float(v) for v in known[0]), *(float(v) for v in known[1]))
-    return Taught(planes, mpp_a, _voices(at, voices), box, field["image"])  # type: ignore[arg-type]
+    low, high = (np.array([x0, y0]) - corner) * mpp, (np.array([x0, y0]) - corner + side) * mpp
+    box = float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    return Taught(planes, mpp_a, _voices(at, voices), box, field["image"])
 
 
 def one_nucleus_each(

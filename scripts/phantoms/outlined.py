@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm
 
 from her2path.core.schema import PATTERNS
+from scripts.phantoms.jpeg import through_jpeg
 from scripts.phantoms.levels import CREST, laboratory
 
 STYLES = ("voronoi", "hexagons", "discs")
@@ -345,9 +346,7 @@ def _light(rng: np.random.Generator, h: np.ndarray, d: np.ndarray, mpp: float) -
     rgb = np.clip(np.rint(light), 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         return rgb
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 95))]
-    coded = cv2.imencode(".jpg", rgb[..., ::-1], quality)[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    return through_jpeg(rgb, int(rng.integers(60, 95)))
 
 
 def _truth(painted: Painted, size: float) -> pa.Table:

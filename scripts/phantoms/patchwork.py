@@ -14,6 +14,7 @@ import pyarrow as pa
 from scipy.spatial import cKDTree
 
 from her2path.core.schema import PATTERNS
+from scripts.phantoms.jpeg import through_jpeg
 from scripts.phantoms.outlined import Drawn
 
 STYLES = ("bricks", "strewn")
@@ -185,9 +186,7 @@ def _light(rng: np.random.Generator, h: np.ndarray, d: np.ndarray) -> tuple[np.n
         light = cv2.resize(light, (half, half), interpolation=cv2.INTER_AREA)
     light += rng.normal(0, rng.uniform(0.5, 2), light.shape)
     rgb = np.clip(np.rint(light), 0, 255).astype(np.uint8)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 95))]
-    coded = cv2.imencode(".jpg", rgb[..., ::-1], quality)[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]), mpp
+    return through_jpeg(rgb, int(rng.integers(70, 95))), mpp
 
 
 def _truth(cell: dict[str, np.ndarray], shown: np.ndarray, others: np.ndarray) -> pa.Table:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from scripts.phantoms.jpeg import through_jpeg
 from scripts.phantoms.layouts import Layout, Rng, arrange, at_pixels
 
 #: styles that are fitted; styles looked at while choosing; styles for the final figures only
@@ -247,6 +248,4 @@ def _light(rng: Rng, h: np.ndarray, d: np.ndarray, mpp: float) -> np.ndarray:
     rgb = np.clip(np.rint(light), 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         return rgb
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 95))]
-    coded = cv2.imencode(".jpg", rgb[..., ::-1], quality)[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    return through_jpeg(rgb, int(rng.integers(60, 95)))
