@@ -2,7 +2,7 @@
 
     python -m scripts.evaluate.cutoffs RESULTS [RESULTS ...]
 
-RESULTS are folders as `judge_reads.py --score` makes them, each with nets that had not seen the
+RESULTS are folders as `reads.py --score` makes them, each with nets that had not seen the
 images in it. On tumour cells that both readers call so, and that the program found, the lower
 limits of faint, moderate and intense in `membrane_od` are sought that bring the mean quadratic
 kappa with both readers highest: for every image alone, and one set for all images, each weighing

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,13 @@ from her2path.cells import sensitivity
 from her2path.core.schema import PATTERNS, SCORES
 from her2path.core.settings import Settings, parse_set
 from her2path.io.store import RunStore
-from her2path.phantom import TUMOURS, PhantomSpec, encode_decode, make_phantom
-from her2path.runs.case import RunOptions, conclude, score_slide
+from her2path.phantom import TUMOURS, PhantomSpec
+from her2path.runs.case import conclude
 from her2path.scoring import guidelines, uncertainty
+from scripts.evaluate.comparison import score_pixels
 from scripts.evaluate.sensitivity import soften
-from scripts.phantoms import outlined as drawn_phantoms
+from scripts.phantoms import own
+from scripts.phantoms.generators import GENERATORS
 
 LEAST = 1e-3
 MARKS = ("FAINT_NOT_MEASURABLE", "TUMOUR_NOT_RECOGNISED")
@@ -56,31 +57,27 @@ def drawing(seed: int, mixture: str) -> tuple[np.ndarray, float, dict[str, int],
     place = seed * 100 + sorted(TUMOURS).index(mixture)
     laboratory = f"gain {gain:.2f}, softened {blur:.2f} um, quality {quality}"
     if seed % 2:
-        drawn = drawn_phantoms.draw(
-            700_000 + place, drawn_phantoms.STYLES[seed // 2 % 3], TUMOURS[mixture], 380.0
-        )
-        kinds, patterns = (drawn.truth.column(n).to_pylist() for n in ("cell_type", "pattern"))
+        generator = GENERATORS["outlined"]
+        style = generator.STYLES[seed // 2 % 3]
+        drawn = generator.draw(700_000 + place, style, TUMOURS[mixture], 380.0)
         rgb = soften(drawn, blur, quality, noise, place)
-        mpp, laboratory = drawn.mpp, laboratory.split(", ", 1)[1]
+        laboratory = laboratory.split(", ", 1)[1]
     else:
         spec = PhantomSpec(
             seed=800_000 + place, width_um=420.0, height_um=420.0, margin_um=20.0,
             mixture=TUMOURS[mixture], strength=gain, blur_um=0.15 + blur, noise=noise,
+            jpeg_quality=quality, subsampling="4:2:0",
         )  # fmt: skip
-        phantom = make_phantom(spec)
-        truth = phantom.truth
-        kinds, patterns = (truth.column(n).to_pylist() for n in ("cell_type", "pattern"))
-        rgb, mpp = encode_decode(phantom.rgb, quality, "4:2:0"), spec.mpp
+        drawn = own.of_spec(spec)
+        rgb = drawn.rgb
+    kinds, patterns = (drawn.truth.column(n).to_pylist() for n in ("cell_type", "pattern"))
     mine = [p for k, p in zip(kinds, patterns, strict=True) if k == "tumour"]
-    return np.ascontiguousarray(rgb), mpp, {p: mine.count(p) for p in PATTERNS}, laboratory
+    return rgb, drawn.mpp, {p: mine.count(p) for p in PATTERNS}, laboratory
 
 
 def score(rgb: np.ndarray, out: Path, changes: dict[str, Any]) -> None:
     """Score one picture into ``out``."""
-    with tempfile.TemporaryDirectory() as folder:
-        image = Path(folder) / "slide.png"
-        cv2.imwrite(str(image), rgb[..., ::-1])
-        score_slide(image, out, Settings().replace(changes), options=RunOptions(overwrite=True))
+    score_pixels(rgb, out, Settings().replace(changes))
 
 
 def make_drawings(results: Path, seeds: range, changes: dict[str, Any]) -> Truth:

@@ -41,7 +41,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections import Counter, defaultdict
 from fnmatch import fnmatch
 from pathlib import Path
@@ -288,33 +287,26 @@ def judge(args: argparse.Namespace, failed: set[str]) -> dict[str, Figures]:
 
 def score_images(args: argparse.Namespace) -> set[str]:
     """Score every image, as it is or as its look shows it; return which failed."""
-    import cv2
-
-    from her2path import score_slide
     from her2path.cells.reading import nets
     from her2path.core.errors import Her2PathError
     from her2path.core.settings import Settings, parse_set
-    from her2path.runs.case import RunOptions
+    from scripts.evaluate.comparison import score_pixels
     from scripts.fit.looks import as_seen
     from scripts.fit.real_images import real_image
 
     if args.nets:
         nets.FOLDER = args.nets
     changes, failed = dict(parse_set(c) for c in args.set), set()
-    again = RunOptions(overwrite=True)
     for key, mine in wanted(args).items():
         rgb, mpp = real_image(Path(os.environ["HER2PATH_REAL_DATA"]), mine[0]["image"])
         rgb, mpp = as_seen(rgb, mpp, mine[0]["look"])
         fixed = {"slide.mpp": mpp, "score.guideline": "gastric_resection", "score.min_cells": 1}
         settings = Settings().replace(fixed | changes)
-        with tempfile.TemporaryDirectory() as folder:
-            image = Path(folder) / f"{key}.png"
-            cv2.imwrite(str(image), rgb[..., ::-1])
-            try:
-                score_slide(image, args.results / key, settings, options=again, report=False)
-            except Her2PathError as fault:
-                print(f"{key}: {fault}", file=sys.stderr)
-                failed.add(key)
+        try:
+            score_pixels(rgb, args.results / key, settings, key)
+        except Her2PathError as fault:
+            print(f"{key}: {fault}", file=sys.stderr)
+            failed.add(key)
     return failed
 
 

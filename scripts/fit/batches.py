@@ -171,7 +171,7 @@ def shifted_radii(radii: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CellTruth:
-    """What is known of a batch of cells; see `reading_pictures.Cells`. NaN where it is not."""
+    """What is known of a batch of cells; see `pictures.Cells`. NaN where it is not."""
 
     nucleus: Tensor
     border: Tensor

@@ -30,9 +30,9 @@ from her2path.phantom.presets import TUMOURS
 from her2path.phantom.stroma import make_stroma
 from scripts.fit.looks import as_seen
 from scripts.fit.real_images import real_image
-from scripts.phantoms import outlined as drawn_phantoms
+from scripts.phantoms import outlined, plain
 from scripts.phantoms.mixtures import draw_mixture
-from scripts.phantoms.plain import FITTED, make_plain
+from scripts.phantoms.plain import FITTED
 
 READS = Path(__file__).parents[2] / "tests" / "data" / "reads"
 SIZE_UM = 230.0
@@ -219,12 +219,12 @@ def _loose_cells(values: np.ndarray) -> Cells:
 
 
 def outlined_picture(number: int) -> Taught:
-    """Draw outlines of `drawn_phantoms`; some rough, some with lines side by side."""
+    """Draw outlines of `outlined`; some rough, some with lines side by side."""
     rng = np.random.default_rng([number, 2032])
-    style = drawn_phantoms.STYLES[number % len(drawn_phantoms.STYLES)]
+    style = outlined.STYLES[number % len(outlined.STYLES)]
     mixture = draw_mixture(rng) if number % 2 else list(TUMOURS.values())[number // 2 % 5]
     rough, inner = bool(rng.random() < 0.25), bool(rng.random() < 0.25)
-    drawn = drawn_phantoms.paint(5_000_000 + number, style, mixture, SIZE_UM, rough, inner)
+    drawn = outlined.paint(5_000_000 + number, style, mixture, SIZE_UM, rough, inner)
     seen = drawn.nuclei[:, 2] > 0
     cells = _outlined(drawn.cells, drawn.nuclei[seen, :2], seen, drawn.nuclei[seen, 2])
     others = unknown(len(drawn.others)) | {
@@ -238,7 +238,7 @@ def outlined_picture(number: int) -> Taught:
 
 
 def _outlined(painted: Any, at: np.ndarray, rows: np.ndarray, radius: np.ndarray) -> Cells:
-    turn = np.arange(drawn_phantoms.ANGLES) / drawn_phantoms.ANGLES * 2 * np.pi
+    turn = np.arange(outlined.ANGLES) / outlined.ANGLES * 2 * np.pi
     ray = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     out = unknown(len(at))
     out["nucleus"] = np.repeat(radius[:, None], PLACES, axis=1)
@@ -261,9 +261,9 @@ def _whole(rgb: np.ndarray, mpp: float, cells: Cells, source: str) -> Taught:
 
 def plain_picture(number: int) -> Taught:
     """Draw a plain phantom: nuclei of many sizes and styles; membranes teach nothing."""
-    drawn = make_plain(6_000_000 + number, FITTED[number % len(FITTED)], SIZE_UM)
-    out = unknown(len(drawn.at))
-    cells = Cells(drawn.at, kinds_of(drawn.kind), **out)
+    drawn = plain.draw(6_000_000 + number, FITTED[number % len(FITTED)], {}, SIZE_UM)
+    kinds = kinds_of(drawn.truth.column("cell_type").to_pylist())
+    cells = Cells(drawn.at(), kinds, **unknown(len(kinds)))
     return _whole(drawn.rgb, drawn.mpp, cells, "plain")
 
 

@@ -3,10 +3,12 @@
 It paints with maps instead of outlines. Pixels go to the nearest seed under a bent, stretched
 metric; a cell's own stain lies inside its own border, where the distance transform says so; nuclei
 are what is left of a cell far from its border. Bricks in rows, or cells strewn at random. Uneven
-light. Nothing of `her2path.phantom` or `drawn_phantoms` is used here.
+light. Nothing of `her2path.phantom` or `outlined` is used here.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -14,10 +16,10 @@ import pyarrow as pa
 from scipy.spatial import cKDTree
 
 from her2path.core.schema import PATTERNS
+from scripts.phantoms.drawn import Drawn
 from scripts.phantoms.jpeg import through_jpeg
-from scripts.phantoms.outlined import Drawn
 
-STYLES = ("bricks", "strewn")
+STYLES: tuple[str, ...] = ("bricks", "strewn")
 #: pixels are painted this fine (um), then averaged
 FINE = 0.25
 #: own crest OD and spread (sigma, um) of none, faint, moderate and intense lines
@@ -25,8 +27,8 @@ LINES = ((0.0, 0.0, 0.3), (0.035, 0.075, 0.27), (0.10, 0.22, 0.42), (0.30, 0.60,
 SECTORS = 24
 
 
-def patchwork(seed: int, style: str, weights: dict[str, float], size_um: float = 240.0) -> Drawn:
-    """Paint one phantom; the parameters are those of `drawn_phantoms.draw`."""
+def draw(seed: int, style: str, weights: Mapping[str, float], size_um: float = 240.0) -> Drawn:
+    """Paint one phantom; see `drawn.Generator`."""
     rng = np.random.default_rng([seed, 3, *style.encode()])
     n = round(size_um / FINE)
     seeds = _seeds(rng, style, size_um)
@@ -89,7 +91,7 @@ def _depth(label: np.ndarray) -> np.ndarray:
 
 
 def _cells(
-    rng: np.random.Generator, label: np.ndarray, seeds: np.ndarray, weights: dict[str, float]
+    rng: np.random.Generator, label: np.ndarray, seeds: np.ndarray, weights: Mapping[str, float]
 ) -> dict[str, np.ndarray]:
     """Draw patterns, stained sectors, and where cells lie (centre of their pixels)."""
     n = len(seeds)

@@ -8,12 +8,15 @@ their kind and radius.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import pyarrow as pa
 from scipy.spatial import cKDTree
 
+from scripts.phantoms.drawn import Drawn
 from scripts.phantoms.jpeg import through_jpeg
 from scripts.phantoms.layouts import Layout, Rng, arrange, at_pixels
 
@@ -21,20 +24,7 @@ from scripts.phantoms.layouts import Layout, Rng, arrange, at_pixels
 FITTED = ("voronoi", "hexagons", "crowded", "sparse", "islands", "rings", "glands", "sheets")
 CHECKED = ("ellipses", "single")
 UNSEEN = ("discs", "cords")
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A drawing: uint8 (H, W, 3), µm per pixel, and its nuclei.
-
-    ``at`` (n, 2) µm, ``kind`` (n,), ``radius`` (n,) µm of a disc of the same area.
-    """
-
-    rgb: np.ndarray
-    mpp: float
-    at: np.ndarray
-    kind: np.ndarray
-    radius: np.ndarray
+STYLES: tuple[str, ...] = (*FITTED, *CHECKED, *UNSEEN)
 
 
 @dataclass(frozen=True)
@@ -55,8 +45,13 @@ class Nuclei:
     see_through: bool
 
 
-def make_plain(seed: int, style: str, size_um: float = 320.0) -> Plain:
-    """Draw a phantom of a style; one seed gives one drawing."""
+def draw(seed: int, style: str, weights: Mapping[str, float], size_um: float = 320.0) -> Drawn:
+    """Draw a phantom of a style; see `drawn.Generator`.
+
+    The membranes are drawn by recipes of this generator's own: ``weights`` are not asked, and the
+    truth's patterns are null. It tells ``nucleus_radius_um`` besides, of a disc of the same area.
+    """
+    del weights
     rng = np.random.default_rng([seed, *style.encode()])
     mpp = float(rng.choice([0.2, 0.23, 0.25, 0.25, 0.26, 0.32, 0.46, 0.5]))
     n_px = round(size_um / mpp)
@@ -71,7 +66,11 @@ def make_plain(seed: int, style: str, size_um: float = 320.0) -> Plain:
     at = np.concatenate([layout.at, others])
     kind = np.array(["tumour"] * len(layout.at) + kinds)
     keep = ((at > 0) & (at < size_um)).all(axis=1)
-    return Plain(rgb, mpp, at[keep], kind[keep], radius[keep])
+    return Drawn(rgb, mpp, pa.table({
+        "x_um": at[keep, 0], "y_um": at[keep, 1], "cell_type": kind[keep],
+        "pattern": pa.nulls(int(keep.sum()), pa.string()),
+        "has_nucleus": np.ones(int(keep.sum()), bool), "nucleus_radius_um": radius[keep],
+    }))  # fmt: skip
 
 
 def _look(rng: Rng, style: str, pitch: float) -> Nuclei:
