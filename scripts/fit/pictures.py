@@ -21,13 +21,9 @@ from her2path.core.geometry import analysis_factor
 from her2path.core.settings import Settings
 from her2path.phantom import PhantomSpec, encode_decode, random_spec
 from her2path.phantom import nuclei as nu
-from her2path.phantom.artefacts import add_artefacts
-from her2path.phantom.cells import assign_kinds, inside_image, settle_completeness, stain_membranes
-from her2path.phantom.layout import lay_out
-from her2path.phantom.nuclei import tumour_nuclei
-from her2path.phantom.paint import Painter, Scene, add_camera_noise
+from her2path.phantom.cells import inside_image
+from her2path.phantom.make import Composed, compose
 from her2path.phantom.presets import TUMOURS
-from her2path.phantom.stroma import make_stroma
 from scripts.fit.looks import as_seen
 from scripts.fit.real_images import real_image
 from scripts.phantoms import outlined, plain
@@ -74,6 +70,13 @@ class Cells:
     def take(self, which: np.ndarray) -> Cells:
         """Return some of the cells."""
         return Cells(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+
+
+def join(*parts: Cells) -> Cells:
+    """Return the cells of several tables as one."""
+    return Cells(**{
+        f.name: np.concatenate([getattr(c, f.name) for c in parts]) for f in fields(Cells)
+    })  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -159,26 +162,16 @@ def own_spec(number: int) -> PhantomSpec:
 def own_picture(number: int) -> Taught:
     """Draw a phantom of this program."""
     spec = own_spec(number)
-    ground, bodies = lay_out(spec)
-    kinds = assign_kinds(spec, bodies)
-    stain = stain_membranes(spec, bodies, kinds.pattern)
-    kinds = settle_completeness(kinds, stain)
-    nuclei = tumour_nuclei(spec, bodies)
-    stroma = make_stroma(spec, ground, nuclei.values)
-    image = Painter(spec, Scene(ground, bodies, stain, nuclei.values, stroma)).paint()
-    add_artefacts(spec, image)
-    add_camera_noise(spec, image)
-    rgb = encode_decode(image, spec.jpeg_quality, spec.subsampling)
-    cells = [_own_cells(bodies, kinds, stain, nuclei), _loose_cells(stroma.nuclei)]
-    joined = Cells(**{
-        f.name: np.concatenate([getattr(c, f.name) for c in cells]) for f in fields(Cells)
-    })  # fmt: skip
+    made = compose(spec)
+    rgb = encode_decode(made.image, spec.jpeg_quality, spec.subsampling)
+    joined = join(_own_cells(made), _loose_cells(made.scene.stroma.nuclei))
     planes, mpp_a = planes_of(rgb, spec.mpp)
     inside = inside_image(spec, joined.at)
     return Taught(planes, mpp_a, joined.take(inside), (0.0, 0.0, SIZE_UM, SIZE_UM), "own")
 
 
-def _own_cells(bodies: Any, kinds: Any, stain: Any, nuclei: Any) -> Cells:
+def _own_cells(made: Composed) -> Cells:
+    bodies, stain, nuclei = made.scene.bodies, made.scene.stain, made.nuclei
     rows = np.flatnonzero(nuclei.row >= 0)
     values = nuclei.values[nuclei.row[rows]]
     at = values[:, [nu.X, nu.Y]]
@@ -190,7 +183,7 @@ def _own_cells(bodies: Any, kinds: Any, stain: Any, nuclei: Any) -> Cells:
         outline = np.stack([bodies.x[a:b], bodies.y[a:b]], axis=1)
         out["border"][i] = radii_to(outline, at[i])
         out["own"][i] = _own_there(outline, stain.od[a:b] > 0, at[i], out["border"][i])
-    out |= _verdict(kinds.pattern[rows], stain.completeness[rows])
+    out |= _verdict(made.kinds.pattern[rows], stain.completeness[rows])
     return Cells(at, kinds_of(["tumour"] * n), **out)
 
 
@@ -231,10 +224,7 @@ def outlined_picture(number: int) -> Taught:
         "stained": np.zeros(len(drawn.others)), "share": np.zeros(len(drawn.others)),
     }  # fmt: skip
     loose = Cells(drawn.others, kinds_of(drawn.kinds), **others)
-    joined = Cells(**{
-        f.name: np.concatenate([getattr(c, f.name) for c in (cells, loose)]) for f in fields(Cells)
-    })  # fmt: skip
-    return _whole(drawn.rgb, drawn.mpp, joined, "outlined")
+    return _whole(drawn.rgb, drawn.mpp, join(cells, loose), "outlined")
 
 
 def _outlined(painted: Any, at: np.ndarray, rows: np.ndarray, radius: np.ndarray) -> Cells:
