@@ -130,7 +130,11 @@ def test_the_cell_table_is_the_same_bit_for_bit(
 def test_the_cell_table_is_the_same_on_a_cluster(scored: Any, slide: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
     ) as cluster:
         options = RunOptions(scheduler=cluster.scheduler_address)
         score_slide(slide, tmp_path / "b", SMALL.replace({"stream.block_px": 512}), options=options)

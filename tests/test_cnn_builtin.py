@@ -14,22 +14,20 @@ from her2path.cells.stain import StainModel, unmix
 from her2path.cnn.weights import sha256_of
 from her2path.core.schema import PATTERNS
 from her2path.phantom import TUMOURS
-from scripts.phantoms.outlined import STYLES, draw
-from scripts.phantoms.patchwork import STYLES as PATCHWORK
-from scripts.phantoms.patchwork import patchwork
+from scripts.phantoms.generators import GENERATORS
 
 ROOT = Path(__file__).parents[1]
 
 STAIN = StainModel((243.0, 243.0, 242.0), (0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
-MAKERS = [(draw, s) for s in STYLES] + [(patchwork, s) for s in PATCHWORK]
+MAKERS = [(n, s) for n in ("outlined", "patchwork") for s in GENERATORS[n].STYLES]
 
 
-@pytest.mark.parametrize(("make", "style"), MAKERS)
-def test_drawings_are_what_their_truth_says(make, style: str) -> None:
-    brown = []
+@pytest.mark.parametrize(("name", "style"), MAKERS)
+def test_drawings_are_what_their_truth_says(name: str, style: str) -> None:
+    brown, draw = [], GENERATORS[name].draw
     for mixture in ("unstained", "2+", "3+"):
-        one = make(4, style, TUMOURS[mixture], 100.0)
-        again = make(4, style, TUMOURS[mixture], 100.0)
+        one = draw(4, style, TUMOURS[mixture], 100.0)
+        again = draw(4, style, TUMOURS[mixture], 100.0)
         np.testing.assert_array_equal(one.rgb, again.rgb)
         assert one.truth.equals(again.truth)
         table = one.truth.to_pydict()
@@ -43,11 +41,13 @@ def test_drawings_are_what_their_truth_says(make, style: str) -> None:
 
 
 def test_the_generators_know_nothing_of_each_other() -> None:
-    for name in ("outlined", "patchwork"):
+    names = {"outlined", "patchwork", "plain"}
+    for name in names:
         text = (ROOT / "scripts" / "phantoms" / f"{name}.py").read_text()
         imports = [line for line in text.splitlines() if line.startswith(("import", "from"))]
         assert not any("her2path.phantom" in line for line in imports)
-    assert "phantoms.outlined import Drawn\n" in text  # the shape of the answer, and nothing else
+        assert not any(f"phantoms.{n} " in line for line in imports for n in names)
+        assert not any(line.startswith("from scripts.phantoms import") for line in imports)
 
 
 @pytest.mark.slow

@@ -336,6 +336,7 @@ def test_a_worker_of_a_cluster_is_killed(undisturbed: Path, tmp_path: Path) -> N
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+                      scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                       host="127.0.0.1") as cluster:  # fmt: skip
         out = tmp_path / "out"
         words = command("batch", undisturbed / "in", "-o", out, "--no-report", "--scheduler",

@@ -9,6 +9,11 @@ from hypothesis import strategies as st
 from her2path.core.geometry import Box, Grid, analysis_factor
 
 sizes = st.integers(1, 900)
+places = st.integers(-400, 400)
+boxes = st.builds(
+    lambda x, y, w, h: Box(x, y, x + w, y + h),
+    places, places, st.integers(0, 300), st.integers(0, 300),
+)  # fmt: skip
 
 
 @given(sizes, sizes, st.integers(60, 900), st.integers(0, 200), st.sampled_from([1, 2, 32, 64]))
@@ -35,6 +40,46 @@ def test_reads_are_aligned_and_cover_the_halo(
 def test_a_point_has_one_owner(w: int, h: int, block: int, x: int, y: int) -> None:
     owners = [b for b in Grid(w, h, block, 0) if b.core.contains(x, y)]
     assert len(owners) == (1 if x < w and y < h else 0)
+
+
+@given(boxes, boxes, places, places)
+def test_a_point_lies_in_the_common_part_where_it_lies_in_both(
+    a: Box, b: Box, x: int, y: int
+) -> None:
+    assert a.clip(b).contains(x, y) == (a.contains(x, y) and b.contains(x, y))
+    assert a.clip(b).area == b.clip(a).area <= min(a.area, b.area)
+    assert a.clip(a) == a
+    assert a.clip(b).empty == (a.clip(b).area == 0)
+
+
+@given(boxes, boxes, places, places)
+def test_moving_and_cutting_may_change_places(a: Box, b: Box, dx: int, dy: int) -> None:
+    assert a.shift(dx, dy).shift(-dx, -dy) == a
+    assert a.shift(dx, dy).clip(b.shift(dx, dy)) == a.clip(b).shift(dx, dy)
+
+
+@given(boxes, st.integers(0, 200))
+def test_growing_adds_a_frame(a: Box, by: int) -> None:
+    grown = a.grow(by)
+    assert grown.area == (a.width + 2 * by) * (a.height + 2 * by)
+    assert grown.clip(a) == a
+    assert grown.grow(-by) == a
+
+
+@given(sizes, sizes, st.integers(60, 900), st.integers(0, 200))
+def test_neighbours_are_what_a_cores_frame_touches(w: int, h: int, block: int, pick: int) -> None:
+    grid = Grid(w, h, block, 0)
+    index = pick % len(grid)
+    frame = grid[index].core.grow(1)
+    touched = [b.index for b in grid if not b.core.clip(frame).empty]
+    assert sorted(grid.neighbours(index)) == touched
+
+
+@given(st.floats(0.05, 2.0))
+def test_the_analysis_plane_is_never_coarser_than_it_need_be(mpp: float) -> None:
+    factor = analysis_factor(mpp)
+    assert factor == 1 or factor * mpp <= 0.56
+    assert (factor + 1) * mpp > 0.56
 
 
 def test_neighbours_of_a_corner_an_edge_and_the_middle() -> None:

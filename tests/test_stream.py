@@ -93,6 +93,7 @@ def test_tls_without_certificates_is_one_line() -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+                      scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                       host="127.0.0.1") as made:  # fmt: skip
         yield made
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from her2path.phantom.artefacts import Covers, add_artefacts
-from her2path.phantom.cells import assign_kinds, settle_completeness, stain_membranes
+from her2path.phantom.cells import Kinds, assign_kinds, settle_completeness, stain_membranes
 from her2path.phantom.layout import lay_out
-from her2path.phantom.nuclei import tumour_nuclei
+from her2path.phantom.nuclei import TumourNuclei, tumour_nuclei
 from her2path.phantom.paint import Painter, Scene, add_camera_noise
 from her2path.phantom.presets import control_spec
 from her2path.phantom.spec import PhantomSpec
@@ -70,8 +70,18 @@ def make_phantom(spec: PhantomSpec) -> Phantom:
     return _single(spec)
 
 
-def _single(spec: PhantomSpec) -> Phantom:
-    """Return a phantom of one piece of tissue."""
+class Composed(NamedTuple):
+    """One piece of tissue, all that was put in, and the image (H, W, 3) before JPEG."""
+
+    scene: Scene
+    kinds: Kinds
+    nuclei: TumourNuclei
+    covers: Covers
+    image: NDArray[np.uint8]
+
+
+def compose(spec: PhantomSpec) -> Composed:
+    """Draw one piece of tissue; ``spec.controls`` are not asked."""
     ground, bodies = lay_out(spec)
     kinds = assign_kinds(spec, bodies)
     stain = stain_membranes(spec, bodies, kinds.pattern)
@@ -82,14 +92,20 @@ def _single(spec: PhantomSpec) -> Phantom:
     image = Painter(spec, scene).paint()
     covers = add_artefacts(spec, image)
     add_camera_noise(spec, image)
-    truth = truth_table(spec, scene, kinds, nuclei, covers)
+    return Composed(scene, kinds, nuclei, covers, image)
+
+
+def _single(spec: PhantomSpec) -> Phantom:
+    """Return a phantom of one piece of tissue."""
+    made = compose(spec)
+    truth = truth_table(spec, made.scene, made.kinds, made.nuclei, made.covers)
     return Phantom(
-        rgb=image,
+        rgb=made.image,
         truth=truth,
         regions=region_table(spec, truth),
-        areas=area_truth(spec, ground, truth),
+        areas=area_truth(spec, made.scene.ground, truth),
         spec=spec,
-        covers=covers,
+        covers=made.covers,
     )
 
 

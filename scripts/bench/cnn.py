@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ def main() -> None:
         rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
         for _ in range(told.rounds + 1):
             for name, engine in engines.items():
-                rounds[name].append(times(lambda engine=engine: engine.run(x)))
+                rounds[name].append(times(partial(engine.run, x)))
         for name, engine in engines.items():
             wall, busy = (PATCHES / np.median(k) for k in zip(*rounds[name][1:], strict=True))
             apart = float(np.abs(engine.run(x)[1] - plain).max())

@@ -10,27 +10,28 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import openslide
-import skimage as ski
 from scipy import ndimage as ndi
+from skimage import color, feature, filters, measure, segmentation
+from skimage.morphology import disk, opening
 
 TILE = 1024
 
 
 def score_tile(rgb: np.ndarray) -> list[tuple[float, float, float]]:
     """Return (x, y, ring DAB) of every cell of one RGB tile."""
-    hed = ski.color.rgb2hed(rgb)
-    smooth = ski.filters.gaussian(hed[..., 0], 2)
-    mask = smooth > ski.filters.threshold_otsu(smooth)
-    mask = ski.morphology.opening(mask, ski.morphology.disk(3))
+    hed = color.rgb2hed(rgb)
+    smooth = filters.gaussian(hed[..., 0], 2)
+    mask = smooth > filters.threshold_otsu(smooth)
+    mask = opening(mask, disk(3))
     distance = ndi.distance_transform_edt(mask)
-    peaks = ski.feature.peak_local_max(distance, min_distance=8, labels=ski.measure.label(mask))
+    peaks = feature.peak_local_max(distance, min_distance=8, labels=measure.label(mask))
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    labels = ski.segmentation.watershed(-distance, markers, mask=mask)
-    cells = ski.segmentation.expand_labels(labels, 12)
-    ring = np.where(ski.segmentation.find_boundaries(cells, mode="inner"), cells, 0)
-    dab = ski.filters.gaussian(hed[..., 2], 1)
-    table = ski.measure.regionprops_table(ring, dab, properties=("centroid", "mean_intensity"))
+    labels = segmentation.watershed(-distance, markers, mask=mask)
+    cells = segmentation.expand_labels(labels, 12)
+    ring = np.where(segmentation.find_boundaries(cells, mode="inner"), cells, 0)
+    dab = filters.gaussian(hed[..., 2], 1)
+    table = measure.regionprops_table(ring, dab, properties=("centroid", "mean_intensity"))
     return list(zip(table["centroid-1"], table["centroid-0"], table["mean_intensity"], strict=True))
 
 

@@ -13,6 +13,8 @@ import argparse
 import json
 import resource
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +58,7 @@ def main() -> None:
     seconds: dict[str, float] = {}
     cpu: dict[str, float] = {}
 
-    def timed(name, function, *args):
+    def timed(name: str, function: Callable[..., Any], *args: Any) -> Any:
         start, used = time.perf_counter(), time.process_time()
         value = function(*args)
         seconds[name] = round(time.perf_counter() - start, 2)

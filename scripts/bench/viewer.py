@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-
 MOVES, SECONDS = 8, 2.0
 #: µm a screen pixel: outlines, outlines and dots, dots, bins
 STEPS_UM = (0.25, 0.5, 1.0, 4.0)
@@ -59,7 +57,7 @@ def moved(driver: Any, step_um: float, start: float) -> float:
 
 def main() -> None:
     """Measure and print."""
-    from browser import browser
+    from tests.browser import browser
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out")

@@ -38,7 +38,9 @@ def main() -> None:
 
 def measured(args: Any, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     """Yield, every 20 laboratories, coverage of the cut-offs, intervals' width and fits' error."""
-    inside, widths, errors = [], [], []
+    inside: list[np.ndarray] = []
+    widths: list[np.ndarray] = []
+    errors: list[np.ndarray] = []
     while len(inside) < args.laboratories:
         cuts = START * np.exp(rng.normal(0, 0.4)) * np.exp(rng.normal(0, 0.15, 3))
         reads = laboratory(rng, cuts, args.cases, args.readers, args.noise)

@@ -65,13 +65,13 @@ def one(seed: int, gain: float, tumour: str, sides: tuple[float, float]) -> dict
         right = _right(truth, settings)
         own = read.cells() if read.status == "complete" else None
         relative = [] if own is None else _receptors(truth, own)
-        made_by = read.result.calibration
+        made_by, stain = read.result.calibration, read.result.stain
         return {
             "seed": seed, "gain": gain, "tumour": tumour, "right": right,
             "with": read.score.ihc if read.score else None,
             "without": bare.score.ihc if bare.score else None,
             "p_without": bare.score.probability[right] if bare.score else None,
-            "calibration": read.result.stain.calibration if own is not None else None,
+            "calibration": stain.calibration if stain and own is not None else None,
             "cutoffs": made_by.cutoffs if made_by else None,
             "flags": [f.code for f in read.result.qc.flags if f.severity != "info"],
             "receptors": len(relative), "median_error": _median(relative),

@@ -2,7 +2,7 @@
 
     python -m scripts.evaluate.cutoffs RESULTS [RESULTS ...]
 
-RESULTS are folders as `judge_reads.py --score` makes them, each with nets that had not seen the
+RESULTS are folders as `reads.py --score` makes them, each with nets that had not seen the
 images in it. On tumour cells that both readers call so, and that the program found, the lower
 limits of faint, moderate and intense in `membrane_od` are sought that bring the mean quadratic
 kappa with both readers highest: for every image alone, and one set for all images, each weighing
@@ -61,7 +61,8 @@ def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     ask.add_argument("results", type=Path, nargs="+")
-    args, cells = ask.parse_args(), {}
+    args = ask.parse_args()
+    cells: dict[str, np.ndarray] = {}
     for folder in args.results:
         cells |= cells_of(folder, read_points(READS))
     # an image without a moderate cell says nothing of the limits
@@ -70,8 +71,8 @@ def main() -> None:
     found = {k: np.array([kappa(v, t) for t in tried]) for k, v in cells.items()}
     own = {k: tried[int(np.nanargmax(v))] for k, v in found.items()}
     for k, v in found.items():
-        best = round(float(np.nanmax(v)), 2)
-        print(k, len(cells[k]), "cells, limits", np.round(own[k], 3), "kappa", best)
+        highest = round(float(np.nanmax(v)), 2)
+        print(k, len(cells[k]), "cells, limits", np.round(own[k], 3), "kappa", highest)
     mean = np.mean(list(found.values()), axis=0)
     best = tried[int(np.nanargmax(mean))]
     print("one set for all:", np.round(best, 3), "kappa",

@@ -20,93 +20,77 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from her2path.core.schema import INTENSITY, PATTERNS
 from her2path.core.settings import Settings
 from her2path.phantom import PhantomSpec, control_specs, make_phantom, random_spec, write_slide
-from her2path.runs.case import score_slide
-from her2path.scoring import guidelines
-from scripts.evaluate.matching import f1, pair
+from her2path.phantom.make import Phantom
+from her2path.runs.case import SlideResult, score_slide
+from scripts.evaluate import comparison
+from scripts.evaluate.comparison import ControlNotEvaluableError, cells_of, tumour_of
+
+#: side of a control slide, µm
+CONTROL_UM = 350.0
 
 
-def run(spec: PhantomSpec, folder: Path, settings: Settings) -> tuple[Any, pa.Table, Any]:
-    """Paint a phantom, score it; return result, cells and phantom."""
+def run(
+    spec: PhantomSpec, folder: Path, settings: Settings
+) -> tuple[SlideResult, pa.Table | None, Phantom]:
+    """Paint a phantom and score its file; return result, cells (None: not evaluable), phantom."""
     phantom = make_phantom(spec)
     slide = folder / "slide.svs"
     write_slide(phantom, slide)
     result = score_slide(slide, folder / "out", settings)
-    return result, result.cells() if result.result.status == "complete" else None, phantom
+    return result, cells_of(result), phantom
 
 
 def cutoffs(spec: PhantomSpec, folder: Path, settings: Settings) -> tuple[float, float, float]:
-    """Set the cut-offs from control slides: between the medians of neighbouring classes."""
-    medians = {}
-    for name, control in control_specs(spec).items():
-        if name == "negative":
-            continue
+    """Set the cut-offs from control slides of the same protocol.
+
+    Raises
+    ------
+    ControlNotEvaluableError
+        See `comparison.control_cutoffs`.
+    """
+    controls = control_specs(spec)
+
+    def score_control(name: str) -> pa.Table | None:
         place = folder / name
         place.mkdir()
-        small = control.model_copy(update={"width_um": 350.0, "height_um": 350.0})
-        _, cells, _ = run(small, place, settings)
-        medians[name] = stained_median(cells, settings)
-    return between(medians["faint"], medians["moderate"], medians["intense"])
+        sides = {"width_um": CONTROL_UM, "height_um": CONTROL_UM}
+        return run(controls[name].model_copy(update=sides), place, settings)[1]
+
+    return comparison.control_cutoffs(score_control, settings)
 
 
-def stained_median(cells: pa.Table, settings: Settings) -> float:
-    """Return the median strength of a control's stained tumour cells."""
-    value = tumour_of(cells).column(settings.membrane.measure).to_numpy()
-    return float(np.median(value[value > 0]))
-
-
-def between(faint: float, moderate: float, intense: float) -> tuple[float, float, float]:
-    """Return cut-offs between the medians of neighbouring classes."""
-    return faint / 2, float(np.sqrt(faint * moderate)), float(np.sqrt(moderate * intense))
-
-
-def tumour_of(cells: pa.Table) -> pa.Table:
-    """Return the tumour cells."""
-    return cells.filter(pa.array(np.asarray(cells.column("cell_type").to_pylist()) == "tumour"))
-
-
-def judge(result: Any, cells: pa.Table, phantom: Any) -> dict[str, Any]:
+def judge(result: SlideResult, cells: pa.Table, phantom: Phantom) -> dict[str, Any]:
     """Compare one slide with its truth."""
     truth = phantom.truth
     t = {n: truth.column(n).to_numpy(zero_copy_only=False) for n in truth.column_names}
     sound = ~(t["touches_edge"] | t["in_fold"] | t["out_of_focus"] | t["under_pen"])
-    tumour = t["cell_type"] == "tumour"
-    findable = tumour & t["has_nucleus"] & sound
+    findable = (t["cell_type"] == "tumour") & t["has_nucleus"] & sound
     mine = tumour_of(cells)
-    found = np.column_stack([mine.column("x_um").to_numpy(), mine.column("y_um").to_numpy()])
-    everything = np.column_stack([t["x_um"], t["y_um"]])
-    mate = pair(found, everything)
-    # cells that touch the edge, lie under artefacts or have no nucleus neither help nor hurt
-    score, recall, precision = f1(found, everything, tumour, findable)
-    a = np.flatnonzero((mate >= 0) & findable[mate])
-    b = mate[a]
-    own = mine.column("completeness").to_numpy()[a]
-    measured = np.array([INTENSITY[p] for p in mine.column("pattern").to_pylist()])[a]
-    unstained = t["intensity"][b] == 0
-    fractions = {p: float((t["pattern"][tumour] == p).mean()) for p in PATTERNS}
-    got = result.result.fractions
-    counts = {p: int((t["pattern"][tumour] == p).sum()) for p in PATTERNS}
-    want = guidelines.score(counts).ihc
-    return {
-        "f1": score,
-        "missed": 1 - recall,
-        "false": 1 - precision,
-        "completeness_mae": float(np.abs(own - t["completeness"][b]).mean()),
-        "false_stain": float((measured[unstained] > 0).mean()) if unstained.any() else None,
-        "od_ratio": _od_ratio(mine, a, t, b),
-        "fraction_error": max(abs(got[p] - fractions[p]) for p in PATTERNS),
-        "intensity_right": float((measured == t["intensity"][b]).mean()),
-        "score": result.result.score.ihc,
-        "truth": want,
+    row, (a, b) = comparison.judge(result, mine, t, findable, findable)
+    whole = mine.column("completeness").to_numpy()[a]
+    od, crest = mine.column("membrane_od").to_numpy()[a], t["od_crest"][b]
+    both = (od > 0) & (crest > 0)
+    return row | {
+        "completeness_mae": float(np.abs(whole - t["completeness"][b]).mean()),
+        "od_ratio": float(np.median(od[both] / crest[both])) if both.any() else None,
     }
 
 
-def _od_ratio(mine: pa.Table, a: np.ndarray, t: dict[str, np.ndarray], b: np.ndarray) -> Any:
-    od = mine.column("membrane_od").to_numpy()[a]
-    both = (od > 0) & (t["od_crest"][b] > 0)
-    return float(np.median(od[both] / t["od_crest"][b][both])) if both.any() else None
+def evaluate(spec: PhantomSpec) -> dict[str, Any]:
+    """Return the row of one slide; its score is None where it or a control is not evaluable."""
+    base = Settings()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            cut = cutoffs(spec, Path(folder), base)
+        except ControlNotEvaluableError as fault:
+            return {"score": None, "why": str(fault)}
+        settings = base.replace({"membrane.cutoffs": list(cut)})
+        result, cells, phantom = run(spec, Path(folder), settings)
+        if cells is None:
+            return {"score": None, "why": [f.code for f in result.result.qc.flags]}
+        return judge(result, cells, phantom)
 
 
 def main() -> None:
@@ -118,47 +102,16 @@ def main() -> None:
     ask.add_argument("--size-um", type=float, default=600.0)
     ask.add_argument("--json", type=Path)
     args = ask.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed in args.seeds:
         spec = random_spec(seed, width_um=args.size_um, height_um=args.size_um)
-        with tempfile.TemporaryDirectory() as folder:
-            base = Settings()
-            cut = cutoffs(spec, Path(folder), base)
-            settings = base.replace({"membrane.cutoffs": list(cut)})
-            result, cells, phantom = run(spec, Path(folder), settings)
-        if cells is None:
-            print(seed, spec.layout, "not evaluable", [f.code for f in result.result.qc.flags])
-            continue
-        row = {
-            "seed": seed,
-            "layout": spec.layout,
-            "mpp": spec.mpp,
-            "jpeg": spec.subsampling,
-            **judge(result, cells, phantom),
-        }
-        rows.append(row)
-        print(
-            " ".join(
-                f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()
-            ),
-            flush=True,
-        )
-    names = (
-        "f1",
-        "missed",
-        "false",
-        "completeness_mae",
-        "false_stain",
-        "fraction_error",
+        facts = {"seed": seed, "layout": spec.layout, "mpp": spec.mpp, "jpeg": spec.subsampling}
+        rows.append(facts | evaluate(spec))
+        comparison.say_rounded(rows[-1])
+    comparison.say_summary(rows, (
+        "f1", "missed", "false", "completeness_mae", "false_stain", "fraction_error",
         "intensity_right",
-    )
-    for name in names:
-        values = [r[name] for r in rows if r[name] is not None]
-        print(
-            f"{name:18s} median {np.median(values):.3f}"
-            f"  from {min(values):.3f} to {max(values):.3f}"
-        )
-    print("score right:", sum(r["score"] == r["truth"] for r in rows), "of", len(rows))
+    ))  # fmt: skip
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 

@@ -401,11 +401,12 @@ def fuzz(
     sound = seeds(folder / "seeds")
     before = tree(folder / "seeds")
     each = -(-count // len(KINDS))
-    jobs = []
+    jobs: list[Job] = []
     for kind in KINDS:
         for first in range(0, each, BUNDLE):
             home = folder / "work" / f"{kind}-{first}"
-            task = Read(kind, str(sound[kind]), first, min(BUNDLE, each - first), seed, str(home))
+            bundle = min(BUNDLE, each - first)
+            task = Read(kind, str(sound[kind]), first, bundle, seed, str(home))
             jobs.append(Job(len(jobs), task))
     budget = Budget(workers, LIMIT_MB, LIMIT_S)
     last: dict[int, str] = {}
@@ -414,15 +415,15 @@ def fuzz(
     begun = time.monotonic()
     with Pool(budget, lambda i, stage, *_: last.__setitem__(i, stage)) as pool:
         for outcome in pool.run(jobs):
-            task = jobs[outcome.index].task
-            assert isinstance(task, Read)
+            done = jobs[outcome.index].task
+            assert isinstance(done, Read)
             if outcome.fall is not None:
-                found.append((last.get(outcome.index, task.kind), outcome.fall.error))
+                found.append((last.get(outcome.index, done.kind), outcome.fall.error))
             else:
-                totals[f"{task.kind} taken"] += outcome.facts["taken"]
-                totals[f"{task.kind} refused"] += outcome.facts["refused"]
+                totals[f"{done.kind} taken"] += outcome.facts["taken"]
+                totals[f"{done.kind} refused"] += outcome.facts["refused"]
                 found += outcome.facts["found"]
-                totals["run"] += task.count
+                totals["run"] += done.count
             if time.monotonic() - begun > limit_s:
                 break
     if tree(folder / "seeds") != before:

@@ -3,7 +3,7 @@
     python -m scripts.evaluate.heterogeneity patterns --seeds 1000 1050
     python -m scripts.evaluate.heterogeneity slides --seeds 1000 1010 --size-um 1000
 
-`patterns`: tumours drawn by `drawn_tumours.py` (four a seed, one of each layout), typed.
+`patterns`: tumours drawn by `phantoms/tumours.py` (four a seed, one of each layout), typed.
 `slides`: for every seed and layout a protocol is drawn, control slides set the cut-offs, the slide
 is scored, and its heterogeneity is compared with that of the true cells, measured in the same way.
 Three columns tell where an error comes from: `program`; `found` (the cells that the program found,
@@ -30,7 +30,8 @@ from her2path.space import heterogeneity
 from her2path.space.heterogeneity.pattern import type_pattern
 from her2path.space.regions import make_regions
 from her2path.space.spatial import canonical, territory_um2
-from scripts.evaluate.drawings import cutoffs, run, tumour_of
+from scripts.evaluate.comparison import ControlNotEvaluableError, positions, tumour_of
+from scripts.evaluate.drawings import cutoffs, run
 from scripts.evaluate.matching import pair
 from scripts.phantoms import tumours as drawn_tumours
 from scripts.phantoms.tumours import LAYOUTS, draw
@@ -100,14 +101,17 @@ def measured(cells: Any, settings: Settings) -> Any:
 def slide(seed: int, layout: str, size_um: float, base: Settings) -> dict[str, Any]:
     """Score one painted slide and compare."""
     spec = spec_of(seed, layout, size_um)
+    row: dict[str, Any] = {"seed": seed, "layout": layout, "mpp": spec.mpp}
     with tempfile.TemporaryDirectory() as folder:
-        cut = cutoffs(spec, Path(folder), base)
+        try:
+            cut = cutoffs(spec, Path(folder), base)
+        except ControlNotEvaluableError as fault:
+            return row | {"typed": None, "why": str(fault)}
         how = base.replace({"membrane.cutoffs": list(cut)})
         _, cells, phantom = run(spec, Path(folder), how)
-    row: dict[str, Any] = {"seed": seed, "layout": layout, "mpp": spec.mpp}
     if cells is None:
         return row | {"typed": None}
-    true = phantom.truth.filter(pa.array(np.asarray(phantom.truth["cell_type"]) == "tumour"))
+    true = tumour_of(phantom.truth)
     own, found = tumour_of(cells), with_truth(tumour_of(cells), phantom.truth)
     tables = {"program": words(own), "found": found, "truth": words(true)}
     told = {name: measured(table, how) for name, table in tables.items()}
@@ -130,8 +134,7 @@ def words(table: pa.Table) -> dict[str, np.ndarray]:
 def with_truth(cells: pa.Table, truth: pa.Table) -> dict[str, np.ndarray]:
     """Return the found cells that are true tumour cells, with their true patterns."""
     mine = words(cells)
-    at, real = (np.column_stack([t["x_um"], t["y_um"]]) for t in (mine, words(truth)))
-    mate = pair(at, real)
+    mate = pair(positions(cells), positions(truth))
     i = np.flatnonzero(mate >= 0)
     j = mate[i]
     tumour = np.asarray(truth["cell_type"].to_pylist())[j] == "tumour"

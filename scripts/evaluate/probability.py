@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,13 @@ from her2path.cells import sensitivity
 from her2path.core.schema import PATTERNS, SCORES
 from her2path.core.settings import Settings, parse_set
 from her2path.io.store import RunStore
-from her2path.phantom import TUMOURS, PhantomSpec, encode_decode, make_phantom
-from her2path.runs.case import RunOptions, conclude, score_slide
+from her2path.phantom import TUMOURS, PhantomSpec
+from her2path.runs.case import conclude
 from her2path.scoring import guidelines, uncertainty
+from scripts.evaluate.comparison import score_pixels
 from scripts.evaluate.sensitivity import soften
-from scripts.phantoms import outlined as drawn_phantoms
+from scripts.phantoms import own
+from scripts.phantoms.generators import GENERATORS
 
 LEAST = 1e-3
 MARKS = ("FAINT_NOT_MEASURABLE", "TUMOUR_NOT_RECOGNISED")
@@ -46,7 +47,7 @@ Truth = dict[str, dict[str, Any]]
 
 
 def drawing(seed: int, mixture: str) -> tuple[np.ndarray, float, dict[str, int], str]:
-    """Return one drawing, BGR, its um per pixel, its tumour cells by pattern, and its laboratory.
+    """Return one drawing, RGB, its um per pixel, its tumour cells by pattern, and its laboratory.
 
     A seed is a laboratory: its gain, its scanner and its hand are the same for every mixture.
     """
@@ -56,31 +57,27 @@ def drawing(seed: int, mixture: str) -> tuple[np.ndarray, float, dict[str, int],
     place = seed * 100 + sorted(TUMOURS).index(mixture)
     laboratory = f"gain {gain:.2f}, softened {blur:.2f} um, quality {quality}"
     if seed % 2:
-        drawn = drawn_phantoms.draw(
-            700_000 + place, drawn_phantoms.STYLES[seed // 2 % 3], TUMOURS[mixture], 380.0
-        )
-        kinds, patterns = (drawn.truth.column(n).to_pylist() for n in ("cell_type", "pattern"))
-        bgr = soften(drawn, blur, quality, noise, place)
-        mpp, laboratory = drawn.mpp, laboratory.split(", ", 1)[1]
+        generator = GENERATORS["outlined"]
+        style = generator.STYLES[seed // 2 % 3]
+        drawn = generator.draw(700_000 + place, style, TUMOURS[mixture], 380.0)
+        rgb = soften(drawn, blur, quality, noise, place)
+        laboratory = laboratory.split(", ", 1)[1]
     else:
         spec = PhantomSpec(
             seed=800_000 + place, width_um=420.0, height_um=420.0, margin_um=20.0,
             mixture=TUMOURS[mixture], strength=gain, blur_um=0.15 + blur, noise=noise,
+            jpeg_quality=quality, subsampling="4:2:0",
         )  # fmt: skip
-        phantom = make_phantom(spec)
-        truth = phantom.truth
-        kinds, patterns = (truth.column(n).to_pylist() for n in ("cell_type", "pattern"))
-        bgr, mpp = encode_decode(phantom.rgb, quality, "4:2:0")[..., ::-1], spec.mpp
+        drawn = own.of_spec(spec)
+        rgb = drawn.rgb
+    kinds, patterns = (drawn.truth.column(n).to_pylist() for n in ("cell_type", "pattern"))
     mine = [p for k, p in zip(kinds, patterns, strict=True) if k == "tumour"]
-    return np.ascontiguousarray(bgr), mpp, {p: mine.count(p) for p in PATTERNS}, laboratory
+    return rgb, drawn.mpp, {p: mine.count(p) for p in PATTERNS}, laboratory
 
 
-def score(bgr: np.ndarray, out: Path, changes: dict[str, Any]) -> None:
+def score(rgb: np.ndarray, out: Path, changes: dict[str, Any]) -> None:
     """Score one picture into ``out``."""
-    with tempfile.TemporaryDirectory() as folder:
-        image = Path(folder) / "slide.png"
-        cv2.imwrite(str(image), bgr)
-        score_slide(image, out, Settings().replace(changes), options=RunOptions(overwrite=True))
+    score_pixels(rgb, out, Settings().replace(changes))
 
 
 def make_drawings(results: Path, seeds: range, changes: dict[str, Any]) -> Truth:
@@ -88,9 +85,9 @@ def make_drawings(results: Path, seeds: range, changes: dict[str, Any]) -> Truth
     truth: Truth = {}
     for seed in seeds:
         for mixture in TUMOURS:
-            bgr, mpp, counts, laboratory = drawing(seed, mixture)
+            rgb, mpp, counts, laboratory = drawing(seed, mixture)
             name = f"drawn-{seed}-{mixture}"
-            score(bgr, results / name, {"slide.mpp": mpp} | changes)
+            score(rgb, results / name, {"slide.mpp": mpp} | changes)
             right = guidelines.score(counts).ihc
             truth[name] = {"kind": "drawing", "score": right, "laboratory": laboratory}
             print(name, right, laboratory, flush=True)
@@ -105,7 +102,10 @@ def make_cores(results: Path, wanted: list[str], changes: dict[str, Any]) -> Tru
     for path in sorted(folder.glob("*.jpg")):
         name = path.stem[:6]
         if any(fnmatch(path.stem, w) for w in wanted):
-            score(cv2.imread(str(path)), results / name, fixed | changes)
+            bgr = cv2.imread(str(path))
+            if bgr is None:
+                raise FileNotFoundError(f"{path} is not an image")
+            score(bgr[..., ::-1], results / name, fixed | changes)
             label = int(name[0])
             truth[name] = {"kind": "core", "score": SCORES[label]}
             print(name, flush=True)

@@ -56,7 +56,7 @@ def scored(phantom: Phantom, folder: Path) -> RunStore:
     return RunStore(folder / "out")
 
 
-def on_covers(plane: NDArray[np.generic], um: float, shape: tuple[int, int]) -> NDArray[np.generic]:
+def on_covers(plane: np.ndarray, um: float, shape: tuple[int, int]) -> np.ndarray:
     """Return a map of ``um`` a cell at the points of the truth's masks."""
     at = [np.minimum(((np.arange(n) + 0.5) * COVER_UM / um).astype(int), side - 1)
           for n, side in zip(shape, plane.shape, strict=True)]  # fmt: skip

@@ -41,7 +41,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections import Counter, defaultdict
 from fnmatch import fnmatch
 from pathlib import Path
@@ -140,8 +139,8 @@ def judge_field(
     """Match the finds with the points of a field, ``within`` µm; return both, and counts."""
     mpp, side = float(field["mpp"]), float(field["side"])
     off = finds["at"] - [float(field["x0"]), float(field["y0"])]
-    near = ((off >= -within / mpp) & (off <= side + within / mpp)).all(axis=1)
-    inside = ((off[near] >= 0) & (off[near] < side)).all(axis=1)
+    near = np.logical_and.reduce((off >= -within / mpp) & (off <= side + within / mpp), axis=1)
+    inside = np.logical_and.reduce((off[near] >= 0) & (off[near] < side), axis=1)
     at, to = finds["at"][near] * mpp, points["at"] * mpp
     mate = np.full(len(at), -1)
     for which in (~points["second"], points["second"]):
@@ -211,7 +210,7 @@ def figures(points: np.ndarray, counts: Counter[str]) -> Figures:
     return {
         "readers": agreement(*mine["grade"].T) | {
             "kind": share(points["kind"][:, 0] == points["kind"][:, 1]),
-            "complete": share(told[:, 0] == told[:, 1]), "missed": counts["missed"],
+            "complete": share(told[:, 0] == told[:, 1]), "missed": counts["missed_by_both"] / 2,
         },
         "membrane": _membranes(mine, seen),
         "cells": _cells(points, mine, counts),
@@ -243,7 +242,7 @@ def _membranes(mine: np.ndarray, seen: np.ndarray) -> Figures:
 
 def _cells(points: np.ndarray, mine: np.ndarray, counts: Counter[str]) -> Figures:
     first, nuclei = points[~points["second"]], np.isin(points["kind"], ["tumour", "other"])
-    foreign = np.isin(first["kind"], ["other", "nothing"]).all(axis=1)
+    foreign = np.logical_and.reduce(np.isin(first["kind"], ["other", "nothing"]), axis=1)
     judged = foreign | (first["kind"] == "tumour").all(axis=1)
     nothing = (first["kind"] == "nothing").all(axis=1)
     return {
@@ -259,9 +258,9 @@ def _cells(points: np.ndarray, mine: np.ndarray, counts: Counter[str]) -> Figure
 def judge(args: argparse.Namespace, failed: set[str]) -> dict[str, Figures]:
     """Return the figures of every image that has a result and did not fail, and of the pools."""
     points, judged, out = read_points(args.reads), {}, {}
-    missed: dict[str, float] = defaultdict(float)
+    missed: Counter[str] = Counter()
     for row in rows_of(args.reads / "missed.csv"):  # one row of each of the two readers
-        missed[row["field"]] += float(row["missed_tumour"]) / 2
+        missed[row["field"]] += int(row["missed_tumour"])
     for key, mine in wanted(args).items():
         folder = args.results / key
         mine = [f for f in mine if f["field"] in points]
@@ -271,7 +270,7 @@ def judge(args: argparse.Namespace, failed: set[str]) -> dict[str, Figures]:
         finds = finds_of(folder, mine[0])
         parts = [judge_field(f, points[f["field"]], finds, args.match_um) for f in mine]
         judged[key] = pool(parts)
-        judged[key][1]["missed"] = sum(missed[f["field"]] for f in mine)
+        judged[key][1]["missed_by_both"] = sum(missed[f["field"]] for f in mine)
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         score = result.get("score") or {"ihc": result["status"], "probability": {}}
         score = {k: score[k] for k in ("ihc", "probability")}
@@ -288,33 +287,26 @@ def judge(args: argparse.Namespace, failed: set[str]) -> dict[str, Figures]:
 
 def score_images(args: argparse.Namespace) -> set[str]:
     """Score every image, as it is or as its look shows it; return which failed."""
-    import cv2
-
-    from her2path import score_slide
     from her2path.cells.reading import nets
     from her2path.core.errors import Her2PathError
     from her2path.core.settings import Settings, parse_set
-    from her2path.runs.case import RunOptions
+    from scripts.evaluate.comparison import score_pixels
     from scripts.fit.looks import as_seen
     from scripts.fit.real_images import real_image
 
     if args.nets:
         nets.FOLDER = args.nets
     changes, failed = dict(parse_set(c) for c in args.set), set()
-    again = RunOptions(overwrite=True)
     for key, mine in wanted(args).items():
         rgb, mpp = real_image(Path(os.environ["HER2PATH_REAL_DATA"]), mine[0]["image"])
         rgb, mpp = as_seen(rgb, mpp, mine[0]["look"])
         fixed = {"slide.mpp": mpp, "score.guideline": "gastric_resection", "score.min_cells": 1}
         settings = Settings().replace(fixed | changes)
-        with tempfile.TemporaryDirectory() as folder:
-            image = Path(folder) / f"{key}.png"
-            cv2.imwrite(str(image), rgb[..., ::-1])
-            try:
-                score_slide(image, args.results / key, settings, options=again, report=False)
-            except Her2PathError as fault:
-                print(f"{key}: {fault}", file=sys.stderr)
-                failed.add(key)
+        try:
+            score_pixels(rgb, args.results / key, settings, key)
+        except Her2PathError as fault:
+            print(f"{key}: {fault}", file=sys.stderr)
+            failed.add(key)
     return failed
 
 

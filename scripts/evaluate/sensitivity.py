@@ -2,7 +2,7 @@
 
     python -m scripts.evaluate.sensitivity --slides 10
 
-Drawings of a generator that nothing is fitted on (`patchwork_phantoms.py`) hold unstained and faint
+Drawings of a generator that nothing is fitted on (`phantoms/patchwork.py`) hold unstained and faint
 cells; each is shown softer than the one before, down to a scan that hides them, in one of three
 compressions and with more noise. The program scores each with its default settings. Printed are,
 slide by slide: the softening (sigma, um), the faint tumour cells that the program found as tumour
@@ -23,52 +23,39 @@ import cv2
 import numpy as np
 
 from her2path.core.settings import Settings
-from her2path.runs.case import score_slide
+from scripts.evaluate.comparison import positions, score_pixels, tumour_of
 from scripts.evaluate.matching import pair
-from scripts.phantoms import outlined as drawn_phantoms
-from scripts.phantoms import patchwork as patchwork_phantoms
-from scripts.phantoms.outlined import Drawn
+from scripts.phantoms.drawn import Drawn
+from scripts.phantoms.generators import GENERATORS
+from scripts.phantoms.jpeg import through_jpeg
 
 MIXTURE = {"none": 0.6, "faint_incomplete": 0.3, "faint_complete": 0.1}
-GENERATORS = {
-    "patchwork": (patchwork_phantoms.patchwork, patchwork_phantoms.STYLES),
-    "outlined": (drawn_phantoms.draw, drawn_phantoms.STYLES),
-}
 EDGE_UM = 12.0
 SOFTEST_UM = 0.9
 
 
 def soften(drawn: Drawn, blur_um: float, quality: int, noise: float, seed: int) -> np.ndarray:
-    """Return the drawing's pixels as a softer scan shows them."""
+    """Return the drawing's pixels, uint8 (H, W, 3) RGB, as a softer scan shows them."""
     light = cv2.GaussianBlur(drawn.rgb.astype(np.float32), (0, 0), max(blur_um / drawn.mpp, 1e-3))
     light += np.random.default_rng(seed).normal(0, noise, light.shape)
     grey = np.clip(np.rint(light), 0, 255).astype(np.uint8)
-    coded = cv2.imencode(".jpg", grey[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return through_jpeg(grey, quality)
 
 
-def judge(drawn: Drawn, bgr: np.ndarray, folder: Path, settings: Settings) -> dict[str, Any]:
+def judge(drawn: Drawn, rgb: np.ndarray, folder: Path, settings: Settings) -> dict[str, Any]:
     """Score one slide and compare it with its truth."""
-    image = folder / "slide.png"
-    cv2.imwrite(str(image), bgr)
-    result = score_slide(image, folder / "out", settings.replace({"slide.mpp": drawn.mpp}))
-    said = result.result.sensitivity
-    if said is None:
+    result = score_pixels(rgb, folder / "out", settings.replace({"slide.mpp": drawn.mpp}))
+    said, score = result.result.sensitivity, result.result.score
+    if said is None or score is None:
         return {"status": result.result.status}
-    t = {n: drawn.truth.column(n).to_numpy(zero_copy_only=False)
-         for n in ("x_um", "y_um", "cell_type", "pattern", "has_nucleus")}  # fmt: skip
-    at = np.column_stack([t["x_um"], t["y_um"]])
-    width = np.array(drawn.rgb.shape[1::-1]) * drawn.mpp
-    inner = ((at > EDGE_UM) & (at < width - EDGE_UM)).all(axis=1) & (t["cell_type"] == "tumour")
-    cells = result.cells(["x_um", "y_um", "cell_type", "membrane_od", "pattern"])
-    mine = np.array(cells.column("cell_type").to_pylist()) == "tumour"
-    found = np.column_stack([cells.column(n).to_numpy() for n in ("x_um", "y_um")])[mine]
-    stained = cells.column("membrane_od").to_numpy()[mine] > 0
-    mate = pair(found, at)
+    t = drawn.columns()
+    inner = drawn.away_from_edge(EDGE_UM) & (t["cell_type"] == "tumour")
+    mine = tumour_of(result.cells(["x_um", "y_um", "cell_type", "membrane_od", "pattern"]))
+    stained = mine.column("membrane_od").to_numpy() > 0
+    mate = pair(positions(mine), drawn.at())
     hit = (mate >= 0) & inner[mate]
     faint = np.char.startswith(t["pattern"].astype(str), "faint")[mate] & hit
     bare = (t["pattern"] == "none")[mate] & hit
-    score = result.result.score
     return {
         "cells": int(faint.sum()), "true": float(stained[faint].mean()),
         "predicted": said.faint_found, "low": said.faint_found_low, "high": said.faint_found_high,
@@ -88,17 +75,18 @@ def main() -> None:
     ask.add_argument("--seed", type=int, default=960_000)
     ask.add_argument("--size-um", type=float, default=420.0)
     ask.add_argument("--json", type=Path)
-    ask.add_argument("--generator", choices=sorted(GENERATORS), default="patchwork")
+    ask.add_argument("--generator", choices=["outlined", "patchwork"], default="patchwork")
     args, rows = ask.parse_args(), []
-    make, styles = GENERATORS[args.generator]
+    generator = GENERATORS[args.generator]
     for k in range(args.slides):
         blur = SOFTEST_UM * k / max(args.slides - 1, 1)
-        drawn = make(args.seed + k, styles[k % len(styles)], MIXTURE, args.size_um)
+        style = generator.STYLES[k % len(generator.STYLES)]
+        drawn = generator.draw(args.seed + k, style, MIXTURE, args.size_um)
         quality, noise = (92, 80, 65)[k % 3], (0.5, 1.5)[k % 2]
         with tempfile.TemporaryDirectory() as folder:
-            bgr = soften(drawn, blur, quality, noise, args.seed + k)
+            rgb = soften(drawn, blur, quality, noise, args.seed + k)
             row = {"softened_um": blur, "mpp": drawn.mpp, "quality": quality} | judge(
-                drawn, bgr, Path(folder), Settings()
+                drawn, rgb, Path(folder), Settings()
             )
         rows.append(row)
         print({n: round(v, 3) if isinstance(v, float) else v for n, v in row.items()}, flush=True)

@@ -33,7 +33,7 @@ REACH = 7
 REAL_BACKGROUND = 0.6
 
 
-def piece(picture: Taught, rng: np.random.Generator) -> dict[str, np.ndarray] | None:
+def piece(picture: Taught, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return one augmented piece: input (4, PIECE, PIECE), heat, its weight, kind points."""
     x0, y0, x1, y1 = picture.known
     half = ANSWER * GRID_UM / 2
@@ -171,7 +171,7 @@ def shifted_radii(radii: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CellTruth:
-    """What is known of a batch of cells; see `reading_pictures.Cells`. NaN where it is not."""
+    """What is known of a batch of cells; see `pictures.Cells`. NaN where it is not."""
 
     nucleus: Tensor
     border: Tensor
@@ -230,6 +230,6 @@ def cell_batch(cells: Bank, n: int, rng: np.random.Generator) -> tuple[Tensor, T
     noise = rng.uniform(0, 0.012, (n, 1, 1, 1)).astype(np.float32)
     stains = stains + noise * rng.standard_normal(stains.shape, np.float32)
     rest = torch.from_numpy(truth[:, 3 * PLACES :])
-    known = CellTruth(*(torch.from_numpy(np.ascontiguousarray(r)) for r in rings),
-                      rest[:, :3], rest[:, 3], rest[:, 4])  # fmt: skip
+    nucleus, border, own = (torch.from_numpy(np.ascontiguousarray(r)) for r in rings)
+    known = CellTruth(nucleus, border, own, rest[:, :3], rest[:, 3], rest[:, 4])
     return (torch.from_numpy(to_channels(stains)), torch.from_numpy(cells.features[rows]), known)

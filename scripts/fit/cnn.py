@@ -5,10 +5,10 @@
     python -m scripts.fit.cnn --only-judge            # measures the model that is there
     python -m scripts.fit.cnn -o out/od --channels od --phantoms 60 --drawn 36 --epochs 8
 
-Training phantoms come from two generators (`her2path.phantom`, `drawn_phantoms`), with other
+Training phantoms come from two generators (`her2path.phantom`, `outlined`), with other
 stains, scanners, tissue and mixtures each; `cnn.fit` holds whole scanners out for the test. Judged
 is on other seeds, on scanners that no training phantom saw, and on a third generator
-(`patchwork_phantoms`) on which nothing was trained, fitted or chosen.
+(`patchwork`) on which nothing was trained, fitted or chosen.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from her2path import cnn
 from her2path.cnn import metrics
 from her2path.cnn.card import Card
 from her2path.core.schema import PATTERNS, SCORES
-from her2path.phantom import PhantomSpec, encode_decode, make_phantom, random_spec
+from her2path.phantom import PhantomSpec, random_spec
 from her2path.phantom.presets import TUMOURS
 from scripts.evaluate.patches import judge_reads
-from scripts.phantoms.outlined import STYLES as DRAWN_STYLES
-from scripts.phantoms.outlined import Drawn, draw
-from scripts.phantoms.patchwork import STYLES as PATCHWORK_STYLES
-from scripts.phantoms.patchwork import patchwork
+from scripts.phantoms import own
+from scripts.phantoms.drawn import Drawn, Generator
+from scripts.phantoms.generators import GENERATORS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
@@ -92,11 +91,12 @@ def spec_of(seed: int, scanner: int) -> PhantomSpec:
 
 def case_patches(seed: int, scanner: int, recipe: cnn.Recipe) -> cnn.Patches:
     """Make one phantom, as its file would hold it, and cut its patches."""
-    spec = spec_of(seed, scanner)
-    phantom = make_phantom(spec)
-    rgb = encode_decode(phantom.rgb, spec.jpeg_quality, spec.subsampling)
-    names = (f"phantom{seed}", f"scanner{scanner}")
-    return cnn.from_phantom_pixels(rgb, spec.mpp, phantom.truth, names, recipe)
+    return cut(own.of_spec(spec_of(seed, scanner)), (f"phantom{seed}", f"scanner{scanner}"), recipe)
+
+
+def cut(drawn: Drawn, names: tuple[str, str], recipe: cnn.Recipe) -> cnn.Patches:
+    """Cut the patches of a drawing under the names of its case and its scanner."""
+    return cnn.from_phantom_pixels(drawn.rgb, drawn.mpp, drawn.truth, names, recipe)
 
 
 def many(first: int, count: int, scanners: range, recipe: cnn.Recipe) -> cnn.Patches:
@@ -109,16 +109,16 @@ def many(first: int, count: int, scanners: range, recipe: cnn.Recipe) -> cnn.Pat
     return cnn.join(parts)
 
 
-def drawings(
-    make: Callable[..., Drawn], styles: tuple[str, ...], seeds: range, recipe: cnn.Recipe
-) -> cnn.Patches:
-    """Make the patches of another generator's drawings; each has a scanner of its own."""
+def drawings(generator: Generator, name: str, seeds: range, recipe: cnn.Recipe) -> cnn.Patches:
+    """Make the patches of another generator's drawings; each has a scanner of its own.
+
+    Cases are named after ``name`` and the seed: the split into parts goes by these names.
+    """
     parts = []
     for seed in seeds:
         weights = mixture(np.random.default_rng([seed, 8]))
-        one = make(seed, styles[seed % len(styles)], weights)
-        names = (f"{make.__name__}{seed}", f"{make.__name__}{seed}")
-        parts.append(cnn.from_phantom_pixels(one.rgb, one.mpp, one.truth, names, recipe))
+        drawn = generator.draw(seed, generator.STYLES[seed % len(generator.STYLES)], weights)
+        parts.append(cut(drawn, (f"{name}{seed}", f"{name}{seed}"), recipe))
     return cnn.join(parts)
 
 
@@ -127,10 +127,7 @@ def random_phantoms(count: int, recipe: cnn.Recipe) -> cnn.Patches:
     parts = []
     for i in range(count):
         spec = random_spec(700_000 + i, width_um=SIZE_UM, height_um=SIZE_UM)
-        phantom = make_phantom(spec)
-        rgb = encode_decode(phantom.rgb, spec.jpeg_quality, spec.subsampling)
-        names = (f"other{i}", f"other{i}")
-        parts.append(cnn.from_phantom_pixels(rgb, spec.mpp, phantom.truth, names, recipe))
+        parts.append(cut(own.of_spec(spec), (f"other{i}", f"other{i}"), recipe))
     return cnn.join(parts)
 
 
@@ -163,10 +160,10 @@ def judge_all(model: Path, count: int, recipe: cnn.Recipe) -> dict[str, Any]:
         "unseen_phantoms": lambda: many(500_000, count, unseen, recipe),
         "random_phantoms": lambda: random_phantoms(count, recipe),
         "unseen_drawings": lambda: drawings(
-            draw, DRAWN_STYLES, range(600_000, 600_000 + count), recipe
+            GENERATORS["outlined"], "draw", range(600_000, 600_000 + count), recipe
         ),
         "generator_never_trained_on": lambda: drawings(
-            patchwork, PATCHWORK_STYLES, range(650_000, 650_000 + count), recipe
+            GENERATORS["patchwork"], "patchwork", range(650_000, 650_000 + count), recipe
         ),
     }
     found = {}
@@ -227,7 +224,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, default=MODEL)
     parser.add_argument("--phantoms", type=int, default=160, help="of her2path.phantom")
-    parser.add_argument("--drawn", type=int, default=96, help="of drawn_phantoms")
+    parser.add_argument("--drawn", type=int, default=96, help="of scripts.phantoms.outlined")
     parser.add_argument("--evaluate", type=int, default=40, help="of each kind")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--channels", default="h_dab")
@@ -259,7 +256,7 @@ def train(told: argparse.Namespace, recipe: cnn.Recipe) -> None:
     """Make the phantoms, and train on them."""
     patches = many(0, told.phantoms, range(SCANNERS), recipe)
     if told.drawn:
-        more = drawings(draw, DRAWN_STYLES, range(told.drawn), recipe)
+        more = drawings(GENERATORS["outlined"], "draw", range(told.drawn), recipe)
         patches = cnn.join([patches, more])
     print(len(patches), "patches; classes", np.bincount(patches.label, minlength=4), flush=True)
     options = cnn.TrainOptions(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from scripts.phantoms.jpeg import through_jpeg
+
 __all__ = ["LOOKS", "Look", "as_seen"]
 
 #: grey level of glass on the cores as they are
@@ -62,9 +64,4 @@ def as_seen(rgb: np.ndarray, mpp: float, look: str, seed: int = 0) -> tuple[np.n
     light = light * (how.glass / GLASS)
     light = light + np.random.default_rng(seed).normal(0, how.noise, light.shape)
     grey = np.clip(np.rint(light), 0, 255).astype(np.uint8)
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY, how.quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-    ]  # fmt: skip
-    coded = cv2.imencode(".jpg", grey[..., ::-1], options)[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]), to
+    return through_jpeg(grey, how.quality, halved=True), to

@@ -40,7 +40,7 @@ class Finder(nn.Module):
         self.join = nn.Conv2d(32, FEATURES, 3)
         self.heat = nn.Conv2d(FEATURES, 4, 1)
         self.kind = nn.Conv2d(FEATURES, 3, 1)
-        nn.init.constant_(self.heat.bias, -4.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.heat.bias, -4.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return heat (logits), kind (logits) and features."""

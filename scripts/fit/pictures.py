@@ -21,18 +21,14 @@ from her2path.core.geometry import analysis_factor
 from her2path.core.settings import Settings
 from her2path.phantom import PhantomSpec, encode_decode, random_spec
 from her2path.phantom import nuclei as nu
-from her2path.phantom.artefacts import add_artefacts
-from her2path.phantom.cells import assign_kinds, inside_image, settle_completeness, stain_membranes
-from her2path.phantom.layout import lay_out
-from her2path.phantom.nuclei import tumour_nuclei
-from her2path.phantom.paint import Painter, Scene, add_camera_noise
+from her2path.phantom.cells import inside_image
+from her2path.phantom.make import Composed, compose
 from her2path.phantom.presets import TUMOURS
-from her2path.phantom.stroma import make_stroma
 from scripts.fit.looks import as_seen
 from scripts.fit.real_images import real_image
-from scripts.phantoms import outlined as drawn_phantoms
-from scripts.phantoms.membranes import draw_mixture
-from scripts.phantoms.plain import FITTED, make_plain
+from scripts.phantoms import outlined, plain
+from scripts.phantoms.mixtures import draw_mixture
+from scripts.phantoms.plain import FITTED
 
 READS = Path(__file__).parents[2] / "tests" / "data" / "reads"
 SIZE_UM = 230.0
@@ -74,6 +70,13 @@ class Cells:
     def take(self, which: np.ndarray) -> Cells:
         """Return some of the cells."""
         return Cells(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+
+
+def join(*parts: Cells) -> Cells:
+    """Return the cells of several tables as one."""
+    return Cells(**{
+        f.name: np.concatenate([getattr(c, f.name) for c in parts]) for f in fields(Cells)
+    })  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -159,26 +162,16 @@ def own_spec(number: int) -> PhantomSpec:
 def own_picture(number: int) -> Taught:
     """Draw a phantom of this program."""
     spec = own_spec(number)
-    ground, bodies = lay_out(spec)
-    kinds = assign_kinds(spec, bodies)
-    stain = stain_membranes(spec, bodies, kinds.pattern)
-    kinds = settle_completeness(kinds, stain)
-    nuclei = tumour_nuclei(spec, bodies)
-    stroma = make_stroma(spec, ground, nuclei.values)
-    image = Painter(spec, Scene(ground, bodies, stain, nuclei.values, stroma)).paint()
-    add_artefacts(spec, image)
-    add_camera_noise(spec, image)
-    rgb = encode_decode(image, spec.jpeg_quality, spec.subsampling)
-    cells = [_own_cells(bodies, kinds, stain, nuclei), _loose_cells(stroma.nuclei)]
-    joined = Cells(**{
-        f.name: np.concatenate([getattr(c, f.name) for c in cells]) for f in fields(Cells)
-    })  # fmt: skip
+    made = compose(spec)
+    rgb = encode_decode(made.image, spec.jpeg_quality, spec.subsampling)
+    joined = join(_own_cells(made), _loose_cells(made.scene.stroma.nuclei))
     planes, mpp_a = planes_of(rgb, spec.mpp)
     inside = inside_image(spec, joined.at)
     return Taught(planes, mpp_a, joined.take(inside), (0.0, 0.0, SIZE_UM, SIZE_UM), "own")
 
 
-def _own_cells(bodies: Any, kinds: Any, stain: Any, nuclei: Any) -> Cells:
+def _own_cells(made: Composed) -> Cells:
+    bodies, stain, nuclei = made.scene.bodies, made.scene.stain, made.nuclei
     rows = np.flatnonzero(nuclei.row >= 0)
     values = nuclei.values[nuclei.row[rows]]
     at = values[:, [nu.X, nu.Y]]
@@ -190,7 +183,7 @@ def _own_cells(bodies: Any, kinds: Any, stain: Any, nuclei: Any) -> Cells:
         outline = np.stack([bodies.x[a:b], bodies.y[a:b]], axis=1)
         out["border"][i] = radii_to(outline, at[i])
         out["own"][i] = _own_there(outline, stain.od[a:b] > 0, at[i], out["border"][i])
-    out |= _verdict(kinds.pattern[rows], stain.completeness[rows])
+    out |= _verdict(made.kinds.pattern[rows], stain.completeness[rows])
     return Cells(at, kinds_of(["tumour"] * n), **out)
 
 
@@ -219,26 +212,23 @@ def _loose_cells(values: np.ndarray) -> Cells:
 
 
 def outlined_picture(number: int) -> Taught:
-    """Draw outlines of `drawn_phantoms`; some rough, some with lines side by side."""
+    """Draw outlines of `outlined`; some rough, some with lines side by side."""
     rng = np.random.default_rng([number, 2032])
-    style = drawn_phantoms.STYLES[number % len(drawn_phantoms.STYLES)]
+    style = outlined.STYLES[number % len(outlined.STYLES)]
     mixture = draw_mixture(rng) if number % 2 else list(TUMOURS.values())[number // 2 % 5]
     rough, inner = bool(rng.random() < 0.25), bool(rng.random() < 0.25)
-    drawn = drawn_phantoms.paint(5_000_000 + number, style, mixture, SIZE_UM, rough, inner)
+    drawn = outlined.paint(5_000_000 + number, style, mixture, SIZE_UM, rough, inner)
     seen = drawn.nuclei[:, 2] > 0
     cells = _outlined(drawn.cells, drawn.nuclei[seen, :2], seen, drawn.nuclei[seen, 2])
     others = unknown(len(drawn.others)) | {
         "stained": np.zeros(len(drawn.others)), "share": np.zeros(len(drawn.others)),
     }  # fmt: skip
     loose = Cells(drawn.others, kinds_of(drawn.kinds), **others)
-    joined = Cells(**{
-        f.name: np.concatenate([getattr(c, f.name) for c in (cells, loose)]) for f in fields(Cells)
-    })  # fmt: skip
-    return _whole(drawn.rgb, drawn.mpp, joined, "outlined")
+    return _whole(drawn.rgb, drawn.mpp, join(cells, loose), "outlined")
 
 
 def _outlined(painted: Any, at: np.ndarray, rows: np.ndarray, radius: np.ndarray) -> Cells:
-    turn = np.arange(drawn_phantoms.ANGLES) / drawn_phantoms.ANGLES * 2 * np.pi
+    turn = np.arange(outlined.ANGLES) / outlined.ANGLES * 2 * np.pi
     ray = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     out = unknown(len(at))
     out["nucleus"] = np.repeat(radius[:, None], PLACES, axis=1)
@@ -254,15 +244,16 @@ def _outlined(painted: Any, at: np.ndarray, rows: np.ndarray, radius: np.ndarray
 
 def _whole(rgb: np.ndarray, mpp: float, cells: Cells, source: str) -> Taught:
     planes, mpp_a = planes_of(rgb, mpp)
-    inside = ((cells.at >= 0) & (cells.at < SIZE_UM)).all(axis=1)
+    x, y = cells.at.T
+    inside = (x >= 0) & (x < SIZE_UM) & (y >= 0) & (y < SIZE_UM)
     return Taught(planes, mpp_a, cells.take(inside), (0.0, 0.0, SIZE_UM, SIZE_UM), source)
 
 
 def plain_picture(number: int) -> Taught:
     """Draw a plain phantom: nuclei of many sizes and styles; membranes teach nothing."""
-    drawn = make_plain(6_000_000 + number, FITTED[number % len(FITTED)], SIZE_UM)
-    out = unknown(len(drawn.at))
-    cells = Cells(drawn.at, kinds_of(drawn.kind), **out)
+    drawn = plain.draw(6_000_000 + number, FITTED[number % len(FITTED)], {}, SIZE_UM)
+    kinds = kinds_of(drawn.truth.column("cell_type").to_pylist())
+    cells = Cells(drawn.at(), kinds, **unknown(len(kinds)))
     return _whole(drawn.rgb, drawn.mpp, cells, "plain")
 
 
@@ -300,9 +291,9 @@ def _real_field(folder: Path, field: dict[str, str], look: str, reads: Any) -> T
     corner = np.array([left, top])
     at, voices = one_nucleus_each((np.array(list(reads)) + 0.5) * mpp, list(reads.values()))
     at = at - corner * mpp
-    known = ((np.array([x0, y0]) - corner) * mpp, (np.array([x0, y0]) - corner + side) * mpp)
-    box = (*(float(v) for v in known[0]), *(float(v) for v in known[1]))
-    return Taught(planes, mpp_a, _voices(at, voices), box, field["image"])  # type: ignore[arg-type]
+    low, high = (np.array([x0, y0]) - corner) * mpp, (np.array([x0, y0]) - corner + side) * mpp
+    box = float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    return Taught(planes, mpp_a, _voices(at, voices), box, field["image"])
 
 
 def one_nucleus_each(

@@ -30,7 +30,7 @@ Feed = dict[str, NDArray[np.float32]]
 WHOLE = ("Conv", "Relu", "Add", "Resize", "Slice")
 
 
-class _Samples(CalibrationDataReader):  # type: ignore[misc]
+class _Samples(CalibrationDataReader):
     """The samples one by one, as the library asks for them."""
 
     def __init__(self, feeds: Iterable[Feed]) -> None:

@@ -5,7 +5,7 @@
         --without 2_0123 0_a6d0 -o FOLDER
 
 The first form writes the package's own weights and cards, in under two hours on two cores; the
-second makes a short fit without some images elsewhere, to judge them by (see `judge_reads.py`,
+second makes a short fit without some images elsewhere, to judge them by (see `evaluate/reads.py`,
 ``--nets FOLDER/reading``). Install by ``constraints.txt`` for the versions that the cards name.
 The CNN learns from phantoms alone; real cells, read by eye, are among its judges.
 """

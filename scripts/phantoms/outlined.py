@@ -2,13 +2,14 @@
 
 Plain drawings, as others make them: jittered Voronoi cells, tidy hexagons, loose discs; flat or
 slowly changing ground. Every cell is one radial outline; its own membrane is painted along it, and
-where two cells touch both add up in optical density. `train_builtin.py` trains on some of its
+where two cells touch both add up in optical density. `fit/cnn.py` trains on some of its
 styles, so that the model does not learn one painter's habits. Nothing of `her2path.phantom` is
 used here; only the names of the patterns are shared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import cv2
@@ -18,23 +19,16 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm
 
 from her2path.core.schema import PATTERNS
+from scripts.phantoms.drawn import Drawn
+from scripts.phantoms.jpeg import through_jpeg
 from scripts.phantoms.levels import CREST, laboratory
 
-STYLES = ("voronoi", "hexagons", "discs")
+STYLES: tuple[str, ...] = ("voronoi", "hexagons", "discs")
 #: own crest OD of faint, moderate and intense lines, and their full width at half maximum (um)
 WIDTH = ((0.45, 0.85), (0.7, 1.4), (1.2, 2.6))
 COMPLETE = 0.80
 ANGLES = 96
 FWHM = 2.355
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A drawing: uint8 (H, W, 3), um per pixel, and the truth, one row a cell."""
-
-    rgb: np.ndarray
-    mpp: float
-    truth: pa.Table
 
 
 @dataclass(frozen=True)
@@ -64,25 +58,14 @@ class Cells:
     width: np.ndarray
 
 
-def draw(seed: int, style: str, weights: dict[str, float], size_um: float = 240.0) -> Drawn:
-    """Draw one phantom; one seed gives one drawing.
-
-    Parameters
-    ----------
-    seed : int
-    style : str
-        One of `STYLES`.
-    weights : dict
-        Pattern to weight.
-    size_um : float
-        Side.
-    """
+def draw(seed: int, style: str, weights: Mapping[str, float], size_um: float = 240.0) -> Drawn:
+    """Draw one phantom; see `drawn.Generator`."""
     painted = paint(seed, style, weights, size_um)
     return Drawn(painted.rgb, painted.mpp, _truth(painted, size_um))
 
 
 def paint(
-    seed: int, style: str, weights: dict[str, float], size_um: float, rough: bool = False,
+    seed: int, style: str, weights: Mapping[str, float], size_um: float, rough: bool = False,
     inner: bool = False,
 ) -> Painted:  # fmt: skip
     """Return a drawing with all that was put in; see `draw`.
@@ -157,7 +140,7 @@ def _outlines(rng: np.random.Generator, style: str, seeds: np.ndarray) -> np.nda
 
 def _cells(
     rng: np.random.Generator, style: str, seeds: np.ndarray, inside: np.ndarray,
-    weights: dict[str, float],
+    weights: Mapping[str, float],
 ) -> Cells:  # fmt: skip
     reach = _outlines(rng, style, seeds)[inside]
     at = seeds[inside]
@@ -345,9 +328,7 @@ def _light(rng: np.random.Generator, h: np.ndarray, d: np.ndarray, mpp: float) -
     rgb = np.clip(np.rint(light), 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         return rgb
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 95))]
-    coded = cv2.imencode(".jpg", rgb[..., ::-1], quality)[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    return through_jpeg(rgb, int(rng.integers(60, 95)))
 
 
 def _truth(painted: Painted, size: float) -> pa.Table:

@@ -3,10 +3,12 @@
 It paints with maps instead of outlines. Pixels go to the nearest seed under a bent, stretched
 metric; a cell's own stain lies inside its own border, where the distance transform says so; nuclei
 are what is left of a cell far from its border. Bricks in rows, or cells strewn at random. Uneven
-light. Nothing of `her2path.phantom` or `drawn_phantoms` is used here.
+light. Nothing of `her2path.phantom` or `outlined` is used here.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -14,9 +16,10 @@ import pyarrow as pa
 from scipy.spatial import cKDTree
 
 from her2path.core.schema import PATTERNS
-from scripts.phantoms.outlined import Drawn
+from scripts.phantoms.drawn import Drawn
+from scripts.phantoms.jpeg import through_jpeg
 
-STYLES = ("bricks", "strewn")
+STYLES: tuple[str, ...] = ("bricks", "strewn")
 #: pixels are painted this fine (um), then averaged
 FINE = 0.25
 #: own crest OD and spread (sigma, um) of none, faint, moderate and intense lines
@@ -24,8 +27,8 @@ LINES = ((0.0, 0.0, 0.3), (0.035, 0.075, 0.27), (0.10, 0.22, 0.42), (0.30, 0.60,
 SECTORS = 24
 
 
-def patchwork(seed: int, style: str, weights: dict[str, float], size_um: float = 240.0) -> Drawn:
-    """Paint one phantom; the parameters are those of `drawn_phantoms.draw`."""
+def draw(seed: int, style: str, weights: Mapping[str, float], size_um: float = 240.0) -> Drawn:
+    """Paint one phantom; see `drawn.Generator`."""
     rng = np.random.default_rng([seed, 3, *style.encode()])
     n = round(size_um / FINE)
     seeds = _seeds(rng, style, size_um)
@@ -88,7 +91,7 @@ def _depth(label: np.ndarray) -> np.ndarray:
 
 
 def _cells(
-    rng: np.random.Generator, label: np.ndarray, seeds: np.ndarray, weights: dict[str, float]
+    rng: np.random.Generator, label: np.ndarray, seeds: np.ndarray, weights: Mapping[str, float]
 ) -> dict[str, np.ndarray]:
     """Draw patterns, stained sectors, and where cells lie (centre of their pixels)."""
     n = len(seeds)
@@ -185,9 +188,7 @@ def _light(rng: np.random.Generator, h: np.ndarray, d: np.ndarray) -> tuple[np.n
         light = cv2.resize(light, (half, half), interpolation=cv2.INTER_AREA)
     light += rng.normal(0, rng.uniform(0.5, 2), light.shape)
     rgb = np.clip(np.rint(light), 0, 255).astype(np.uint8)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 95))]
-    coded = cv2.imencode(".jpg", rgb[..., ::-1], quality)[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]), mpp
+    return through_jpeg(rgb, int(rng.integers(70, 95))), mpp
 
 
 def _truth(cell: dict[str, np.ndarray], shown: np.ndarray, others: np.ndarray) -> pa.Table:

@@ -8,32 +8,23 @@ their kind and radius.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import pyarrow as pa
 from scipy.spatial import cKDTree
 
+from scripts.phantoms.drawn import Drawn
+from scripts.phantoms.jpeg import through_jpeg
 from scripts.phantoms.layouts import Layout, Rng, arrange, at_pixels
 
 #: styles that are fitted; styles looked at while choosing; styles for the final figures only
 FITTED = ("voronoi", "hexagons", "crowded", "sparse", "islands", "rings", "glands", "sheets")
 CHECKED = ("ellipses", "single")
 UNSEEN = ("discs", "cords")
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A drawing: uint8 (H, W, 3), µm per pixel, and its nuclei.
-
-    ``at`` (n, 2) µm, ``kind`` (n,), ``radius`` (n,) µm of a disc of the same area.
-    """
-
-    rgb: np.ndarray
-    mpp: float
-    at: np.ndarray
-    kind: np.ndarray
-    radius: np.ndarray
+STYLES: tuple[str, ...] = (*FITTED, *CHECKED, *UNSEEN)
 
 
 @dataclass(frozen=True)
@@ -54,8 +45,13 @@ class Nuclei:
     see_through: bool
 
 
-def make_plain(seed: int, style: str, size_um: float = 320.0) -> Plain:
-    """Draw a phantom of a style; one seed gives one drawing."""
+def draw(seed: int, style: str, weights: Mapping[str, float], size_um: float = 320.0) -> Drawn:
+    """Draw a phantom of a style; see `drawn.Generator`.
+
+    The membranes are drawn by recipes of this generator's own: ``weights`` are not asked, and the
+    truth's patterns are null. It tells ``nucleus_radius_um`` besides, of a disc of the same area.
+    """
+    del weights
     rng = np.random.default_rng([seed, *style.encode()])
     mpp = float(rng.choice([0.2, 0.23, 0.25, 0.25, 0.26, 0.32, 0.46, 0.5]))
     n_px = round(size_um / mpp)
@@ -70,7 +66,11 @@ def make_plain(seed: int, style: str, size_um: float = 320.0) -> Plain:
     at = np.concatenate([layout.at, others])
     kind = np.array(["tumour"] * len(layout.at) + kinds)
     keep = ((at > 0) & (at < size_um)).all(axis=1)
-    return Plain(rgb, mpp, at[keep], kind[keep], radius[keep])
+    return Drawn(rgb, mpp, pa.table({
+        "x_um": at[keep, 0], "y_um": at[keep, 1], "cell_type": kind[keep],
+        "pattern": pa.nulls(int(keep.sum()), pa.string()),
+        "has_nucleus": np.ones(int(keep.sum()), bool), "nucleus_radius_um": radius[keep],
+    }))  # fmt: skip
 
 
 def _look(rng: Rng, style: str, pitch: float) -> Nuclei:
@@ -247,6 +247,4 @@ def _light(rng: Rng, h: np.ndarray, d: np.ndarray, mpp: float) -> np.ndarray:
     rgb = np.clip(np.rint(light), 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         return rgb
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 95))]
-    coded = cv2.imencode(".jpg", rgb[..., ::-1], quality)[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    return through_jpeg(rgb, int(rng.integers(60, 95)))

@@ -8,13 +8,18 @@ gradients vary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+
+Rng: TypeAlias = np.random.Generator
+#: which cells are positive, and how they were chosen; None where the draw made no such layout
+Labelled: TypeAlias = tuple[np.ndarray, dict[str, Any]]
 
 LAYOUTS = ("homogeneous", "clustered", "mosaic", "scattered")
 #: fewer cells are drawn anew
@@ -26,7 +31,7 @@ MIN_ISLAND = 25
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PointPattern:
     """One tumour: positions (µm), who is called positive, and how it was made."""
 
     x: np.ndarray
@@ -36,7 +41,7 @@ class Drawn:
     facts: dict[str, Any]
 
 
-def draw(layout: str, seed: int) -> Drawn:
+def draw(layout: str, seed: int) -> PointPattern:
     """Draw one tumour of a layout."""
     rng = np.random.default_rng([seed, LAYOUTS.index(layout), 4711])
     while True:
@@ -52,7 +57,7 @@ def draw(layout: str, seed: int) -> Drawn:
         called = label ^ (rng.random(x.size) < error)
         facts |= more | {"cells": int(x.size), "error": round(float(error), 4),
                          "share": round(float(called.mean()), 4), "seed": seed}  # fmt: skip
-        return Drawn(x, y, called, layout, facts)
+        return PointPattern(x, y, called, layout, facts)
 
 
 def cells(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -75,7 +80,9 @@ def cells(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, dict[str, A
     return x[keep], y[keep], facts
 
 
-def hard_core(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, core: float) -> Any:
+def hard_core(
+    rng: np.random.Generator, x: np.ndarray, y: np.ndarray, core: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Keep points that are the first-comers within their core distance (Matern II)."""
     if x.size < 2:
         return x, y
@@ -87,14 +94,15 @@ def hard_core(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, core: floa
     return x[keep], y[keep]
 
 
-def _sheet(_rng, x, _y, _side):
+def _sheet(_rng: Rng, x: np.ndarray, _y: np.ndarray, _side: float) -> np.ndarray:
     return np.ones(x.size, bool)
 
 
-def _islands(rng, x, y, side):
+def _islands(rng: Rng, x: np.ndarray, y: np.ndarray, side: float) -> np.ndarray:
     inside = np.zeros(x.size, bool)
     for _ in range(rng.integers(6, 40)):
-        cx, cy, a = *rng.uniform(0, side, 2), rng.uniform(0, np.pi)
+        cx, cy = rng.uniform(0, side, 2)
+        a = rng.uniform(0, np.pi)
         half = rng.uniform(40, 170, 2)
         u = (x - cx) * np.cos(a) + (y - cy) * np.sin(a)
         v = (y - cy) * np.cos(a) - (x - cx) * np.sin(a)
@@ -102,7 +110,7 @@ def _islands(rng, x, y, side):
     return inside
 
 
-def _ducts(rng, x, y, side):
+def _ducts(rng: Rng, x: np.ndarray, y: np.ndarray, side: float) -> np.ndarray:
     inside = np.zeros(x.size, bool)
     for _ in range(rng.integers(8, 30)):
         r = np.hypot(x - rng.uniform(0, side), y - rng.uniform(0, side))
@@ -111,27 +119,33 @@ def _ducts(rng, x, y, side):
     return inside
 
 
-def _cords(rng, x, y, _side):
+def _cords(rng: Rng, x: np.ndarray, y: np.ndarray, _side: float) -> np.ndarray:
     a, pitch, wave = rng.uniform(0, np.pi), rng.uniform(60, 160), rng.uniform(100, 400)
     u, v = x * np.cos(a) + y * np.sin(a), y * np.cos(a) - x * np.sin(a)
     phase = (v + 30 * np.sin(2 * np.pi * u / wave)) / pitch
     return phase % 1 < rng.uniform(0.35, 0.7)
 
 
-SHAPES = {"sheet": _sheet, "islands": _islands, "ducts": _ducts, "cords": _cords}
+SHAPES: dict[str, Callable[[Rng, np.ndarray, np.ndarray, float], np.ndarray]] = {
+    "sheet": _sheet,
+    "islands": _islands,
+    "ducts": _ducts,
+    "cords": _cords,
+}
 
 
-def _homogeneous(rng, x, _y):
+def _homogeneous(rng: Rng, x: np.ndarray, _y: np.ndarray) -> Labelled:
     share = float(rng.choice([0.0, 1.0, rng.uniform(0.80, 0.99)]))
     return rng.random(x.size) < share, {"kind": "negative" if share == 0 else "positive"}
 
 
-def _scattered(rng, x, y):
+def _scattered(rng: Rng, x: np.ndarray, y: np.ndarray) -> Labelled:
     wanted = round(rng.uniform(0.025, 0.07) * x.size)
     order = rng.permutation(x.size)
     if rng.random() < 0.5:  # isolated: no two of them side by side
         near = cKDTree(np.column_stack([x, y])).query_ball_point(np.column_stack([x, y]), 18.0)
-        taken, blocked = [], np.zeros(x.size, bool)
+        taken: list[int] = []
+        blocked = np.zeros(x.size, bool)
         for i in order:
             if not blocked[i] and len(taken) < wanted:
                 taken.append(i)
@@ -142,7 +156,7 @@ def _scattered(rng, x, y):
     return label, {"kind": "isolated" if order.size < x.size else "random"}
 
 
-def _mosaic(rng, x, y):
+def _mosaic(rng: Rng, x: np.ndarray, y: np.ndarray) -> Labelled:
     share = rng.uniform(0.14, 0.68)
     kind = str(rng.choice(["random", "pairs", "apart", "tilted"]))
     if kind == "tilted":  # a slight gradient of the positive share over the slide
@@ -164,7 +178,7 @@ def _mosaic(rng, x, y):
     return label, {"kind": kind}
 
 
-def _clustered(rng, x, y):
+def _clustered(rng: Rng, x: np.ndarray, y: np.ndarray) -> Labelled | None:
     kind = str(rng.choice(["discs", "front", "islands"]))
     clone = {"discs": _discs, "front": _front, "islands": _whole_islands}[kind](rng, x, y)
     if rng.random() < 0.3:
@@ -180,7 +194,7 @@ def _clustered(rng, x, y):
     return label, {"kind": kind, "clone": round(float(clone.mean()), 3), "pure": round(pure, 2)}
 
 
-def _discs(rng, x, y):
+def _discs(rng: Rng, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     clone = np.zeros(x.size, bool)
     for _ in range(rng.integers(1, 7)):
         i = rng.integers(x.size)
@@ -191,14 +205,14 @@ def _discs(rng, x, y):
     return clone
 
 
-def _front(rng, x, y):
+def _front(rng: Rng, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     a = rng.uniform(0, 2 * np.pi)
     u, v = x * np.cos(a) + y * np.sin(a), y * np.cos(a) - x * np.sin(a)
     u = u + rng.uniform(0, 60) * np.sin(2 * np.pi * v / rng.uniform(150, 500))
     return u > np.quantile(u, rng.uniform(0.2, 0.9))
 
 
-def _whole_islands(rng, x, y):
+def _whole_islands(rng: Rng, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     pairs = cKDTree(np.column_stack([x, y])).query_pairs(30.0, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(x.size, x.size))
     count, island = connected_components(graph, directed=False)
@@ -207,5 +221,9 @@ def _whole_islands(rng, x, y):
     return (rng.random(count) < rng.uniform(0.15, 0.8))[island]
 
 
-LABELLERS = {"homogeneous": _homogeneous, "clustered": _clustered, "mosaic": _mosaic,
-             "scattered": _scattered}  # fmt: skip
+LABELLERS: dict[str, Callable[[Rng, np.ndarray, np.ndarray], Labelled | None]] = {
+    "homogeneous": _homogeneous,
+    "clustered": _clustered,
+    "mosaic": _mosaic,
+    "scattered": _scattered,
+}
