@@ -16,7 +16,7 @@ from her2path.cells.qc import slide as whole
 from her2path.core.errors import NotEvaluable
 from her2path.core.settings import QcSettings, Settings
 from her2path.io.store import RunStore
-from her2path.phantom import PhantomSpec, make_phantom
+from her2path.phantom import PhantomSpec, make_phantom, random_spec
 from her2path.phantom.artefacts import ARTEFACTS
 from her2path.phantom.write import write_slide
 from her2path.runs.case import RunOptions, score_slide
@@ -315,6 +315,26 @@ def test_a_wrong_pixel_size_is_refused(core: Path, mpp: float, tmp_path: Path) -
     if refused:
         assert result.status == "not_evaluable"
         assert "0.25" in result.qc.flags[0].message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", CORES[2:3], ids=lambda p: p.name[:6])
+def test_a_wrong_pixel_size_that_is_forced_is_a_warning(core: Path, tmp_path: Path) -> None:
+    settings = Settings().replace({"slide.mpp": 0.5, "slide.force_mpp": True})
+    result = score_slide(core, tmp_path / "out", settings)
+    told = {f.code: f.severity for f in result.qc.flags}
+    assert result.status == "complete"
+    assert told["MPP_UNLIKELY"] == "warning"
+
+
+@pytest.mark.slow
+def test_large_pale_nuclei_are_no_wrong_pixel_size(tmp_path: Path) -> None:
+    # a drawing that an earlier fit of the nets doubted
+    spec = random_spec(8407).model_copy(update={"width_um": 350.0, "height_um": 350.0})
+    write_slide(make_phantom(spec), tmp_path / "a.svs")
+    result = score_slide(tmp_path / "a.svs", tmp_path / "out", Settings())
+    assert result.status == "complete"
+    assert "MPP_UNLIKELY" not in {f.code for f in result.qc.flags}
 
 
 def test_a_refusal_names_itself() -> None:

@@ -309,7 +309,7 @@ class QcSettings(Section):
     bubbles: bool = Field(True, description="leave out air bubbles")
     dust: bool = Field(True, description="leave out dust, smudges and precipitate")
     edges: bool = Field(True, description="leave out tears and edge artefact")
-    necrosis: bool = Field(True, description="leave out what has hardly any nuclei")
+    necrosis: bool = Field(True, description="leave out necrosis, fibrin, debris, blood")
     background: bool = Field(True, description="leave out blush and DAB background")
     saturation: bool = Field(True, description="leave out clipped white or black")
     compression: bool = Field(True, description="leave out JPEG damage")
