@@ -302,6 +302,9 @@ def blind() -> Codes:
     return of(sensitivity_flags(Sensitivity.without("9 unstained tumour cells were seen"), score))
 
 
+#: what a laboratory's calibration rests on
+MADE_FROM = [{"level": "2+", "median": 0.12}]
+
 RAISED: dict[str, Callable[[Path], Codes]] = {
     "NO_TISSUE": lambda _: tissue(lambda rgb: np.full_like(rgb, 238)),
     "LITTLE_TISSUE": lambda _: assessed(tissue_area_mm2=0.01),
@@ -355,6 +358,8 @@ RAISED: dict[str, Callable[[Path], Codes]] = {
     "FAINT_CONTROL_UNSEEN": lambda _: calibrated(
         {"control 1+": 0.0, "control 2+": 0.1, "control 3+": 0.4}
     ),
+    "UNDER_STAINED": lambda _: calibrated({"control 2+": 0.04}, calibration__made_from=MADE_FROM),
+    "OVER_STAINED": lambda _: calibrated({"control 2+": 0.3}, calibration__made_from=MADE_FROM),
     "RECEPTORS_OUTSIDE_RANGE": lambda _: calibrated(
         {
             "control 20000 receptors": 0.02,

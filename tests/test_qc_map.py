@@ -16,7 +16,7 @@ from her2path.cells.qc import slide as whole
 from her2path.core.errors import NotEvaluable
 from her2path.core.settings import QcSettings, Settings
 from her2path.io.store import RunStore
-from her2path.phantom import PhantomSpec, make_phantom
+from her2path.phantom import PhantomSpec, make_phantom, random_spec
 from her2path.phantom.artefacts import ARTEFACTS
 from her2path.phantom.write import write_slide
 from her2path.runs.case import RunOptions, score_slide
@@ -73,11 +73,11 @@ ARTEFACT: dict[str, Callable[[Maps], None]] = {
     "folds": patch(hematoxylin=0.14, floor=0.09, nuclear=0.33, contrast=2500.0, focus=0.5),
     "dust": patch(hematoxylin=0.18, dab=0.08, floor=0.18, dab_floor=0.05, contrast=1500.0),
     "edges": crack,
-    "necrosis": patch(nuclei=0.0, epithelium=0.0),
+    "necrosis": patch(nuclei=0.0, epithelium=0.0, hematoxylin=0.025, dab=0.018, nuclear=0.1),
     "background": patch(dab=0.25, dab_floor=0.2),
     "saturation": patch(bright=0.5),
     "compression": patch(blocks=3.0),
-    "pale": patch(hematoxylin=0.015, nuclear=0.03),
+    "pale": patch(hematoxylin=0.015, nuclear=0.04),
 }
 
 
@@ -103,10 +103,73 @@ def test_an_artefact_is_coded_where_it_is(name: str) -> None:
 def test_precipitate_is_coded_and_brown_glands_are_not() -> None:
     maps = tumour()
     maps["dab"][:] = 0.0
-    maps["blue"][20, 20] = 0.3
+    maps["blue"][20, 20], maps["dab"][20, 20] = 0.3, -0.02
     assert has(codes(maps), "dust")[20, 20]
     maps["dab"][:] = 0.2
     assert not has(codes(maps), "dust").any()
+
+
+def test_lymphocytes_are_no_precipitate() -> None:
+    maps = tumour()
+    patch(blue=0.11, dab=0.0, nuclear=0.22, hematoxylin=0.08)(maps)
+    assert not has(codes(maps), "dust").any()
+    patch(dab=-0.012)(maps)
+    assert has(codes(maps), "dust")[PATCH].all()
+
+
+def test_bare_stroma_stays_in_and_debris_beside_tumour_goes() -> None:
+    maps = tumour()
+    patch(nuclei=0.0, epithelium=0.0, hematoxylin=0.035, dab=0.006, nuclear=0.1)(maps)
+    assert not (codes(maps) & qc.left_out_bits(QcSettings())).any()
+    patch(dab=0.02)(maps)
+    made = has(codes(maps), "necrosis")
+    assert made[PATCH].all()
+    # finds on debris are mistakes where none of them is surely tumour
+    patch(nuclei=1.5, focus=0.72)(maps)
+    assert has(codes(maps), "necrosis")[14:24, 14:24].all()
+    patch(epithelium=1.0)(maps)
+    assert not has(codes(maps), "necrosis").any()
+
+
+def test_even_pale_matter_is_dead_and_pale_tissue_is_not() -> None:
+    maps = tumour()
+    patch(hematoxylin=0.03, nuclear=0.045)(maps)
+    made = codes(maps)
+    assert has(made, "necrosis")[PATCH].all()
+    assert not has(made, "pale").any()
+
+
+def fold(maps: Maps, where: tuple[slice, slice], **features: float) -> None:
+    """Lay the section double: twice the stain, the detail of one layer."""
+    for name, value in {"hematoxylin": 0.12, "floor": 0.07, "focus": 0.4, **features}.items():
+        maps[name][where] = value
+
+
+def test_a_narrow_fold_is_coded_along_its_line() -> None:
+    maps = tumour()
+    fold(maps, np.s_[5:35, 20:22])
+    found = has(codes(maps), "folds")
+    assert found[9:31, 20:22].all()
+    assert not found[:, :18].any()
+    assert not found[:, 24:].any()
+
+
+@pytest.mark.parametrize(
+    ("what", "features"),
+    [("brown by its stain", {"dab": 0.2}), ("open between its cells", {"floor": 0.02}),
+     ("seen as well as the rest", {"contrast": 12_000.0}), ("no bluer", {"hematoxylin": 0.06})],
+)  # fmt: skip
+def test_what_is_no_fold(what: str, features: dict[str, float]) -> None:
+    del what
+    maps = tumour()
+    fold(maps, np.s_[5:35, 20:22], **features)
+    assert not has(codes(maps), "folds").any()
+
+
+def test_a_smudge_throws_no_folds() -> None:
+    maps = tumour()
+    ARTEFACT["dust"](maps)
+    assert not has(codes(maps), "folds").any()
 
 
 def test_pen_comes_from_the_overview() -> None:
@@ -252,6 +315,26 @@ def test_a_wrong_pixel_size_is_refused(core: Path, mpp: float, tmp_path: Path) -
     if refused:
         assert result.status == "not_evaluable"
         assert "0.25" in result.qc.flags[0].message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", CORES[2:3], ids=lambda p: p.name[:6])
+def test_a_wrong_pixel_size_that_is_forced_is_a_warning(core: Path, tmp_path: Path) -> None:
+    settings = Settings().replace({"slide.mpp": 0.5, "slide.force_mpp": True})
+    result = score_slide(core, tmp_path / "out", settings)
+    told = {f.code: f.severity for f in result.qc.flags}
+    assert result.status == "complete"
+    assert told["MPP_UNLIKELY"] == "warning"
+
+
+@pytest.mark.slow
+def test_large_pale_nuclei_are_no_wrong_pixel_size(tmp_path: Path) -> None:
+    # a drawing that an earlier fit of the nets doubted
+    spec = random_spec(8407).model_copy(update={"width_um": 350.0, "height_um": 350.0})
+    write_slide(make_phantom(spec), tmp_path / "a.svs")
+    result = score_slide(tmp_path / "a.svs", tmp_path / "out", Settings())
+    assert result.status == "complete"
+    assert "MPP_UNLIKELY" not in {f.code for f in result.qc.flags}
 
 
 def test_a_refusal_names_itself() -> None:

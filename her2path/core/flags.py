@@ -99,6 +99,14 @@ FLAGS: dict[str, tuple[Severity, str]] = {
         "warning",
         "The intensity cut-offs are not calibrated to controls or reads of this laboratory.",
     ),
+    "UNDER_STAINED": (
+        "warning",
+        "Controls stain more weakly than the batch's: faint membranes may be lost.",
+    ),
+    "OVER_STAINED": (
+        "warning",
+        "Controls stain more strongly than the batch's: scores may be too high.",
+    ),
     "OTHER_ASSAY": ("warning", "The calibration was made for another assay."),
     "CONTROLS_NOT_USED": (
         "warning",

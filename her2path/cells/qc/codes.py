@@ -34,7 +34,7 @@ _ALL = (
     ("bubbles", "air bubbles", "#1f77b4"),
     ("dust", "dust, smudges and precipitate", "#111111"),
     ("edges", "tears and edge artefact", "#ff7f0e"),
-    ("necrosis", "hardly any nuclei: necrosis, debris, blood, mucus or bare stroma", "#8c564b"),
+    ("necrosis", "necrosis, fibrin, debris or blood", "#8c564b"),
     ("background", "blush and background", "#bcbd22"),
     ("saturation", "clipped white or black", "#e377c2"),
     ("compression", "JPEG damage", "#2ca02c"),

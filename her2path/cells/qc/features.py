@@ -26,8 +26,8 @@ FEATURES = (
 BINS, PER_OD = 128, 64.0
 #: less stain than this (OD, both stains) is glass: 3 % of the light
 GLASS_OD = 0.03
-#: residual OD that neither stain leaves
-FOREIGN_OD = 0.05
+#: residual OD that neither stain leaves; of grey matter it is 0.22 of the OD
+FOREIGN_OD = 0.035
 #: hematoxylin (OD) whose DAB is below this part of it, negative: precipitate, no nucleus
 BLUE_OD, BLUE_SHARE = 0.12, 0.12
 #: grey levels from which a pixel is clipped

@@ -309,7 +309,7 @@ class QcSettings(Section):
     bubbles: bool = Field(True, description="leave out air bubbles")
     dust: bool = Field(True, description="leave out dust, smudges and precipitate")
     edges: bool = Field(True, description="leave out tears and edge artefact")
-    necrosis: bool = Field(True, description="leave out what has hardly any nuclei")
+    necrosis: bool = Field(True, description="leave out necrosis, fibrin, debris, blood")
     background: bool = Field(True, description="leave out blush and DAB background")
     saturation: bool = Field(True, description="leave out clipped white or black")
     compression: bool = Field(True, description="leave out JPEG damage")
@@ -342,6 +342,9 @@ class QcSettings(Section):
     )
     max_blur_um: Positive = Field(0.5, description="soft above this blur (sigma), µm")
     max_hidden: Fraction = Field(0.15, description="share of nuclei under brown, at most")
+    max_staining_ratio: float = Field(
+        1.5, gt=1, description="controls over the batch's controls (or the inverse), at most"
+    )
     check_mpp: bool = Field(True, description="refuse a pixel size that nuclei contradict")
 
 

@@ -58,13 +58,16 @@ def index_values(store: BatchStore, thumbnails: bool = False) -> dict[str, Any]:
         Whether slides carry their picture, as a data address.
     """
     signed = signed_reads(store.out)
-    stores, known = store.slides(), _known(store)
+    stores, known, staining = store.slides(), _known(store), _staining(store)
     trees = [_tree(s) for s in stores]
     shared = _shared([t for t in trees if t is not None])
     slides = [_slide_row(s, tree, known.get(s.out.name, {}), signed, shared)
               for s, tree in zip(stores, trees, strict=True)]  # fmt: skip
     cases = [_case_row(folder, signed, shared) for folder in store.case_dirs()]
     failures = _failures(store)
+    for row in slides:
+        told = staining.get(row["folder"])
+        row["flags"] = " ".join(filter(None, (row["flags"], told))) or None
     with_pictures = thumbnails and len(stores) <= MOST_THUMBNAILS
     for row, one in zip(slides, stores, strict=True):
         row["thumbnail"] = _thumbnail(one) if with_pictures else None
@@ -86,6 +89,13 @@ def _in_order(rows: list[Tree]) -> list[Tree]:
 def _known(store: BatchStore) -> dict[str, dict[str, str]]:
     rows = read_rows(store.slides_csv) if store.slides_csv.is_file() else []
     return {r.get("folder", ""): {**r, "place": str(i)} for i, r in enumerate(rows)}
+
+
+def _staining(store: BatchStore) -> dict[str, str]:
+    """Return what the batch's controls tell of slides, by folder: no slide's own result has it."""
+    path = store.out / "drift.json"
+    found = read_json(path).get("staining", []) if path.is_file() else []
+    return {str(s["folder"]): str(s["message"]) for s in found}
 
 
 def _tree(store: RunStore) -> Tree | None:

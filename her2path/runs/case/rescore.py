@@ -154,7 +154,7 @@ def _as_found(cells: pa.Table) -> pa.Table:
 #: flags that rest on the calibration
 _OF_CALIBRATION = (
     "UNCALIBRATED_CUTOFFS", "OTHER_ASSAY", "CONTROLS_NOT_USED", "FAINT_CONTROL_UNSEEN",
-    "RECEPTORS_OUTSIDE_RANGE",
+    "RECEPTORS_OUTSIDE_RANGE", "UNDER_STAINED", "OVER_STAINED",
 )  # fmt: skip
 
 

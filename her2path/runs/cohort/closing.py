@@ -154,8 +154,7 @@ class Closing:
 
     def slide_done(self, place: int, row: dict[str, Any], fresh: bool, status: str) -> None:
         """Add a slide's row and count it."""
-        key = (str(row.get("case_id")), str(row.get("slide_id")))
-        self.slides.add(place, row | {"signed_off": in_words(self.signed.get(key, []))})
+        self.slides.add(place, self._signed(row))
         self.rows[place] = row
         self.counts["done"] += 1
         self.counts["kept"] += not fresh
@@ -230,9 +229,9 @@ class Closing:
 
     def end(self, pool: Pool) -> BatchResult:
         """Sort the tables, make the index, write the last ``run.json``."""
+        self._staining()
         self.slides.finish()
         self.failures.finish()
-        write_drift(self.store, [self.rows[place] for place in sorted(self.rows)])
         if self.faces.index is not None:
             self.faces.index(self.store.out)
         status = "failures" if self.counts["failed"] or self.counts["failed_cases"] else "complete"
@@ -240,6 +239,21 @@ class Closing:
                         memory_budget_mb=round(pool.budget.memory_mb))  # fmt: skip
         self.log.say(f"ended: {self.counts_line()}")
         return BatchResult(self.store.out, run)
+
+    def _staining(self) -> None:
+        """Write the drift, and add to the table what only the whole batch's controls tell."""
+        rows = [self.rows[place] for place in sorted(self.rows)]
+        found = write_drift(self.store, rows, self.settings.qc.max_staining_ratio)
+        for place, row in self.rows.items():
+            code = found.get(str(row.get("folder")))
+            known = str(row.get("flags") or "").split("; ")
+            if code is not None and code not in known:
+                flags = "; ".join(filter(None, [*known, code]))
+                self.slides.replace(place, self._signed(row) | {"flags": flags})
+
+    def _signed(self, row: dict[str, Any]) -> dict[str, Any]:
+        key = (str(row.get("case_id")), str(row.get("slide_id")))
+        return row | {"signed_off": in_words(self.signed.get(key, []))}
 
     def counts_line(self) -> str:
         """Return the counts as one line."""

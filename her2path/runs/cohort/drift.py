@@ -11,9 +11,11 @@ import numpy as np
 from her2path.core.errors import ManifestError, UsageError
 from her2path.core.results import Result
 from her2path.core.schema import SCORES
+from her2path.core.settings import QcSettings
 from her2path.core.timepoints import time_groups
 from her2path.io.reads import Read
 from her2path.io.store import BatchStore, write_json, write_text
+from her2path.runs.cohort.staining import against_controls
 from her2path.runs.cohort.tables import csv_line
 from her2path.scoring.agreement import AgreeOptions
 from her2path.scoring.agreement import measure as agreement
@@ -27,6 +29,7 @@ COLUMNS = ("slide_id", "case_id", "date", "batch", "scanner", "quantity", "unit"
 #: columns of the manifest that a slide is placed by
 _PLACES = ("slide_id", "case_id", "folder", "date", "batch", "scanner", "stainer", "specimen",
            "timepoint")  # fmt: skip
+MAX_RATIO = QcSettings().max_staining_ratio
 #: draws of the agreement between scanners
 DRAWS = 500
 
@@ -64,7 +67,9 @@ QUANTITIES: tuple[tuple[str, str, Look], ...] = (
 )
 
 
-def write_drift(store: BatchStore, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_drift(
+    store: BatchStore, rows: Sequence[Mapping[str, Any]], max_ratio: float = MAX_RATIO
+) -> dict[str, str]:
     """Write ``drift.csv`` and ``drift.json``.
 
     Parameters
@@ -72,24 +77,36 @@ def write_drift(store: BatchStore, rows: Sequence[Mapping[str, Any]]) -> None:
     store : BatchStore
     rows : sequence of mapping
         The slides' rows of ``slides.csv``, in the manifest's order.
+    max_ratio : float
+        ``qc.max_staining_ratio``.
+
+    Returns
+    -------
+    dict of str to str
+        Code of the flag of over- or under-staining, by the slide's folder.
     """
     slides = []
     for row in rows:
         place = store.slide(str(row["folder"]))
         if place.complete:
             slides.append(({k: str(row.get(k) or "") for k in _PLACES}, place.result()))
-    tree = drift_of(slides)
+    tree = drift_of(slides, max_ratio)
     write_text(store.out / "drift.csv", csv_line(COLUMNS) + "".join(map(csv_line, _lines(tree))))
     write_json(store.out / "drift.json", tree)
+    return {s["folder"]: s["code"] for s in tree["staining"]}
 
 
-def drift_of(slides: Sequence[tuple[Mapping[str, str], Result]]) -> Tree:
+def drift_of(
+    slides: Sequence[tuple[Mapping[str, str], Result]], max_ratio: float = MAX_RATIO
+) -> Tree:
     """Return the tree of ``drift.json``.
 
     Parameters
     ----------
     slides : sequence of (mapping, Result)
         What the manifest says of each slide, and its result.
+    max_ratio : float
+        ``qc.max_staining_ratio``.
     """
     ordered, remark = _in_time(slides)
     quantities = [q for q in (_series(name, unit, look, ordered)
@@ -102,8 +119,17 @@ def drift_of(slides: Sequence[tuple[Mapping[str, str], Result]]) -> Tree:
     return {
         "slides": [dict(row) for row, _ in ordered], "order": remark, "quantities": quantities,
         "outside": [{"slide_id": k, "quantities": v} for k, v in outside.items()],
-        "scanners": _scanners(ordered),
+        "scanners": _scanners(ordered), "staining": _staining(ordered, max_ratio),
     }  # fmt: skip
+
+
+def _staining(slides: Sequence[tuple[Mapping[str, str], Result]], max_ratio: float) -> list[Tree]:
+    """Return the slides that stain otherwise than the batch's controls, with code and sentence."""
+    return [
+        {"slide_id": row["slide_id"], "folder": row.get("folder", ""), "code": told.code,
+         "message": told.message}
+        for (row, _), told in zip(slides, against_controls(slides, max_ratio), strict=True) if told
+    ]  # fmt: skip
 
 
 def _in_time(

@@ -23,6 +23,7 @@ from her2path.scoring.calibration.control import MEASURES, Control
 from her2path.scoring.calibration.curve import fit_curve
 from her2path.scoring.calibration.levels import Cutoffs, cutoffs_from_levels, relative_error
 from her2path.scoring.calibration.receptors import with_receptors
+from her2path.scoring.calibration.staining import medians_of, staining_flag
 
 __all__ = ["Calibrated", "calibrate_slide", "classified", "controls_on", "other_assay"]
 
@@ -129,7 +130,11 @@ def calibrate_slide(
     own = applied(settings, cutoffs, curve, word)
     if cutoffs is None:
         flags += other_assay(settings)
-    return Calibrated(own, _facts(own, controls, cutoffs, curve), tuple(flags))
+    facts = _facts(own, controls, cutoffs, curve)
+    # what the run was calibrated with tells how strongly such controls stain in this laboratory
+    usual = medians_of(s for s in settings.calibration.made_from if s.kind == "control")
+    flags += staining_flag(medians_of(facts.controls), usual, settings.qc.max_staining_ratio)
+    return Calibrated(own, facts, tuple(flags))
 
 
 def applied(
