@@ -26,7 +26,7 @@ from her2path.io.store import BatchStore, RunStore
 from her2path.outputs import report
 from her2path.runs.cohort import BatchOptions, Faces, collect, run_batch
 from scripts.bench import batch as bench_batch
-from scripts.evaluate import fuzz
+from scripts.evaluate import fuzz, mutations
 
 
 def _fuzzed(count: int, seed: int, folder: Path, limit_s: float) -> None:
@@ -50,8 +50,8 @@ def test_mutations_are_seeded(tmp_path: Path) -> None:
     import random
 
     data = b'{"a": [1, 2, 3], "b": "word"}' * 5
-    one = [fuzz.mutate(data, random.Random(i), text=True) for i in range(40)]
-    assert one == [fuzz.mutate(data, random.Random(i), text=True) for i in range(40)]
+    one = [mutations.mutate(data, random.Random(i), text=True) for i in range(40)]
+    assert one == [mutations.mutate(data, random.Random(i), text=True) for i in range(40)]
     assert len(set(one)) > 35
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from scripts.evaluate.matching import pair
-from scripts.evaluate.reads import READS, agreement, read_points, rows_of
+from scripts.evaluate.read_figures import READS, agreement, read_points, rows_of
 
 MATCH_UM, FEWEST = 3.0, 25
 #: limits that are tried, OD

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from typing import Any
 from her2path.core.errors import Her2PathError
 from her2path.runs.cohort.child import Job
 from her2path.runs.cohort.pool import Budget, Pool
+from scripts.evaluate.mutations import mutate, retold
 
 #: the most that one input may take, processor seconds: what else the machine does is not counted
 INPUT_S = 15.0
@@ -35,139 +35,10 @@ INPUT_S = 15.0
 LIMIT_S, LIMIT_MB = 300.0, 3000.0
 #: inputs that one task reads, so that a process' start is paid once
 BUNDLE = 20
-WORSE = [b"", b"\0", b"-1", b"1e999", b"NaN", b"null", b"[]", b"{}", b"\xff\xfe", b"9" * 5000,
-         b"[" * 3000, b'"' * 7, b"../../x", b"=cmd()", b"<script>", b"!!python/object:os.system",
-         b"&a;", b"\n\n", b",,,,", b"2147483648", b"0"]  # fmt: skip
-_WORD = re.compile(rb"[A-Za-z_]+|-?[0-9.]+")
 #: formats read as slides; their bytes are spoilt, not their words
 SLIDES = ("svs", "tiff", "tags", "orders")
 KINDS = (*SLIDES, "geojson", "xml", "csv", "counts", "tma", "yaml", "qupath", "imagescope", "halo",
          "utf16", "ndpa", "reads")  # fmt: skip
-
-
-def seeds(folder: Path) -> dict[str, Path]:
-    """Write one sound input of every kind; return them."""
-    import numpy as np
-    import tifffile
-
-    from her2path.core.settings import Settings
-    from her2path.phantom import PhantomSpec, make_files
-
-    spec = PhantomSpec(seed=3, width_um=150, height_um=150, margin_um=10, tumour_share=0.7,
-                       nest_um=70)  # fmt: skip
-    slide = make_files(spec, folder / "slide")["slide"]
-    found = {"svs": slide}
-    rgb = tifffile.imread(slide)
-    found["tiff"] = folder / "seed.tiff"
-    tifffile.imwrite(found["tiff"], np.asarray(rgb)[:512, :512], photometric="rgb",
-                     resolution=(40000, 40000), resolutionunit="CENTIMETER", tile=(128, 128),
-                     compression="deflate")  # fmt: skip
-    found |= _told_wrong(folder, np.asarray(rgb)[:384, :384])
-    ring = [[0, 0], [400, 0], [400, 400], [0, 400], [0, 0]]
-    features = [
-        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
-         "properties": {"name": f"a{i}", "classification": {"name": "Tumor"}}}
-        for i in range(4)
-    ]  # fmt: skip
-    texts = {
-        "geojson": json.dumps({"type": "FeatureCollection", "features": features}),
-        "xml": '<ASAP_Annotations><Annotations><Annotation Name="a" Type="Polygon" '
-        'PartOfGroup="tumor"><Coordinates>'
-        + "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(ring))
-        + "</Coordinates></Annotation></Annotations></ASAP_Annotations>",
-        "csv": "slide,case_id,mpp,guideline,timepoint,note\n"
-        + "".join(f"slide/phantom.svs,c{i},0.25,heracles,2020,x\n" for i in range(1)),
-        "counts": "case_id,area_id,cell_id,her2,cep17,ihc\n"
-        + "".join(f"k,{i // 9},{i},{2 + i % 7},2,2+\n" for i in range(40)),
-        "tma": "row,col,case_id\n1,1,a\nB,2,b\n",
-        "yaml": Settings().to_yaml(),
-        "reads": "case_id;reader;score;percent_3;ish;site\n"
-        + "".join(f"k{i};r{i % 3};{i % 4}+;{i},5;positive;B\n" for i in range(20)),
-    }
-    for name, text in texts.items():
-        found[name] = folder / f"seed.{name}"
-        found[name].write_text(text)
-    for name, data in dialects().items():
-        found[name] = folder / f"seed.{name}"
-        found[name].write_bytes(data)
-    return found
-
-
-def _told_wrong(folder: Path, rgb: Any) -> dict[str, Path]:
-    """Write slides whose colour tags or orders of directories `retold` then changes."""
-    import numpy as np
-    import tifffile
-    from PIL import Image
-
-    plain = {"photometric": "rgb", "metadata": None, "tile": (128, 128), "compression": "deflate",
-             "resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}  # fmt: skip
-    tags, orders = folder / "tags.tif", folder / "orders.tif"
-    tifffile.imwrite(tags, np.array(Image.fromarray(rgb).convert("YCbCr")), **plain)
-    with tifffile.TiffWriter(orders) as tiff:
-        for title, pixels in (("macro", rgb[::3, ::2]), ("", rgb[::4, ::4]), ("", rgb),
-                              ("", rgb[::2, ::2]), ("label", rgb[:200, :300])):  # fmt: skip
-            tiff.write(np.ascontiguousarray(pixels), description=title or None, **plain)
-    return {"tags": tags, "orders": orders}
-
-
-def retold(path: Path, draw: random.Random) -> None:
-    """Give the directories of a TIFF other tags: colour, kind, samples, size, orientation, name."""
-    import tifffile
-
-    #: photometric, compression, kind of image, extra samples, subsampling, orientation, planes
-    worse = {262: (0, 1, 2, 3, 5, 6, 8, 32803), 259: (1, 5, 7, 8, 33003, 34712, 50000, 50001),
-             254: (0, 1, 2, 3, 9), 277: (1, 3, 4), 274: (0, 1, 3, 6, 9), 284: (1, 2),
-             256: (1, 128, 384, 40000), 257: (1, 128, 384, 40000), 296: (1, 2, 3)}  # fmt: skip
-    with tifffile.TiffFile(path, mode="r+b") as tiff:
-        for page in tiff.pages:
-            for code in draw.sample(sorted(worse), 2):
-                if code in page.tags and draw.random() < 0.6:
-                    page.tags[code].overwrite(draw.choice(worse[code]))
-
-
-def mutate(data: bytes, draw: random.Random, text: bool = False) -> bytes:
-    """Return the bytes spoilt in one to four ways; of text, half the time only whole words are."""
-    if text and draw.random() < 0.5:
-        return _reworded(data, draw)
-    out = bytearray(data)
-    for _ in range(draw.choice((1, 1, 1, 2, 4))):
-        # the head of a file says most
-        reach = len(out) if draw.random() < 0.5 else min(len(out), 2048)
-        at = draw.randrange(reach) if reach else 0
-        way = draw.randrange(7)
-        if way == 0 and out:
-            out[at] ^= 1 << draw.randrange(8)
-        elif way == 1 and out:
-            out[at : at + draw.randint(1, 8)] = draw.randbytes(draw.randint(0, 8))
-        elif way == 2:
-            del out[at : at + draw.choice([1, 16, 512, len(out)])]
-        elif way == 3:
-            out[at:at] = out[at : at + draw.choice([4, 64, 4096])]
-        elif way == 4:
-            out[at:at] = draw.choice(WORSE)
-        elif way == 5:
-            out[at : at + 4] = draw.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"])
-        else:
-            end = at + draw.choice([8, 256, 8192])
-            out[at:end] = draw.randbytes(len(out[at:end]))
-    return bytes(out)
-
-
-def _reworded(data: bytes, draw: random.Random) -> bytes:
-    """Swap, drop or double words and lines: the form stays, the sense does not."""
-    for _ in range(draw.choice((1, 1, 2, 3))):
-        words = list(_WORD.finditer(data))
-        if not words:
-            break
-        one, other = draw.choice(words), draw.choice(words)
-        new = draw.choice([draw.choice(WORSE), other.group(), one.group() * 2, b"",
-                           b"%.3g" % draw.uniform(-1e6, 1e6)])  # fmt: skip
-        data = data[: one.start()] + new + data[one.end() :]
-        if draw.random() < 0.3:
-            lines = data.splitlines(keepends=True)
-            lines.insert(draw.randrange(len(lines) + 1), draw.choice(lines))
-            data = b"".join(lines)
-    return data
 
 
 @dataclass(frozen=True)
@@ -297,56 +168,6 @@ def _yaml(path: Path, _: Path, __: Path) -> None:
     load_settings(path).sha256()
 
 
-def dialects() -> dict[str, bytes]:
-    """Return one sound file of every annotation dialect that the other seeds leave out."""
-    ring = [(0, 0), (400, 0), (400, 400), (0, 400)]
-    closed = [*ring, ring[0]]
-
-    def feature(kind: str, rings: Any, properties: dict[str, Any], **more: Any) -> dict[str, Any]:
-        return {"type": "Feature", "geometry": {"type": kind, "coordinates": rings},
-                "properties": properties, **more}  # fmt: skip
-
-    tumour = {"classification": {"names": ["Tumor", "Positive"], "colorRGB": -3670016}}
-    qupath = [
-        feature("Polygon", [closed], tumour, id="PathAnnotationObject"),
-        feature("MultiPolygon", [[closed], []], {"object_type": "annotation", "label": "Necrosis"}),
-        feature("Polygon", [closed], {"objectType": "cell"}, nucleusGeometry={"type": "Polygon"}),
-        feature("Polygon", [closed], {"isLocked": True}, id="PathRootObject"),
-        feature("Point", [7, 7], {"name": "control 2+"}),
-    ]
-    qupath[0]["geometry"]["isEllipse"] = True
-    layers = "".join(
-        f'<Region Type="{kind}" NegativeROA="{int(kind == "2")}" Text="r"><Vertices>'
-        + "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in points)
-        + "</Vertices></Region>"
-        for kind, points in (("0", ring), ("1", ring), ("2", ring[::2]), ("4", ring[:2]))
-    )
-    xml = (f'<Annotations MicronsPerPixel="0.25"><Annotation Name="Tumor"><Attributes><Attribute '
-           f'Name="Description" Value="x"/></Attributes><Regions>{layers}</Regions></Annotation>'
-           "</Annotations>")  # fmt: skip
-    halo = xml.replace("<Vertex ", "<V ").replace('Type="2"', 'Type="Ellipse"')
-    declared = f'<?xml version="1.0" encoding="UTF-16"?>{xml}'
-    return {
-        "qupath": json.dumps(qupath).encode(),
-        "imagescope": b"\xef\xbb\xbf" + xml.encode(),
-        "halo": halo.encode(),
-        "utf16": declared.encode("utf-16"),
-        "ndpa": _ndpa(ring),
-    }
-
-
-def _ndpa(ring: list[tuple[int, int]]) -> bytes:
-    """Return NDP.view's XML: an outline, a disc, and a ruler."""
-    at = "".join(f"<point><x>{12_000_000 + 250 * x}</x><y>{250 * y}</y></point>" for x, y in ring)
-    disc = "<x>12000000</x><y>-100000</y><radius>20000</radius>"
-    kinds = {"freehand": f"<closed>1</closed><pointlist>{at}</pointlist>", "circle": disc,
-             "linearmeasure": "<x1>0</x1>"}  # fmt: skip
-    return ("<annotations>" + "".join(
-        f"<ndpviewstate id='1'><title>Tumor</title><coordformat>nanometers</coordformat>"
-        f"<annotation type='{kind}'>{body}</annotation></ndpviewstate>"
-        for kind, body in kinds.items()) + "</annotations>").encode()  # fmt: skip
-
-
 def _dialect(path: Path, seed: Path, home: Path) -> None:
     """Read annotations, hide their names, and read what a result keeps of them."""
     from her2path.core.settings import Settings
@@ -398,6 +219,9 @@ def fuzz(
     workers : int
         Processes.
     """
+    # here alone: children that read one input each need none of it
+    from scripts.evaluate.fuzz_seeds import seeds
+
     sound = seeds(folder / "seeds")
     before = tree(folder / "seeds")
     each = -(-count // len(KINDS))
