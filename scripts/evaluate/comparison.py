@@ -109,23 +109,29 @@ def judge(
     detection, recall, precision = f1(found, at, tumour, findable)
     rows = np.flatnonzero((mate >= 0) & graded[mate])
     matched = Matched(rows, mate[rows])
-    called = np.array([INTENSITY[p] for p in mine.column("pattern").to_pylist()])[matched.found]
-    truly = np.array([INTENSITY[p] for p in truth["pattern"][matched.true]])
-    bare = truly == 0
     counts = {p: int((truth["pattern"][tumour] == p).sum()) for p in PATTERNS}
     n, got, score = int(tumour.sum()), result.result.fractions, result.result.score
     assert got is not None
     assert score is not None
-    return {
+    return _staining(mine, truth, matched) | {
         "f1": detection,
         "missed": 1 - recall,
         "false": 1 - precision,
-        "false_stain": float((called[bare] > 0).mean()) if bare.any() else None,
-        "intensity_right": float((called == truly).mean()),
         "fraction_error": max(abs(got[p] - counts[p] / n) for p in PATTERNS),
         "score": score.ihc,
         "truth": guidelines.score(counts).ihc,
     }, matched
+
+
+def _staining(mine: pa.Table, truth: dict[str, np.ndarray], matched: Matched) -> dict[str, Any]:
+    """Return how often unstained cells are called stained, and intensities called rightly."""
+    called = np.array([INTENSITY[p] for p in mine.column("pattern").to_pylist()])[matched.found]
+    truly = np.array([INTENSITY[p] for p in truth["pattern"][matched.true]])
+    bare = truly == 0
+    return {
+        "false_stain": float((called[bare] > 0).mean()) if bare.any() else None,
+        "intensity_right": float((called == truly).mean()),
+    }
 
 
 def say_rounded(row: dict[str, Any]) -> None:
