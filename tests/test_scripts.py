@@ -39,7 +39,7 @@ def test_the_map_of_the_code_is_of_this_code() -> None:
 
 
 def test_points_in_one_nucleus_are_one_nucleus() -> None:
-    from scripts.fit.pictures import one_nucleus_each
+    from scripts.fit.read_fields import one_nucleus_each
 
     both, no = [{"kind": "tumour"}, {"kind": "other"}], [{"kind": "nothing"}, {"kind": "nothing"}]
     at = np.array([[0.0, 0.0], [3.0, 0.0], [9.0, 0.0], [9.0, 1.0], [20.0, 0.0]])
@@ -49,3 +49,16 @@ def test_points_in_one_nucleus_are_one_nucleus() -> None:
     # three in a row: the middle one's joined place is too far from the third
     places, _ = one_nucleus_each(np.array([[0.0, 0.0], [3.0, 0.0], [6.2, 0.0]]), [both] * 3)
     np.testing.assert_allclose(places, [[1.5, 0.0], [6.2, 0.0]])
+
+
+def test_pictures_are_made_anew_after_a_change_of_any_generator(tmp_path: Path) -> None:
+    import scripts.phantoms
+    from scripts.fit.reading import key_of
+
+    whole = key_of(scripts.phantoms)
+    assert whole == key_of(scripts.phantoms)
+    assert whole != key_of(scripts.phantoms, MODULES[0])
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "reads.csv").write_text(folder)
+    assert key_of(tmp_path / "a" / "reads.csv") != key_of(tmp_path / "b" / "reads.csv")

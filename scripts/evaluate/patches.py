@@ -16,7 +16,14 @@ import pyarrow as pa
 from her2path import cnn
 from her2path.cnn import metrics
 from her2path.core.schema import PATTERNS
-from scripts.fit.pictures import AROUND_UM, LEVELS, READS, _cached_image, _real_stain, read_cells
+from scripts.fit.read_fields import (
+    AROUND_UM,
+    LEVELS,
+    READS,
+    cached_image,
+    read_cells,
+    real_stain,
+)
 
 __all__ = ["judge_reads"]
 
@@ -42,13 +49,13 @@ def _truth(reads: Reads, turn: int, corner: tuple[int, int], mpp: float) -> pa.T
 
 
 def _field(folder: Path, field: Voice, reads: Reads, turn: int, recipe: cnn.Recipe) -> cnn.Patches:
-    rgb, mpp = _cached_image(folder, field["image"])
+    rgb, mpp = cached_image(folder, field["image"])
     x0, y0, side = (int(field[k]) for k in ("x0", "y0", "side"))
     pad = round(AROUND_UM / mpp)
     left, top = max(x0 - pad, 0), max(y0 - pad, 0)
     cut = np.ascontiguousarray(rgb[top : y0 + side + pad, left : x0 + side + pad])
     truth = _truth(reads, turn, (left, top), mpp)
-    model = _real_stain(folder, field["image"], "as_is")
+    model = real_stain(folder, field["image"], "as_is")
     return cnn.from_phantom_pixels(cut, mpp, truth, (field["image"], field["image"]), recipe, model)
 
 

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 import her2path.phantom
+import scripts.phantoms
 from her2path.cells import reading
 from her2path.cells.reading.inputs import (
     CHANNELS,
@@ -45,15 +46,16 @@ from her2path.cells.reading.inputs import (
     to_channels,
 )
 from scripts.fit import batches as reading_batches
-from scripts.fit import looks
+from scripts.fit import looks, read_fields
 from scripts.fit import nets as reading_nets
 from scripts.fit import pictures as reading_pictures
 from scripts.fit.batches import Bank, bank, cell_batch, heat_loss, piece
 from scripts.fit.losses import reader_loss
 from scripts.fit.nets import FEATURES, MARGIN, Finder, Reader
-from scripts.fit.pictures import READS, Taught
+from scripts.fit.pictures import Taught
 from scripts.fit.quantize import Feed, quantize
-from scripts.phantoms import levels
+from scripts.fit.read_fields import READS
+from scripts.phantoms import jpeg
 
 log = logging.getLogger("fit_reading")
 FOLDER = Path(reading.__file__).parent / "weights"
@@ -108,7 +110,7 @@ def key_of(*sources: Any) -> str:
 
 def drawings(cache: Path) -> dict[str, list[Taught]]:
     """Return the drawings of every kind."""
-    key = key_of(her2path.phantom, levels, reading_pictures)
+    key = key_of(her2path.phantom, scripts.phantoms, reading_pictures)
     return {
         kind: [cached(cache / f"drawn-{key}", f"{kind}_{k:04d}", partial(DRAW[kind], k))
                for k in range(count)]
@@ -118,8 +120,10 @@ def drawings(cache: Path) -> dict[str, list[Taught]]:
 
 def real_fields(cache: Path, data: Path, without: Sequence[str]) -> list[Taught]:
     """Return the fields of read cells, under all looks, but for the images left out."""
-    key = key_of(looks, reading_pictures, READS / "reads.csv", READS / "fields.csv")
-    every = cached(cache, f"real-{key}", lambda: reading_pictures.real_pictures(data, SHOWN))
+    key = key_of(
+        looks, jpeg, reading_pictures, read_fields, READS / "reads.csv", READS / "fields.csv"
+    )
+    every = cached(cache, f"real-{key}", lambda: read_fields.real_pictures(data, SHOWN))
     return [p for p in every if p.source not in without]
 
 
@@ -300,8 +304,8 @@ def fit(args: argparse.Namespace) -> None:
         "read_cells": {s: int(sum(len(p.cells) for p in pictures["real"] if p.source == s))
                        for s in sorted({p.source for p in pictures["real"]})},
         "looks": ["as_is", *SHOWN],
-        "key": key_of(her2path.phantom, levels, looks, reading_pictures, reading_batches,
-                      reading_nets, READS / "reads.csv"),
+        "key": key_of(her2path.phantom, scripts.phantoms, looks, reading_pictures, read_fields,
+                      reading_batches, reading_nets, READS / "reads.csv"),
         "precision": "weights of 7 bits, activations of 8; log odds in single precision",
         "torch": torch.__version__, "processor": platform.machine(),
         "truth": "cells read by image-reading models, two for each; drawings. No diagnoses.",
