@@ -89,8 +89,12 @@ def mean(plane: npt.NDArray[np.generic], side: int) -> F32:
 
 
 def morph(mask: Mask, op: int, side: int) -> Mask:
-    """Apply one of OpenCV's morphological operations with a square of ``side`` map cells."""
-    made = cv2.morphologyEx(mask.astype(np.uint8), op, np.ones((side, side), np.uint8))
+    """Apply one of OpenCV's morphological operations with a square of ``side`` map cells.
+
+    Beyond the slide's edge there is nothing: neither does it grow from there, nor is it spared.
+    """
+    made = cv2.morphologyEx(mask.astype(np.uint8), op, np.ones((side, side), np.uint8),
+                            borderType=cv2.BORDER_CONSTANT, borderValue=0)  # fmt: skip
     return np.asarray(made > 0)
 
 

@@ -33,7 +33,7 @@ DIRECTIONS = 12
 COVERED = 0.5
 #: along a fold: visibility below this part of the usual (twice the stain would be a quarter where
 #: all detail is the lower layer's), beside a core below the second
-UNSEEN, NEARLY_UNSEEN = 0.60, 0.72
+UNSEEN, NEARLY_UNSEEN = 0.55, 0.72
 #: hematoxylin along a fold over that of one of its sides, at least
 STEP = 1.15
 #: DAB over hematoxylin OD along a fold, at most: brown clones and blush are dense by their stain
