@@ -14,7 +14,7 @@ from her2path.runs.case import Progress, RunOptions, SlideResult
 from her2path.runs.case import score_slide as _score_slide
 from her2path.scoring.agreement import AgreeOptions
 
-__all__ = ["agree", "faces", "run_slide", "score_slide"]
+__all__ = ["agree", "run_slide", "score_slide", "write_reports"]
 
 
 def score_slide(
@@ -102,19 +102,21 @@ def run_slide(
 
     if Path(slide).is_file():  # a slip of the pen is told at once
         ready(progress or (lambda *_: None))
-    how = replace(options or RunOptions(), faces=faces if report else faces_without_report)
+    how = replace(
+        options or RunOptions(), reports=write_reports if report else write_without_report
+    )
     return _score_slide(slide, out, settings, annotations, how, progress)
 
 
-def faces(folder: Path) -> None:
+def write_reports(folder: Path) -> None:
     """Write what people see of a staged result: report and regions."""
     from her2path.outputs import report
 
-    faces_without_report(folder)
+    write_without_report(folder)
     report.build(folder)
 
 
-def faces_without_report(folder: Path) -> None:
+def write_without_report(folder: Path) -> None:
     """Write the regions as GeoJSON."""
     from her2path.outputs.export import export_regions
 

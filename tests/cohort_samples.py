@@ -114,9 +114,9 @@ def hang_on_s1(folder: Path) -> None:
 
 def disk_full_on_s1(folder: Path) -> None:
     """Meet a full disk, after what ``--no-report`` makes."""
-    from her2path.api import faces_without_report
+    from her2path.api import write_without_report
 
-    faces_without_report(folder)
+    write_without_report(folder)
     if _is(folder, "s1"):
         with Path("/dev/full").open("wb", buffering=0) as file:
             file.write(b"x")

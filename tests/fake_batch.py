@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fake_run import Plane, make_run
 
-from her2path.runs.cohort import Faces, collect
+from her2path.runs.cohort import ReportWriters, collect
 from her2path.runs.cohort.tables import csv_line
 
 KINDS = ("zero", "low", "two_plus", "clustered", "not_evaluable")
@@ -22,7 +22,7 @@ def make_batch(out: Path, *, slides: bool = False) -> Path:
     rows = [csv_line((f"S{n}.svs", f"S{n}", f"C{n}", "biopsy" if n % 2 else "resection"))
             for n in range(1, len(KINDS) + 1)]  # fmt: skip
     manifest.write_text("slide,slide_id,case_id,specimen\n" + "".join(rows))
-    collect([out.parent / "runs"], out, manifest, Faces())
+    collect([out.parent / "runs"], out, manifest, ReportWriters())
     return out
 
 

@@ -1,4 +1,4 @@
-"""Synthetic runs for the faces' tests.
+"""Synthetic runs for the what people see' tests.
 
 Nothing here is measured on tissue: cells are drawn at random, and everything else (fractions,
 score, regions, heterogeneity) is counted from those cells, so that a run is consistent in itself.

@@ -83,10 +83,10 @@ def _night(source: Path, out: Path) -> int:
 
     from her2path import api
     from her2path.outputs import report
-    from her2path.runs.cohort import BatchOptions, Faces, run_batch
+    from her2path.runs.cohort import BatchOptions, ReportWriters, run_batch
 
-    plain: Any = Faces(slide=api.faces_without_report, index=report.build_index)
-    return run_batch(source, out, SETTINGS, BatchOptions(faces=plain)).exit_code
+    plain: Any = ReportWriters(slide=api.write_without_report, index=report.build_index)
+    return run_batch(source, out, SETTINGS, BatchOptions(reports=plain)).exit_code
 
 
 if __name__ == "__main__":

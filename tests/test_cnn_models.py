@@ -30,7 +30,7 @@ from her2path.core.results import Score
 from her2path.core.schema import CNN_CELLS, CNN_REGIONS, SCORES
 from her2path.core.settings import CnnSettings, Settings
 from her2path.phantom import TUMOURS, make_phantom, random_spec
-from her2path.runs.case.second_look import PATCHES_PER_REGION, region_features, second_look
+from her2path.runs.case.cnn_review import PATCHES_PER_REGION, region_features, review_by_cnn
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 STAIN = StainModel((243.0, 243.0, 242.0), (0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
@@ -377,7 +377,7 @@ def test_the_shipped_model_orders_phantoms_that_it_never_saw() -> None:
     mean = []
     for k, mixture in enumerate(("unstained", "1+", "2+", "3+")):
         rgb, cells, optics = _phantom(mixture, 81_000 + k)
-        look = second_look(
+        look = review_by_cnn(
             _reader(rgb), cells, REGIONS, optics, CnnSettings(model="builtin", device="cpu"), None
         )
         assert look.result.probability is not None
@@ -391,7 +391,7 @@ def test_the_second_look_stands_beside_the_score(trained: Path) -> None:
     rgb, cells, optics = _phantom("2+", 82_000)
     told = CnnSettings(model=str(trained), device="cpu")
     ticks = []
-    look = second_look(
+    look = review_by_cnn(
         _reader(rgb),
         cells,
         REGIONS,
@@ -409,14 +409,14 @@ def test_the_second_look_stands_beside_the_score(trained: Path) -> None:
     assert look.regions["cnn_p0"].null_count == 1
     assert look.result.agrees == (look.result.score == "3+")
     assert (look.result.flag == cnn.DISAGREES) == (look.result.score != "3+")
-    other = second_look(
+    other = review_by_cnn(
         _reader(rgb), cells, REGIONS, optics, told, _rules("3+", "gastric_resection")
     )
     assert "gastric_resection" in other.result.note
     # with many cells a cell carries its region's value, and the regions stay the same
     told = told.model_copy(update={"cells": 10})
     ticks.clear()
-    many = second_look(
+    many = review_by_cnn(
         _reader(rgb),
         cells,
         REGIONS,
@@ -462,7 +462,7 @@ def test_the_package_imports_without_torch_and_does_not_import_it() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from her2path import cnn\n"
-        "import her2path.runs.case.second_look\n"
+        "import her2path.runs.case.cnn_review\n"
         "print(cnn.check_model('builtin')[1].name, cnn.device_name())\n"
         "del sys.modules['torch']\n"
         "cnn.architectures(); assert 'torch' not in sys.modules"

@@ -25,10 +25,14 @@ from her2path.io.store import RunLock, RunStore
 from her2path.outputs import report
 from her2path.runs.case import plan
 from her2path.runs.case.rescore import rescore
-from her2path.runs.cohort import BatchOptions, Board, Faces, collect, run_batch
+from her2path.runs.cohort import BatchOptions, BatchProgress, ReportWriters, collect, run_batch
 
-PLAIN = BatchOptions(faces=Faces(slide=api.faces_without_report, index=report.build_index))
-FULL = BatchOptions(faces=Faces(slide=api.faces, case=report.build_case, index=report.build_index))
+PLAIN = BatchOptions(
+    reports=ReportWriters(slide=api.write_without_report, index=report.build_index)
+)
+FULL = BatchOptions(
+    reports=ReportWriters(slide=api.write_reports, case=report.build_case, index=report.build_index)
+)
 ISH = "case_id,area_id,cell_id,her2,cep17\n" + "".join(f"k,1,{i},{h},2\n" for i, h in
                                                       enumerate([9] * 30))  # fmt: skip
 
@@ -49,7 +53,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"slide": "bad.svs", "case_id": "../A <b>", "note": "<script>"},
     ]  # fmt: skip
     path = manifest(home, rows)
-    board = Board()
+    board = BatchProgress()
     result = run_batch(path, home / "out", SETTINGS, FULL, board)
     assert result.exit_code == 3
     assert (board.total, board.done) == (2, 2)
@@ -200,7 +204,7 @@ def test_a_slide_that_was_scored_again_is_done_as_the_batch_asks(tmp_path: Path)
     home, out = linked(tmp_path / "in", 2), tmp_path / "out"
     run_batch(home, out, SETTINGS, PLAIN)
     shutil.copytree(out, tmp_path / "before")
-    rescore(out / "slides" / "s0", guideline="gastric_resection", faces=api.faces_without_report)
+    rescore(out / "slides" / "s0", guideline="gastric_resection", reports=api.write_without_report)
     again = run_batch(home, out, SETTINGS, PLAIN)
     assert again.run["counts"]["kept"] == 1
     assert differences(tmp_path / "before", out) == []
@@ -212,7 +216,7 @@ def test_pseudonymised_no_name_is_anywhere(tmp_path: Path) -> None:
     (home / "in" / "s0.svs").rename(home / "in" / "DOE_JANE.svs")
     (home / "in" / "DOE_broken.svs").write_bytes(b"nothing")
     rows = [{"slide": "DOE_JANE.svs", "patient": "Jane Doe"}, {"slide": "DOE_broken.svs"}]
-    how = BatchOptions(pseudonymise=True, faces=FULL.faces)
+    how = BatchOptions(pseudonymise=True, reports=FULL.reports)
     result = run_batch(manifest(home / "in", rows), tmp_path / "out", SETTINGS, how)
     assert result.run["counts"]["done"] == 1
     for path in (tmp_path / "out").rglob("*"):
@@ -288,7 +292,7 @@ def test_collect_joins_what_was_scored_elsewhere(night: Path, tmp_path: Path) ->
     (away / "failed").mkdir()
     # the slides themselves need not be there any more
     rows = [{"slide": f"archive/{n}.svs", "case_id": "c"} for n in ("s0", "s1")]
-    result = collect([away], tmp_path / "out", manifest(tmp_path, rows), FULL.faces)
+    result = collect([away], tmp_path / "out", manifest(tmp_path, rows), FULL.reports)
     assert result.exit_code == 0
     assert result.run["counts"]["done"] == 2
     (row,) = rows_of(tmp_path / "out" / "cases.csv")
@@ -296,18 +300,18 @@ def test_collect_joins_what_was_scored_elsewhere(night: Path, tmp_path: Path) ->
     for name in ("ihc", "h_score", "tumour_cells", "positive_cell_fraction", "moran_i"):
         assert row[name] == old[name]
     # without a manifest each is a case of its own, and the empty folder is a failure
-    alone = collect([away], tmp_path / "alone", faces=PLAIN.faces)
+    alone = collect([away], tmp_path / "alone", reports=PLAIN.reports)
     assert alone.exit_code == 3
     made = {r["case_id"]: r["status"] for r in rows_of(tmp_path / "alone" / "cases.csv")}
     assert made == {"failed": "failed", "s0": "complete", "s1": "complete"}
-    again = collect([away], tmp_path / "alone", faces=PLAIN.faces)
+    again = collect([away], tmp_path / "alone", reports=PLAIN.reports)
     assert again.run["counts"]["kept"] == 2
     with pytest.raises(UsageError):
         collect([tmp_path / "in"], tmp_path / "none")
 
 
 def test_collect_of_a_batch_keeps_its_cases(night: Path, tmp_path: Path) -> None:
-    result = collect([night / "out"], tmp_path / "out", faces=PLAIN.faces)
+    result = collect([night / "out"], tmp_path / "out", reports=PLAIN.reports)
     assert result.run["counts"]["failed"] == 1
     rows = {r["case_id"]: r for r in rows_of(tmp_path / "out" / "cases.csv")}
     assert rows["../A <b>"]["evaluable"] == "2"

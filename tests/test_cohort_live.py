@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from her2path.cli.board import picture
-from her2path.runs.cohort.live import Board, Log, clock
+from her2path.cli.progress_table import picture
+from her2path.runs.cohort.progress import BatchProgress, Log, clock
 
 
-def _standing(changed: object = None) -> Board:
-    board = Board(changed)  # type: ignore[arg-type]
+def _standing(changed: object = None) -> BatchProgress:
+    board = BatchProgress(changed)  # type: ignore[arg-type]
     board.begin("slides", ["a", "[red]b[/red]", "c" * 200, "d", "e"])
     board.tell(0, "reading cells", 3, 9, 40.0)
     board.tell(1, "looking", 0, 1, 0.0)
@@ -28,7 +28,7 @@ def _standing(changed: object = None) -> Board:
     return board
 
 
-def _drawn(board: Board) -> list[str]:
+def _drawn(board: BatchProgress) -> list[str]:
     console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     console.print(picture(board))
     console.file.close()
@@ -53,7 +53,7 @@ def test_names_are_no_markup() -> None:
 
 
 def test_the_line_names_what_was_there_and_what_was_not_evaluable() -> None:
-    board = Board()
+    board = BatchProgress()
     board.begin("slides", ["a", "b", "c"])
     board.end(0, "kept")
     assert board.left_s is None

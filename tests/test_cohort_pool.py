@@ -44,7 +44,7 @@ def test_bad_jobs_cost_themselves_alone() -> None:
     out, _ = _run(acts)
     assert sorted(out) == list(range(7))
     assert [out[i].facts.get("value") for i in (0, 4, 6)] == [1, 2, 3]
-    falls = {i: out[i].fall for i in (1, 2, 3, 5)}
+    falls = {i: out[i].failure for i in (1, 2, 3, 5)}
     assert "SIGSEGV" in falls[1].error
     assert falls[1].stage == "segfault"
     assert "code 7" in falls[2].error
@@ -58,7 +58,7 @@ def test_a_hang_ends_at_the_limit() -> None:
     begun = time.monotonic()
     out, _ = _run([Act("hang"), Act("fine", 1), Act("fine", 2)], timeout_s=4)
     assert time.monotonic() - begun < 40
-    assert "longer than 4 s" in out[0].fall.error
+    assert "longer than 4 s" in out[0].failure.error
     assert out[1].ok
     assert out[2].ok
 
@@ -81,7 +81,7 @@ def test_where_memory_runs_out_a_child_goes_first() -> None:
 
 def test_what_is_too_large_even_alone_fails() -> None:
     out, _ = _run([Act("eat", 400), Act("fine", 1)], memory_mb=250)
-    assert "250 MiB of memory" in out[0].fall.error
+    assert "250 MiB of memory" in out[0].failure.error
     assert out[1].ok
 
 

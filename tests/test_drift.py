@@ -14,7 +14,7 @@ from her2path.core.results import Result
 from her2path.outputs.report import build_index
 from her2path.outputs.report.drift import chart
 from her2path.runs.cohort.drift import drift_of
-from her2path.scoring.westgard import LEAST, Limits, broken, limits_of
+from her2path.scoring.westgard import FEWEST_VALUES, Limits, broken, limits_of
 
 STEADY = Limits(0.0, 1.0, 20)
 
@@ -53,7 +53,7 @@ def test_an_outlier_does_not_widen_its_own_limits() -> None:
 
 
 def test_few_or_equal_values_have_no_limits() -> None:
-    assert limits_of(np.arange(LEAST - 1.0)) is None
+    assert limits_of(np.arange(FEWEST_VALUES - 1.0)) is None
     assert limits_of(np.ones(30)) is None
     assert limits_of(np.array([np.nan] * 30)) is None
 

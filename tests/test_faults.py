@@ -36,10 +36,10 @@ from her2path import api
 from her2path.core.errors import DiskFull
 from her2path.io.store import RunStore
 from her2path.outputs import report
-from her2path.runs.cohort import BatchOptions, Faces, run_batch
+from her2path.runs.cohort import BatchOptions, ReportWriters, run_batch
 
 #: as ``--no-report`` has it
-PLAIN = Faces(slide=api.faces_without_report, index=report.build_index)
+PLAIN = ReportWriters(slide=api.write_without_report, index=report.build_index)
 
 
 def _damage(slide: Path, level: int = 0, share: float = 1 / 3) -> None:
@@ -60,7 +60,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of slides, with ``out`` beside it: what every disturbed run must give."""
     home = tmp_path_factory.mktemp("undisturbed")
     linked(home / "in", 2)
-    run_batch(home / "in", home / "out", SETTINGS, BatchOptions(faces=PLAIN))
+    run_batch(home / "in", home / "out", SETTINGS, BatchOptions(reports=PLAIN))
     return home
 
 
@@ -68,7 +68,7 @@ def test_a_crashing_decoder_and_damaged_tiles_cost_two_slides(tmp_path: Path) ->
     home = linked(tmp_path / "in", 2)
     shutil.copyfile(shared_slides() / "s2.svs", home / "s9.svs")
     _damage(home / "s9.svs")
-    how = BatchOptions(faces=Faces(slide=crash_on_s1))
+    how = BatchOptions(reports=ReportWriters(slide=crash_on_s1))
     result = run_batch(home, tmp_path / "out", SETTINGS, how)
     assert result.exit_code == 3
     assert result.run["counts"]["done"] == 1
@@ -97,7 +97,7 @@ def test_what_is_mended_or_left_out_is_flagged(tmp_path: Path) -> None:
     (home / "s1.geojson").write_text(json.dumps(areas))
     path = manifest(home, [{"slide": "s0.svs"}, {"slide": "s1.svs", "annotations": "s1.geojson"}])
     patient = SETTINGS.replace({"slide.max_bad_tissue": 0.5})
-    result = run_batch(path, tmp_path / "out", patient, BatchOptions(faces=PLAIN))
+    result = run_batch(path, tmp_path / "out", patient, BatchOptions(reports=PLAIN))
     assert result.exit_code == 0
     damaged, drawn = rows_of(tmp_path / "out" / "slides.csv")
     assert "UNREADABLE_TILES" in damaged["flags"]
@@ -113,12 +113,12 @@ def test_a_full_disk_ends_the_batch_and_the_rest_is_done_later(
     undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    full = BatchOptions(faces=Faces(slide=disk_full_on_s1, index=report.build_index))
+    full = BatchOptions(reports=ReportWriters(slide=disk_full_on_s1, index=report.build_index))
     with pytest.raises(DiskFull, match="Make room and run the same command again"):
         run_batch(undisturbed / "in", out, SETTINGS, full)
     assert json.loads((out / "run.json").read_text())["status"] == "stopped"
     assert not RunStore(out / "slides" / "s1").complete
-    run_batch(undisturbed / "in", out, SETTINGS, BatchOptions(faces=PLAIN))
+    run_batch(undisturbed / "in", out, SETTINGS, BatchOptions(reports=PLAIN))
     assert differences(undisturbed / "out", out) == []
 
 
@@ -259,7 +259,9 @@ def test_the_program_killed_at_10_random_moments(undisturbed: Path, tmp_path: Pa
 def test_a_hang_costs_one_slide(tmp_path: Path) -> None:
     home = linked(tmp_path / "in", 3)
     limited = SETTINGS.replace({"stream.timeout_s": 45})
-    result = run_batch(home, tmp_path / "out", limited, BatchOptions(faces=Faces(slide=hang_on_s1)))
+    result = run_batch(
+        home, tmp_path / "out", limited, BatchOptions(reports=ReportWriters(slide=hang_on_s1))
+    )
     assert result.run["counts"]["done"] == 2
     (fall,) = rows_of(tmp_path / "out" / "failures.csv")
     assert (fall["slide"], fall["stage"]) == ("s1", "reporting")

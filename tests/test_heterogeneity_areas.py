@@ -10,7 +10,7 @@ from scipy import stats
 
 from her2path.core.intervals import AreaRules, area_class, wilson
 from her2path.core.settings import Settings
-from her2path.scoring.alarms import false_alarm, within_area
+from her2path.scoring.false_alarms import false_alarm, within_area
 from her2path.space.heterogeneity import measure
 from her2path.space.heterogeneity.areas import area_table, filho
 from her2path.space.heterogeneity.uneven import area_difference

@@ -24,7 +24,7 @@ from her2path.core.geometry import Box
 from her2path.io.slide import SlideRef, open_slide
 from her2path.io.store import BatchStore, RunStore
 from her2path.outputs import report
-from her2path.runs.cohort import BatchOptions, Faces, collect, run_batch
+from her2path.runs.cohort import BatchOptions, ReportWriters, collect, run_batch
 from scripts.bench import batch as bench_batch
 from scripts.evaluate import fuzz, mutations
 
@@ -130,8 +130,10 @@ def test_label_macro_and_free_text_are_copied_nowhere(tmp_path: Path) -> None:
     with openslide.OpenSlide(path) as slide:
         assert {"label", "macro"} <= set(slide.associated_images)
         assert "DOE^JANE" in slide.properties["aperio.User"]
-    faces = Faces(slide=api.faces, case=report.build_case, index=report.build_index)
-    result = run_batch(tmp_path / "in", tmp_path / "out", SETTINGS, BatchOptions(faces=faces))
+    reports = ReportWriters(
+        slide=api.write_reports, case=report.build_case, index=report.build_index
+    )
+    result = run_batch(tmp_path / "in", tmp_path / "out", SETTINGS, BatchOptions(reports=reports))
     assert result.run["counts"]["done"] == 1, (tmp_path / "out" / "failures.csv").read_text()
     seen = 0
     for picture in _pictures(tmp_path / "out"):
@@ -147,7 +149,7 @@ def test_label_macro_and_free_text_are_copied_nowhere(tmp_path: Path) -> None:
 
 def test_real_slides_leave_their_free_text_behind(real_data: Path, tmp_path: Path) -> None:
     """An H&E, a fluorescence slide, one without pixel size, one whose pixel size is absurd."""
-    how = BatchOptions(faces=Faces(slide=api.faces, index=report.build_index))
+    how = BatchOptions(reports=ReportWriters(slide=api.write_reports, index=report.build_index))
     result = run_batch(real_data / "slides", tmp_path / "out", SETTINGS, how)
     assert result.exit_code == 3
     done = {r["slide_id"]: r["status"] for r in rows_of(tmp_path / "out" / "slides.csv")}
@@ -209,7 +211,7 @@ def _many(folder: Path, count: int) -> Path:
 def _collected(tmp_path: Path, count: int) -> float:
     source = _many(tmp_path, count)
     begun = time.monotonic()
-    result = collect([source], tmp_path / "out", faces=Faces(index=report.build_index))
+    result = collect([source], tmp_path / "out", reports=ReportWriters(index=report.build_index))
     seconds = time.monotonic() - begun
     assert result.run["counts"]["done"] == count
     assert result.run["counts"]["cases"] == count

@@ -21,13 +21,13 @@ from her2path.core.errors import OutputError, UsageError
 from her2path.outputs import report
 from her2path.outputs.export import FORMATS, export
 from her2path.runs.case import RunOptions, score_slide
-from her2path.runs.cohort import BatchOptions, Faces, run_batch
+from her2path.runs.cohort import BatchOptions, ReportWriters, run_batch
 from her2path.runs.cohort.hiding import clean, hide_names
 from her2path.runs.cohort.manifest import Entry
 
 MARK = "Zaphod"
 FORMS = [f for f in FORMATS if f != "spatialdata" or find_spec("spatialdata") is not None]
-FACES = Faces(slide=api.faces, case=report.build_case, index=report.build_index)
+REPORTS = ReportWriters(slide=api.write_reports, case=report.build_case, index=report.build_index)
 RING = [[20, 20], [700, 20], [700, 700], [20, 700], [20, 20]]
 
 
@@ -103,7 +103,7 @@ def test_one_slide_with_everything_marked(tmp_path: Path) -> None:
         "tumour.classes": [f"{MARK}oma", "tumor"], "tumour.exclude": [f"not {MARK}"],
         "regions.kind": "annotation",
     })  # fmt: skip
-    hidden = RunOptions(pseudonymise=True, faces=api.faces)
+    hidden = RunOptions(pseudonymise=True, reports=api.write_reports)
     result = score_slide(slide, tmp_path / "out", settings, drawn, hidden).result
     assert result.tumour_selection == "annotation"
     codes = {f.code: f.message for f in result.qc.flags}
@@ -112,7 +112,7 @@ def test_one_slide_with_everything_marked(tmp_path: Path) -> None:
         export(tmp_path / "out", form, tmp_path / "out" / "exports" / form)
     assert marked(tmp_path / "out") == []
     # the mark would be found: with names it is everywhere
-    named = RunOptions(faces=api.faces)
+    named = RunOptions(reports=api.write_reports)
     score_slide(slide, tmp_path / "named", settings, drawn, named)
     where = {Path(p).name for p in marked(tmp_path / "named")}
     assert {"result.json", "annotations.geojson", "regions.parquet", "report.html",
@@ -122,8 +122,13 @@ def test_one_slide_with_everything_marked(tmp_path: Path) -> None:
     # a result with names is not taken for one without
     with pytest.raises(OutputError, match="with names"):
         score_slide(slide, tmp_path / "named", settings, drawn, hidden)
-    score_slide(slide, tmp_path / "named", settings, drawn,
-                RunOptions(pseudonymise=True, overwrite=True, faces=api.faces))  # fmt: skip
+    score_slide(
+        slide,
+        tmp_path / "named",
+        settings,
+        drawn,
+        RunOptions(pseudonymise=True, overwrite=True, reports=api.write_reports),
+    )
     assert marked(tmp_path / "named") == []
 
 
@@ -151,7 +156,7 @@ def test_a_batch_with_everything_marked(tmp_path: Path, caplog: pytest.LogCaptur
         {"slide": f"{MARK}_4.svs", "slide_id": f"{MARK}_4", "tma_map": f"tma {MARK}.csv"},
         {"slide": f"{MARK}_5.svs", "slide_id": f"{MARK}_5"},
     ]
-    how = BatchOptions(pseudonymise=True, annotations=drawn, faces=FACES, debug=True)
+    how = BatchOptions(pseudonymise=True, annotations=drawn, reports=REPORTS, debug=True)
     out = tmp_path / "out"
     with caplog.at_level(logging.WARNING):
         result = run_batch(manifest(home, rows), out, SETTINGS, how)

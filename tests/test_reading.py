@@ -69,7 +69,9 @@ def seen(planes: np.ndarray, y: np.ndarray, x: np.ndarray, mode: str) -> np.ndar
 
 def channels(stains: np.ndarray) -> np.ndarray:
     """Hematoxylin, DAB twice and residual, scaled and clipped."""
-    parts = zip((0, 1, 1, 2), inputs.GAIN, inputs.LEAST, inputs.MOST, strict=True)
+    parts = zip(
+        (0, 1, 1, 2), inputs.INPUT_GAIN, inputs.LOWEST_INPUT, inputs.HIGHEST_INPUT, strict=True
+    )
     return np.stack([np.clip(stains[p] * gain, low, high) for p, gain, low, high in parts])
 
 
@@ -101,7 +103,7 @@ def test_the_grid_is_the_mean_of_four_bilinear_samples(mpp_a: float) -> None:
     assert got.dtype == np.float32
     assert got == pytest.approx(grid_reference(planes, mpp_a, origin, box), abs=2e-5)
     # the clipping takes part
-    assert (got[0] == inputs.LEAST[0]).any()
+    assert (got[0] == inputs.LOWEST_INPUT[0]).any()
 
 
 def test_beyond_the_planes_lies_glass() -> None:
@@ -161,7 +163,7 @@ def test_channels_are_scaled_and_clipped_stain() -> None:
     got = inputs.to_channels(stains)
     assert got.dtype == np.float32
     assert got.transpose(1, 0, 2, 3) == pytest.approx(channels(stains.transpose(1, 0, 2, 3)))
-    assert all((got[:, c] == inputs.MOST[c]).any() for c in range(inputs.CHANNELS))
+    assert all((got[:, c] == inputs.HIGHEST_INPUT[c]).any() for c in range(inputs.CHANNELS))
 
 
 def test_polar_stain_is_the_same_bits_wherever_the_block_is_cut() -> None:

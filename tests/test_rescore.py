@@ -101,7 +101,7 @@ def test_what_a_reader_corrected_is_never_replaced_unasked(
 
 
 def test_another_guideline(out: Path) -> None:
-    result = rescore(out, guideline="gastric_resection", faces=api.faces)
+    result = rescore(out, guideline="gastric_resection", reports=api.write_reports)
     assert result.score.guideline == "gastric_resection"
     assert "gastric" in (out / "settings.yaml").read_text()
     assert "gastric" in (out / "report.html").read_text()

@@ -13,9 +13,9 @@ from her2path.core.results import ControlFacts
 from her2path.core.settings import Settings, Source
 from her2path.io.store import BatchStore
 from her2path.outputs.report.index import index_values
-from her2path.runs.cohort.closing import Closing, Faces
 from her2path.runs.cohort.drift import drift_of
-from her2path.runs.cohort.live import Board
+from her2path.runs.cohort.progress import BatchProgress
+from her2path.runs.cohort.results import BatchResults, ReportWriters
 from her2path.runs.cohort.staining import LEAST_OTHERS, against_controls
 from her2path.runs.cohort.tables import Table, read_rows
 from her2path.scoring.calibration.staining import Medians, medians_of, staining_flag
@@ -133,12 +133,14 @@ def test_a_row_of_the_table_is_said_again(tmp_path: Path) -> None:
 
 
 def test_the_batch_adds_its_flag_to_the_slides_table(tmp_path: Path, monkeypatch: Any) -> None:
-    closing = Closing(BatchStore(tmp_path), [], Settings(), Faces(), Board(), None)
+    closing = BatchResults(
+        BatchStore(tmp_path), [], Settings(), ReportWriters(), BatchProgress(), None
+    )
     closing.board.begin("slides", ["s0", "s1"])
     for i in range(2):
         row = {"slide_id": f"s{i}", "folder": f"f{i}", "flags": "SOFT" if i else ""}
         closing.slide_done(i, row, fresh=True, status="complete")
-    monkeypatch.setattr("her2path.runs.cohort.closing.write_drift",
+    monkeypatch.setattr("her2path.runs.cohort.results.write_drift",
                         lambda *_: {"f0": "OVER_STAINED", "f1": "UNDER_STAINED"})  # fmt: skip
     closing.end(SimpleNamespace(peak_mb=0.0, budget=SimpleNamespace(memory_mb=0.0)))
     told = {row["slide_id"]: row["flags"] for row in read_rows(tmp_path / "slides.csv")}

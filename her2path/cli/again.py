@@ -24,7 +24,7 @@ def again(
     from her2path.cli.output import echo_json
     from her2path.core.errors import UsageError
     from her2path.outputs import report
-    from her2path.runs.cohort import Faces
+    from her2path.runs.cohort import ReportWriters
     from her2path.runs.cohort.rescoring import rescore_batch
 
     if corrections is not None and str(corrections) != "none":
@@ -32,8 +32,10 @@ def again(
             "--corrections names the cells of one slide, and this is a batch",
             "Leave it out (each slide's own are applied), or give none",
         )
-    faces = Faces(slide=api.faces, case=report.build_case, index=report.build_index)
-    result, applied = rescore_batch(out, guideline, config, changes, corrections is None, faces,
+    reports = ReportWriters(
+        slide=api.write_reports, case=report.build_case, index=report.build_index
+    )
+    result, applied = rescore_batch(out, guideline, config, changes, corrections is None, reports,
                                     manifest)  # fmt: skip
     if json:
         echo_json({**result.run, "applied": vars(applied)})

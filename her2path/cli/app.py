@@ -38,9 +38,9 @@ def _top(
 
 
 def _register() -> None:
-    from her2path.cli import batch, calibration, faces, slides, tables, tools, train
+    from her2path.cli import batch, calibration, results, slides, tables, tools, train
 
-    for module in (slides, batch, tables, calibration, faces, train, tools):
+    for module in (slides, batch, tables, calibration, results, train, tools):
         module.add_to(app)
 
 

@@ -11,7 +11,7 @@ import typer
 from her2path.cli import options as o
 
 if TYPE_CHECKING:
-    from her2path.runs.cohort import BatchResult, Faces
+    from her2path.runs.cohort import BatchResult, ReportWriters
 
 __all__ = ["add_to"]
 
@@ -55,13 +55,16 @@ def batch(
 ) -> int:
     """Score many slides and their cases; run again, it does only what is missing or changed."""
     settings = given.settings()
-    from her2path.runs.cohort import BatchOptions, Board, run_batch
+    from her2path.runs.cohort import BatchOptions, BatchProgress, run_batch
 
     how = BatchOptions(
-        **given.run(), annotations=annotations, faces=_faces(given.no_report), debug=given.debug
+        **given.run(),
+        annotations=annotations,
+        reports=_report_writers(given.no_report),
+        debug=given.debug,
     )
     with _live(given.json or given.quiet) as changed:
-        result = run_batch(source, out, settings, how, Board(changed))
+        result = run_batch(source, out, settings, how, BatchProgress(changed))
     return tell(result, given.json, given.quiet)
 
 
@@ -76,23 +79,25 @@ def collect(
     debug: o.Debug = False,  # noqa: ARG001 - read by `main`
 ) -> int:
     """Build cases, tables and index from slides that were scored elsewhere."""
-    from her2path.runs.cohort import Board
+    from her2path.runs.cohort import BatchProgress
     from her2path.runs.cohort import collect as join
 
     with _live(json or quiet) as changed:
-        result = join(sources, out, manifest, _faces(no_report), overwrite, Board(changed))
+        result = join(
+            sources, out, manifest, _report_writers(no_report), overwrite, BatchProgress(changed)
+        )
     return tell(result, json, quiet)
 
 
-def _faces(no_report: bool) -> Faces:
+def _report_writers(no_report: bool) -> ReportWriters:
     """Return what people see of a batch; without reports the regions and the index stay."""
     from her2path import api
     from her2path.outputs import report
-    from her2path.runs.cohort import Faces
+    from her2path.runs.cohort import ReportWriters
 
     if no_report:
-        return Faces(slide=api.faces_without_report, index=report.build_index)
-    return Faces(slide=api.faces, case=report.build_case, index=report.build_index)
+        return ReportWriters(slide=api.write_without_report, index=report.build_index)
+    return ReportWriters(slide=api.write_reports, case=report.build_case, index=report.build_index)
 
 
 def _live(silent: bool) -> AbstractContextManager[Any]:
@@ -100,7 +105,7 @@ def _live(silent: bool) -> AbstractContextManager[Any]:
 
     if silent or not sys.stderr.isatty():
         return nullcontext()
-    from her2path.cli.board import live_table
+    from her2path.cli.progress_table import live_table
 
     return live_table()
 

@@ -147,11 +147,13 @@ def rescore(
         return again(out, guideline, config, changes, corrections, manifest, json, quiet)
     if what_if:
         return _what_if(story.what_if(out), json)
-    from her2path.api import faces
+    from her2path.api import write_reports
     from her2path.runs.cohort.rescoring import Applied, corrections_of
 
     given = corrections_of(RunStore(out)) if corrections is None else corrections
-    result = story.rescore(out, guideline, config, changes or [], None if none else given, faces)
+    result = story.rescore(
+        out, guideline, config, changes or [], None if none else given, write_reports
+    )
     applied = Applied()
     applied.add(result.result.model_extra)
     if not quiet and not json:

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEAST", "RULES", "WARNING", "Limits", "broken", "limits_of"]
+__all__ = ["FEWEST_VALUES", "RULES", "WARNING", "Limits", "broken", "limits_of"]
 
 F64 = NDArray[np.float64]
 RULES = ("1_2s", "1_3s", "2_2s", "R_4s", "4_1s", "10_x")
 #: the rule that warns, and by itself puts nothing out of control
 WARNING = "1_2s"
 #: fewer values have no limits
-LEAST = 6
+FEWEST_VALUES = 6
 #: what the median absolute deviation of a normal series is worth in SD
 MAD_TO_SD = 1.4826
 #: values this far from the median take no part in mean and SD
@@ -50,7 +50,7 @@ def limits_of(values: F64) -> Limits | None:
     the limits that are to show it.
     """
     known = values[np.isfinite(values)]
-    if len(known) < LEAST:
+    if len(known) < FEWEST_VALUES:
         return None
     away = np.abs(known - np.median(known))
     spread = MAD_TO_SD * float(np.median(away))

@@ -241,8 +241,8 @@ def fuzz(
         for outcome in pool.run(jobs):
             done = jobs[outcome.index].task
             assert isinstance(done, Read)
-            if outcome.fall is not None:
-                found.append((last.get(outcome.index, done.kind), outcome.fall.error))
+            if outcome.failure is not None:
+                found.append((last.get(outcome.index, done.kind), outcome.failure.error))
             else:
                 totals[f"{done.kind} taken"] += outcome.facts["taken"]
                 totals[f"{done.kind} refused"] += outcome.facts["refused"]

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells.reading.inputs import CHANNELS, GAIN, GRID_UM, grid_inputs
+from her2path.cells.reading.inputs import CHANNELS, GRID_UM, INPUT_GAIN, grid_inputs
 from her2path.cells.reading.nets import run_finder
 
 __all__ = ["MARGIN_UM", "Peaks", "find_peaks"]
@@ -107,7 +107,7 @@ def find_peaks(
                 (above - MARGIN, before - MARGIN,
                  below - above + 2 * MARGIN, behind - before + 2 * MARGIN),
             )  # fmt: skip
-            blue = x[0] >= LEAST_H * GAIN[0]
+            blue = x[0] >= LEAST_H * INPUT_GAIN[0]
             if not blue.any():
                 continue
             said = run_finder(x)

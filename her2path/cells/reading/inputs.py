@@ -45,9 +45,9 @@ RADIUS_UM = RADII * STEP_UM
 #: channels of both nets: hematoxylin, faint DAB, strong DAB, residual
 CHANNELS = 4
 #: gain, least and most of each channel; which plane (H, DAB, residual) it shows
-GAIN = np.array([2.5, 10.0, 1.5, 10.0], np.float32)
-LEAST = np.array([-0.5, -1.0, -0.3, -2.0], np.float32)
-MOST = np.array([2.5, 3.0, 3.0, 2.0], np.float32)
+INPUT_GAIN = np.array([2.5, 10.0, 1.5, 10.0], np.float32)
+LOWEST_INPUT = np.array([-0.5, -1.0, -0.3, -2.0], np.float32)
+HIGHEST_INPUT = np.array([2.5, 3.0, 3.0, 2.0], np.float32)
 PLANE = np.array([0, 1, 1, 2], np.int64)
 
 
@@ -126,8 +126,8 @@ def _resample(planes, at_y, by_y, at_x, by_x, out):  # type: ignore[no-untyped-d
                         total += by_x[i, u] * line[p, x]
                 sums[p] = total
             for c in range(out.shape[0]):
-                value = GAIN[c] * sums[PLANE[c]]
-                out[c, j, i] = min(max(value, LEAST[c]), MOST[c])
+                value = INPUT_GAIN[c] * sums[PLANE[c]]
+                out[c, j, i] = min(max(value, LOWEST_INPUT[c]), HIGHEST_INPUT[c])
 
 
 def polar_stains(planes: F32, x: F64, y: F64, mpp_a: float, angles: F64) -> F32:
@@ -214,7 +214,7 @@ def to_channels(stains: F32) -> F32:
 def _channels(stains, out):  # type: ignore[no-untyped-def]
     for n in range(stains.shape[0]):
         for c in range(CHANNELS):
-            gain, least, most = GAIN[c], LEAST[c], MOST[c]
+            gain, least, most = INPUT_GAIN[c], LOWEST_INPUT[c], HIGHEST_INPUT[c]
             plane, into = stains[n, PLANE[c]], out[n, c]
             for k in range(plane.shape[0]):
                 for q in range(plane.shape[1]):

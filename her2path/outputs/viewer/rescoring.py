@@ -27,7 +27,11 @@ def rescored(viewer: Viewer, number: int, view: SlideView, keep: bool) -> dict[s
     """
     path = view.ledger.path
     before = figures(view.result)
-    rescore(view.store.out, corrections=path if keep and path.is_file() else None, faces=_faces)
+    rescore(
+        view.store.out,
+        corrections=path if keep and path.is_file() else None,
+        reports=_report_writers,
+    )
     after = viewer.reopen(number)
     return {"before": before, "after": figures(after.result), "version": after.version}
 
@@ -47,7 +51,7 @@ def figures(result: Result) -> dict[str, Any]:
     }
 
 
-def _faces(folder: Path) -> None:
+def _report_writers(folder: Path) -> None:
     export.export_regions(folder)
     try:
         report.build(folder)

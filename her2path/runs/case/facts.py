@@ -20,7 +20,7 @@ from her2path.io.slide import SlideInfo
 from her2path.runs.case.run import RunOptions
 
 if TYPE_CHECKING:
-    from her2path.runs.case.second_look import SecondLook
+    from her2path.runs.case.cnn_review import CnnReview
 
 __all__ = ["packages", "slide_facts", "spread_over", "stain_facts", "with_cnn"]
 
@@ -96,7 +96,7 @@ def spread_over(rows: pa.Table, where: NDArray[np.bool_]) -> pa.Table:
     return rows.take(pa.array(place, mask=~where))
 
 
-def with_cnn(result: Result, second: SecondLook) -> Result:
+def with_cnn(result: Result, second: CnnReview) -> Result:
     """Set the CNN's verdict beside the score, with a flag where they differ by a class."""
     # an earlier look's flag goes: the score may have changed since
     flags = [f for f in result.qc.flags if f.code != "CNN_DISAGREES"]

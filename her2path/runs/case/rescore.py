@@ -32,7 +32,7 @@ from her2path.scoring.calibration.slidewise import Calibrated, calibrate_slide, 
 from her2path.space import heterogeneity
 
 if TYPE_CHECKING:
-    from her2path.runs.case.second_look import SecondLook
+    from her2path.runs.case.cnn_review import CnnReview
 
 __all__ = ["rescore", "what_if"]
 
@@ -47,7 +47,7 @@ def rescore(
     config: str | Path | None = None,
     changes: list[str] | None = None,
     corrections: str | Path | None = None,
-    faces: Callable[[Path], None] | None = None,
+    reports: Callable[[Path], None] | None = None,
 ) -> SlideResult:
     """Score the stored cells again and replace the result.
 
@@ -64,7 +64,7 @@ def rescore(
         in QuPath count as well. Machine values stay in ``machine_pattern`` and
         ``machine_cell_type``; reader, pattern, type and time are added. None takes corrections
         that were applied before back.
-    faces : callable, optional
+    reports : callable, optional
         Called with the staged folder before it is published: report and exports.
 
     Raises
@@ -94,8 +94,8 @@ def rescore(
             old = by_reader.noted(old, said)
         store.drop_work()
         _stage(store, old, cells, (settings, made.settings, every))
-        if faces is not None:
-            faces(store.staging.out)
+        if reports is not None:
+            reports(store.staging.out)
         store.publish()
     return SlideResult(store.out, store.result())
 
@@ -255,11 +255,11 @@ def _with_ish(verdict: conclude.Verdict, old: Result, store: RunStore) -> conclu
 
 def _second_look(
     old: Result, tumour: pa.Table, regions: pa.Table, verdict: conclude.Verdict
-) -> SecondLook | None:
+) -> CnnReview | None:
     """Set the CNN's stored probabilities beside the new score; None where it did not look."""
     if old.cnn is None or "cnn_p0" not in tumour.column_names:
         return None
-    from her2path.runs.case.second_look import look_again
+    from her2path.runs.case.cnn_review import look_again
 
     return look_again(old.cnn, tumour, regions, verdict.score)
 

@@ -31,7 +31,7 @@ class RunOptions:
     #: threads in place of `stream.workers`, where a batch shares them out; 0 leaves it
     threads: int = 0
     #: called with the folder of a staged result before it is published: report and exports
-    faces: Callable[[Path], None] | None = None
+    reports: Callable[[Path], None] | None = None
 
 
 class SlideResult:

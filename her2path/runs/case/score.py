@@ -45,7 +45,7 @@ from her2path.scoring import guidelines
 from her2path.scoring.calibration.slidewise import calibrate_slide, classified
 
 if TYPE_CHECKING:
-    from her2path.runs.case.second_look import SecondLook
+    from her2path.runs.case.cnn_review import CnnReview
 
 __all__ = ["Progress", "RunOptions", "SlideResult", "score_slide"]
 
@@ -159,9 +159,9 @@ class _Run:
                 return SlideResult(self.store.out, self.store.result(), fresh=False)
             if not self.store.staging.complete:
                 self._work(slide, ref, stream)
-        if self.options.faces is not None:
+        if self.options.reports is not None:
             self.progress("reporting", 0, 1, 0.0)
-            self.options.faces(self.store.staging.out)
+            self.options.reports(self.store.staging.out)
         self.store.publish()
         return SlideResult(self.store.out, self.store.result())
 
@@ -188,14 +188,14 @@ class _Run:
         too_coarse = self.info.mpp > self.settings.qc.max_coarse_mpp
         if self.settings.cnn.model is None or too_coarse:
             return None
-        from her2path.runs.case.second_look import model_sha256
+        from her2path.runs.case.cnn_review import model_sha256
 
         return model_sha256(self.settings.cnn, self.info.mpp)
 
     def _ready_the_model(self) -> None:
         """Fail before the slide is read where the CNN cannot run."""
         if not self.store.staging.complete and self.settings.cnn.model is not None:
-            from her2path.runs.case.second_look import make_ready
+            from her2path.runs.case.cnn_review import make_ready
 
             make_ready(self.settings.cnn)
 
@@ -336,13 +336,13 @@ class _Run:
         region_table: pa.Table,
         plan: Plan,
         verdict: conclude.Verdict,
-    ) -> SecondLook | None:
+    ) -> CnnReview | None:
         """Let the CNN look too, when asked; it never replaces the rule-based score."""
         if self.settings.cnn.model is None:
             return None
-        from her2path.runs.case.second_look import second_look
+        from her2path.runs.case.cnn_review import review_by_cnn
 
-        return second_look(
+        return review_by_cnn(
             slide.read,
             tumour,
             region_table,

@@ -39,7 +39,7 @@ OPTICS = (0.25, 2)
 #: cells along a side of the made-up table
 CELLS_ALONG = 32
 #: as few draws as show every kernel once
-FEW = {
+SMALL_RUN = {
     "score.min_cells": 20,
     "score.bootstrap_draws": 20,
     "heterogeneity.permutations": 19,
@@ -139,7 +139,7 @@ def compile_tables() -> int:
     from her2path.runs.case import conclude
     from her2path.scoring import guidelines
 
-    settings = Settings().replace(FEW)
+    settings = Settings().replace(SMALL_RUN)
     side = OPTICS[1] * 24 * CELLS_ALONG
     optics = drawn_optics(settings)
     resolved = analysis.resolve(raw_cells(), Box(0, 0, side, side), optics, settings)

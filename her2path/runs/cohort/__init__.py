@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from her2path.runs.cohort.batch import BatchOptions, BatchResult, Faces, run_batch
-    from her2path.runs.cohort.joining import collect
-    from her2path.runs.cohort.live import Board
+    from her2path.runs.cohort.batch import BatchOptions, BatchResult, ReportWriters, run_batch
+    from her2path.runs.cohort.collecting import collect
+    from her2path.runs.cohort.progress import BatchProgress
 
-__all__ = ["BatchOptions", "BatchResult", "Board", "Faces", "collect", "run_batch"]
+__all__ = ["BatchOptions", "BatchProgress", "BatchResult", "ReportWriters", "collect", "run_batch"]
 
-_HOME = {"Board": "live", "collect": "joining"}
+_HOME = {"BatchProgress": "progress", "collect": "collecting"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,14 +17,6 @@ from her2path.core.errors import DiskFull, OutputError, one_line
 from her2path.core.settings import Settings
 from her2path.io.store import BatchStore, RunLock, RunStore
 from her2path.runs.cohort.child import Job
-from her2path.runs.cohort.closing import (
-    BatchResult,
-    Closing,
-    Faces,
-    budget_of,
-    guard,
-    stop_when_full,
-)
 from her2path.runs.cohort.hiding import check_hidden_batch, clean
 from her2path.runs.cohort.inputs import (
     check_inputs,
@@ -33,15 +25,23 @@ from her2path.runs.cohort.inputs import (
     read_tma_layout,
     settings_for,
 )
-from her2path.runs.cohort.live import Board
 from her2path.runs.cohort.manifest import Entry, listed, read_manifest
 from her2path.runs.cohort.members import CasePlan, member_of
 from her2path.runs.cohort.pool import Outcome, Pool
+from her2path.runs.cohort.progress import BatchProgress
+from her2path.runs.cohort.results import (
+    BatchResult,
+    BatchResults,
+    ReportWriters,
+    budget_of,
+    guard,
+    stop_when_full,
+)
 from her2path.runs.cohort.slides import SlideTask, set_aside
 from her2path.runs.stream import Stream
 from her2path.scoring import guidelines
 
-__all__ = ["BatchOptions", "BatchResult", "Faces", "run_batch"]
+__all__ = ["BatchOptions", "BatchResult", "ReportWriters", "run_batch"]
 
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class BatchOptions:
     scheduler: str | None = None
     #: a folder of annotations, <slide_id>.geojson or .xml
     annotations: Path | None = None
-    faces: Faces = field(default_factory=Faces)
+    reports: ReportWriters = field(default_factory=ReportWriters)
     #: let decoders write to the terminal, and keep tracebacks in the log
     debug: bool = False
 
@@ -67,7 +67,7 @@ def run_batch(
     out: str | Path,
     settings: Settings | None = None,
     options: BatchOptions | None = None,
-    board: Board | None = None,
+    board: BatchProgress | None = None,
 ) -> BatchResult:
     """Score many slides and put their cases together.
 
@@ -80,7 +80,7 @@ def run_batch(
     settings : Settings, optional
         For all slides; a manifest's row may change pixel size and guideline.
     options : BatchOptions, optional
-    board : Board, optional
+    board : BatchProgress, optional
         Told how the batch stands.
 
     Raises
@@ -95,7 +95,7 @@ def run_batch(
     chosen, how = settings or Settings(), options or BatchOptions()
     guidelines.rule_set(chosen.score.guideline)
     if chosen.cnn.model is not None:
-        from her2path.runs.case.second_look import check_asked
+        from her2path.runs.case.cnn_review import check_asked
 
         check_asked(chosen.cnn)
     entries = read_manifest(source)
@@ -110,7 +110,7 @@ def run_batch(
         check_hidden_batch(store, entries, chosen)
     guard(store, (e.folder for e in entries))
     with RunLock(store.out):
-        return _Night(store, entries, chosen, how, board or Board()).run()
+        return _BatchRun(store, entries, chosen, how, board or BatchProgress()).run()
 
 
 def _need_annotations(source: str | Path, entries: list[Entry], settings: Settings) -> None:
@@ -128,12 +128,12 @@ def _need_annotations(source: str | Path, entries: list[Entry], settings: Settin
                                   for e in bare])  # fmt: skip
 
 
-class _Night:
+class _BatchRun:
     """One run of a batch."""
 
     def __init__(
         self, store: BatchStore, entries: list[Entry], settings: Settings, options: BatchOptions,
-        board: Board,
+        board: BatchProgress,
     ) -> None:  # fmt: skip
         self.store, self.entries, self.settings = store, entries, settings
         self.options, self.board = options, board
@@ -142,14 +142,14 @@ class _Night:
             self._prove(options.scheduler)
         carried = list(dict.fromkeys(name for e in entries for name in e.extra))
         hidden = options.pseudonymise
-        self.closing = Closing(store, carried, settings, options.faces, board,
+        self.results = BatchResults(store, carried, settings, options.reports, board,
                                self._clean_case if hidden else None, hidden)  # fmt: skip
-        self.closing.counts["slides"] = len(entries)
-        self.log = self.closing.log
+        self.results.counts["slides"] = len(entries)
+        self.log = self.results.log
 
     def run(self) -> BatchResult:
         """Score, put together, close."""
-        self.closing.note("running")
+        self.results.note("running")
         budget = budget_of(self.settings, bool(self.options.scheduler))
         self.log.say(
             f"her2path {__version__}, process {os.getpid()}: {len(self.entries)} slides, "
@@ -159,8 +159,8 @@ class _Night:
             with Pool(budget, self._tell, quiet=not self.options.debug) as pool:
                 done = self._slides(pool)
                 members = [member_of(i, e, i in done) for i, e in enumerate(self.entries)]
-                self.closing.cases(members, pool, self.options.overwrite)
-                return self.closing.end(pool)
+                self.results.cases(members, pool, self.options.overwrite)
+                return self.results.end(pool)
         except DiskFull as exc:
             self._stopped(str(exc))
             raise
@@ -173,7 +173,7 @@ class _Night:
         self.board.begin("slides", [e.slide_id for e in self.entries])
         done: set[int] = set()
         for outcome in pool.run([Job(i, task) for i, task in enumerate(self.tasks)]):
-            if outcome.fall is not None:
+            if outcome.failure is not None:
                 self._failed(outcome)
             else:
                 self._done(outcome)
@@ -190,7 +190,7 @@ class _Night:
             cores=read_tma_layout(e.tma_map) if e.tma_map is not None else None,
             pseudonymise=how.pseudonymise,
             qupath_crop=how.qupath_crop, overwrite=how.overwrite, scheduler=how.scheduler,
-            faces=how.faces.slide, report=how.faces.case is not None,
+            reports=how.reports.slide, report=how.reports.case is not None,
         )  # fmt: skip
 
     def _prove(self, scheduler: str) -> None:
@@ -209,21 +209,21 @@ class _Night:
             "folder": e.folder, "slide": None if hidden else str(e.slide),
             "specimen": e.specimen, "timepoint": e.timepoint, "reader_score": e.reader_score,
         }  # fmt: skip
-        self.closing.slide_done(outcome.index, row, facts["fresh"], facts["status"])
+        self.results.slide_done(outcome.index, row, facts["fresh"], facts["status"])
         word = facts["status"].replace("_", " ")
         how = f"{outcome.seconds:.1f} s" if facts["fresh"] else "was there already"
         self.log.say(f"slide {e.slide_id}: {word}, {how}")
 
     def _failed(self, outcome: Outcome) -> None:
-        e, fall = self.entries[outcome.index], outcome.fall
-        assert fall is not None
-        stop_when_full(fall)
-        fall = replace(fall, error=self._clean(e, fall.error))
+        e, failure = self.entries[outcome.index], outcome.failure
+        assert failure is not None
+        stop_when_full(failure)
+        failure = replace(failure, error=self._clean(e, failure.error))
         set_aside(RunStore(self.tasks[outcome.index].out))
-        self.closing.slide_failed(outcome.index, e.slide_id, fall)
-        self.log.say(f"slide {e.slide_id}: failed at {fall.stage}: {fall.error}")
+        self.results.slide_failed(outcome.index, e.slide_id, failure)
+        self.log.say(f"slide {e.slide_id}: failed at {failure.stage}: {failure.error}")
         if self.options.debug and not self.options.pseudonymise:
-            self.log.trace(fall.trace)
+            self.log.trace(failure.trace)
 
     def _clean(self, e: Entry, error: str) -> str:
         """Take names and paths out of an error when names are to be hidden."""
@@ -241,7 +241,7 @@ class _Night:
     def _stopped(self, why: str) -> None:
         """Leave a last word where there is room for it."""
         try:
-            self.closing.note("stopped", reason=why)
+            self.results.note("stopped", reason=why)
             self.log.say(why)
         except (DiskFull, OutputError):
             return  # the tables and results that are there speak for themselves

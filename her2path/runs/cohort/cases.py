@@ -87,7 +87,7 @@ class CaseTask:
     out: Path
     plan: CasePlan
     overwrite: bool = False
-    faces: Callable[[Path], Any] | None = None
+    reports: Callable[[Path], Any] | None = None
 
     def with_threads(self, threads: int) -> Task:
         """Return the same task: a case takes one thread."""
@@ -113,15 +113,19 @@ class CaseTask:
         make_dir(self.folder)
         made = _Case(self.plan, results, self.out).result(self.folder, mark)
         write_text(self.folder / "case.json", made.json_text() + "\n")
-        if self.faces is not None:
+        if self.reports is not None:
             tick("reporting", 0, 1, 0.0)
-            self.faces(self.folder)
+            self.reports(self.folder)
         return _facts(made, fresh=True)
 
     def _known(self, mark: str) -> Result | None:
         """Return the stored case where it is the same and whole."""
         path, page = self.folder / "case.json", self.folder / "report.html"
-        if self.overwrite or not path.is_file() or (self.faces is not None and not page.is_file()):
+        if (
+            self.overwrite
+            or not path.is_file()
+            or (self.reports is not None and not page.is_file())
+        ):
             return None
         try:
             stored = Result.from_json(path.read_bytes())

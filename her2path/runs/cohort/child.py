@@ -1,7 +1,8 @@
 """The child process: it works through jobs one after the other, and may die without harm.
 
 Everything that reads slides runs here. The parent sends one `Job` at a time through a pipe and
-gets ``("progress", index, ...)``, then ``("done", index, facts)`` or ``("failed", index, Fall)``.
+gets ``("progress", index, ...)``, then ``("done", index, facts)`` or
+``("failed", index, Failure)``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 
 from her2path.core.errors import DiskFull, Her2PathError, one_line
 
-__all__ = ["Fall", "Job", "Task", "Tick", "serve"]
+__all__ = ["Failure", "Job", "Task", "Tick", "serve"]
 
 Tick = Callable[[str, int, int, float], None]
 #: Linux: the kernel ends this process when its parent is gone
@@ -54,7 +55,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Fall:
+class Failure:
     """Why a job failed."""
 
     stage: str
@@ -85,7 +86,7 @@ def serve(pipe: Connection, quiet: bool) -> None:
         except (EOFError, OSError):
             return
         except Exception as exc:  # noqa: BLE001 - a part of the program that cannot be imported
-            pipe.send(("failed", None, _fall("starting", exc)))
+            pipe.send(("failed", None, _failure("starting", exc)))
             continue
         if job is None:
             return
@@ -135,18 +136,18 @@ def _answer(job: Job, pipe: Connection) -> tuple[Any, ...]:
     try:
         return ("done", job.index, job.task.run(tick))
     except Exception as exc:  # noqa: BLE001 - one slide's fault must not cost the others
-        return ("failed", job.index, _fall(stage, exc))
+        return ("failed", job.index, _failure(stage, exc))
 
 
-def _fall(stage: str, exc: Exception) -> Fall:
+def _failure(stage: str, exc: Exception) -> Failure:
     full = isinstance(exc, DiskFull) or (
         isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
     )
     if isinstance(exc, Her2PathError):
-        return Fall(stage, str(exc), exc.exit_code, full)
+        return Failure(stage, str(exc), exc.exit_code, full)
     if full:
-        return Fall(stage, f"no space left on the disk ({one_line(exc, 160)})", 5, True)
+        return Failure(stage, f"no space left on the disk ({one_line(exc, 160)})", 5, True)
     if isinstance(exc, MemoryError):
-        return Fall(stage, "out of memory. Lower --workers or stream.block_px.", 5)
+        return Failure(stage, "out of memory. Lower --workers or stream.block_px.", 5)
     what = one_line(f"{type(exc).__name__}: {exc}", 200)
-    return Fall(stage, f"a fault of the program ({what})", 5, trace=traceback.format_exc())
+    return Failure(stage, f"a fault of the program ({what})", 5, trace=traceback.format_exc())

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from her2path.runs.cohort.child import Fall, Job, serve
+from her2path.runs.cohort.child import Failure, Job, serve
 
 __all__ = ["Budget", "Outcome", "Pool"]
 
@@ -79,12 +79,12 @@ class Outcome:
     index: int
     seconds: float
     facts: dict[str, Any] = field(default_factory=dict)
-    fall: Fall | None = None
+    failure: Failure | None = None
 
     @property
     def ok(self) -> bool:
         """Whether the job was done."""
-        return self.fall is None
+        return self.failure is None
 
 
 class _Child:
@@ -121,7 +121,7 @@ class _Child:
         allowed = limit_s + (STARTING_S if self.stage == STARTING else 0.0)
         return self.job is not None and time.monotonic() - self.since > allowed
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         self.process.kill()
         self.process.join(FAREWELL_S)
         self.pipe.close()
@@ -152,7 +152,7 @@ class Pool:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         for child in self._children:
-            child.bury()
+            child.reap()
         self._children.clear()
 
     def run(self, jobs: list[Job]) -> Iterator[Outcome]:
@@ -220,7 +220,7 @@ class Pool:
             if word == "done":
                 yield Outcome(index, seconds, facts=rest[0])
             else:
-                yield Outcome(index, seconds, fall=rest[0])
+                yield Outcome(index, seconds, failure=rest[0])
 
     def _memory(self, alone: deque[Job]) -> Iterator[Outcome]:
         """Keep all children together within the budget."""
@@ -246,7 +246,7 @@ class Pool:
         self._remove(largest)
 
     def _remove(self, child: _Child) -> None:
-        child.bury()
+        child.reap()
         self._children.remove(child)
 
     def _lost(self, child: _Child, reason: str) -> Outcome:
@@ -254,7 +254,7 @@ class Pool:
         index = child.job.index if child.job is not None else -1
         seconds = time.monotonic() - child.since
         self._remove(child)
-        return Outcome(index, seconds, fall=Fall(child.stage, reason))
+        return Outcome(index, seconds, failure=Failure(child.stage, reason))
 
 
 def _has_word(pipe: Connection) -> bool:

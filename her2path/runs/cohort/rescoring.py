@@ -10,8 +10,8 @@ from typing import Any
 from her2path.core.errors import Her2PathError, UsageError
 from her2path.io.store import BatchStore, RunStore, read_json
 from her2path.runs.case.rescore import rescore
-from her2path.runs.cohort.closing import BatchResult, Faces
-from her2path.runs.cohort.joining import collect
+from her2path.runs.cohort.collecting import collect
+from her2path.runs.cohort.results import BatchResult, ReportWriters
 
 __all__ = ["Applied", "corrections_of", "rescore_batch"]
 
@@ -61,7 +61,7 @@ def rescore_batch(
     config: str | Path | None = None,
     changes: list[str] | None = None,
     own: bool = True,
-    faces: Faces | None = None,
+    reports: ReportWriters | None = None,
     manifest: str | Path | None = None,
     told: Callable[[str], None] | None = None,
 ) -> tuple[BatchResult, Applied]:
@@ -75,7 +75,7 @@ def rescore_batch(
         As in `case.rescore.rescore`.
     own : bool
         Apply what readers corrected of each slide in the viewer.
-    faces : Faces, optional
+    reports : ReportWriters, optional
         Reports and index.
     manifest : path, optional
         MANIFEST.csv of the batch; needed where cases rest on ISH counts or on cores of a TMA.
@@ -99,13 +99,13 @@ def rescore_batch(
         try:
             corrections = corrections_of(store) if own else None
             made = rescore(store.out, guideline, config, changes or [], corrections,
-                           faces.slide if faces else None)  # fmt: skip
+                           reports.slide if reports else None)  # fmt: skip
             applied.add(made.result.model_extra)
         except Her2PathError as exc:
             if exc.exit_code == 5:
                 raise
             applied.failed[store.out.name] = str(exc)
-    return collect([out], out, manifest, faces), applied
+    return collect([out], out, manifest, reports), applied
 
 
 def _refuse_what_is_not_stored(batch: BatchStore) -> None:

@@ -59,8 +59,8 @@ class SlideTask:
     overwrite: bool = False
     scheduler: str | None = None
     threads: int = 0
-    faces: Callable[[Path], None] | None = None
-    #: whether `faces` makes a report, which an earlier run may have left out
+    reports: Callable[[Path], None] | None = None
+    #: whether `reports` makes a report, which an earlier run may have left out
     report: bool = False
 
     def with_threads(self, threads: int) -> Task:
@@ -79,8 +79,8 @@ class SlideTask:
             return
         slide = result.slide.model_copy(update={"case_id": self._case})
         write_text(store.result_path, result.model_copy(update={"slide": slide}).json_text())
-        if self.faces is not None:
-            self.faces(store.out)
+        if self.reports is not None:
+            self.reports(store.out)
 
     def run(self, tick: Tick) -> dict[str, Any]:
         """Score the slide; return ``fresh`` and the figures of its row."""
@@ -96,7 +96,7 @@ class SlideTask:
             case_id=self._case,
             threads=self.threads,
             # with counts the report waits for them
-            faces=None if self.ish is not None else self.faces,
+            reports=None if self.ish is not None else self.reports,
         )
         bring_back(RunStore(self.out))
         done = score_slide(self.slide, self.out, self.settings, self.annotations, options, tick)
@@ -106,10 +106,12 @@ class SlideTask:
         if self.cores is not None and done.result.status == "complete":
             tick("placing cores", 0, 1, 0.0)
             check_cores(store.regions(), self.cores)
-        added = add_ish(store, self.ish, self.case_id, self.settings, self.faces, self.pseudonymise)
-        if self.report and self.faces is not None and not store.report_path.is_file():
+        added = add_ish(
+            store, self.ish, self.case_id, self.settings, self.reports, self.pseudonymise
+        )
+        if self.report and self.reports is not None and not store.report_path.is_file():
             tick("reporting", 0, 1, 0.0)
-            self.faces(self.out)
+            self.reports(self.out)
         (self.out / STALE).unlink(missing_ok=True)
         result = store.result()
         return {"status": result.status, "fresh": done.fresh or added, "figures": figures(result)}
@@ -123,7 +125,7 @@ def add_ish(
     counts: Path | None,
     case_id: str,
     settings: Settings,
-    faces: Callable[[Path], None] | None = None,
+    reports: Callable[[Path], None] | None = None,
     hidden: bool = False,
 ) -> bool:
     """Let a result rest on its ISH counts, or on none; do nothing where it does already.
@@ -140,7 +142,7 @@ def add_ish(
         Whose counts are meant, where the table has several cases.
     settings : Settings
         Minimum of cells, ratio of an amplified cell, guideline.
-    faces : callable, optional
+    reports : callable, optional
         Called with the staged folder: report and exports.
     hidden : bool
         Whether the table's own names stay out.
@@ -165,7 +167,7 @@ def add_ish(
     spread = heterogeneity.with_ish(old.heterogeneity, found["cases"][0] if found else None)
     new = old.model_copy(update={"score": score, "ish_sha256": digest, "heterogeneity": spread})
     mark = run_mark(getattr(new, "fingerprint", None), settings, hidden)
-    _publish(store, new, found, mark, faces)
+    _publish(store, new, found, mark, reports)
     return True
 
 
@@ -192,7 +194,7 @@ def _publish(
     new: Result,
     found: dict[str, Any] | None,
     mark: dict[str, Any],
-    faces: Callable[[Path], None] | None,
+    reports: Callable[[Path], None] | None,
 ) -> None:
     with RunLock(store.out):
         store.drop_work()
@@ -204,8 +206,8 @@ def _publish(
         if found is not None:
             ish.write(found, staged.out)
         staged.write_result(new)
-        if faces is not None:
-            faces(staged.out)
+        if reports is not None:
+            reports(staged.out)
         store.publish()
 
 

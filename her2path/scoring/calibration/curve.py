@@ -24,7 +24,7 @@ __all__ = ["fit_curve", "read_off", "relative_error_at"]
 
 F64 = NDArray[np.float64]
 #: calibrators of different receptor number that make a curve
-LEAST = 3
+FEWEST_CALIBRATORS = 3
 DRAWS = 200
 
 
@@ -52,17 +52,18 @@ def fit_curve(controls: Sequence[Control], measure: str, seed: int = 0) -> tuple
     seen = {r: g for r, g in sorted(groups.items()) if _middle(g, measure) > 0}
     remarks = [f"calibrator of {r:g} receptors: more than half of its cells read unstained; the "
                "curve begins above it" for r in sorted(set(groups) - set(seen))]  # fmt: skip
-    if len(seen) < LEAST:
+    if len(seen) < FEWEST_CALIBRATORS:
         raise UsageError(
             f"there are too few calibrators: {len(seen)} of different receptor number stain more "
-            f"than half of their cells, and {LEAST} are needed", "Give more cell lines or beads",
+            f"than half of their cells, and {FEWEST_CALIBRATORS} are needed",
+            "Give more cell lines or beads",
         )  # fmt: skip
     receptors = np.array(list(seen))
     od = np.array([_middle(g, measure) for g in seen.values()])
     sampled = np.array([_spread(g, measure, seed + i) for i, g in enumerate(seen.values())])
     _refuse_unranked(receptors, od, sampled)
     receptors, od, sampled = _pooled(receptors, od, sampled)
-    if len(receptors) < LEAST:
+    if len(receptors) < FEWEST_CALIBRATORS:
         raise UsageError("the calibrators do not rank: their ODs hardly rise with their receptors",
                          "Check which calibrator is which")  # fmt: skip
     left_out = _left_out(receptors, od)

@@ -15,7 +15,7 @@ import numpy as np
 
 from her2path.core.intervals import AreaRules, at_least, more_than
 from her2path.core.settings import Settings
-from her2path.scoring.alarms import alarms
+from her2path.scoring.false_alarms import alarms
 from her2path.scoring.guidelines.grammar import exact, percent
 from her2path.scoring.ish.figures import Figures
 

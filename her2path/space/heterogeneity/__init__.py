@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from her2path.core.intervals import AreaRules
-from her2path.scoring.alarms import false_alarm, within_area
+from her2path.scoring.false_alarms import false_alarm, within_area
 from her2path.space.heterogeneity.areas import AreaTable, area_table
 from her2path.space.heterogeneity.cases import case, compare
 from her2path.space.heterogeneity.measure import measure

@@ -10,7 +10,7 @@ import numpy as np
 from her2path.core.intervals import AreaRules, at_least, more_than
 from her2path.core.results import Areas, Heterogeneity
 from her2path.core.settings import Settings
-from her2path.scoring.alarms import alarms
+from her2path.scoring.false_alarms import alarms
 from her2path.space.heterogeneity.areas import AreaTable, filho
 from her2path.space.heterogeneity.pattern import PatternFacts
 from her2path.space.heterogeneity.table import Points

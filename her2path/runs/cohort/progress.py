@@ -11,7 +11,7 @@ from pathlib import Path
 from her2path.core.errors import one_line
 from her2path.io.store import disk_errors
 
-__all__ = ["Board", "Log", "Slot"]
+__all__ = ["BatchProgress", "Log", "Slot"]
 
 #: seconds between two summary lines of the log
 SUMMARY_S = 60.0
@@ -29,7 +29,7 @@ class Slot:
     since: float = field(default_factory=time.monotonic)
 
 
-class Board:
+class BatchProgress:
     """The standing of a batch.
 
     Parameters
@@ -38,7 +38,7 @@ class Board:
         Called after every change, in the thread of the batch.
     """
 
-    def __init__(self, changed: Callable[[Board], None] | None = None) -> None:
+    def __init__(self, changed: Callable[[BatchProgress], None] | None = None) -> None:
         self.changed = changed
         self.what = "slides"
         self.total = self.done = self.failed = self.not_evaluable = self.kept = 0
@@ -137,7 +137,7 @@ class Log:
         """Write a traceback, indented."""
         self._write("".join(f"    {one_line(line, 500)}\n" for line in text.splitlines()))
 
-    def summary(self, board: Board) -> None:
+    def summary(self, board: BatchProgress) -> None:
         """Write the standing, once a minute."""
         if time.monotonic() - self._last >= SUMMARY_S:
             self._last = time.monotonic()

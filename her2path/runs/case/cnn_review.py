@@ -19,13 +19,13 @@ from her2path.core.settings import CnnSettings
 
 __all__ = [
     "PATCHES_PER_REGION",
-    "SecondLook",
+    "CnnReview",
     "check_asked",
     "look_again",
     "make_ready",
     "model_sha256",
     "region_features",
-    "second_look",
+    "review_by_cnn",
 ]
 
 #: patches that a region's probabilities rest on, at most
@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class SecondLook:
+class CnnReview:
     """What the CNN says.
 
     ``result`` goes into ``result.json`` as ``cnn``; ``regions`` has the columns
@@ -101,7 +101,7 @@ def make_ready(settings: CnnSettings) -> None:
         cnn.Scorer.load(settings.model, settings.device, 1, "fp32", plain)
 
 
-def second_look(
+def review_by_cnn(
     read: Read,
     tumour: pa.Table,
     regions: pa.Table,
@@ -110,7 +110,7 @@ def second_look(
     score: Score | None,
     progress: Progress | None = None,
     threads: int | None = None,
-) -> SecondLook:
+) -> CnnReview:
     """Let the CNN look at regions, tumour cells and slide.
 
     Parameters
@@ -133,7 +133,7 @@ def second_look(
 
     Returns
     -------
-    SecondLook
+    CnnReview
 
     Raises
     ------
@@ -169,7 +169,7 @@ def second_look(
     if settings.features:
         at = np.searchsorted(rows, sampled)
         features = _feature_table(seen.features[at], region[sampled], regions)
-    return SecondLook(
+    return CnnReview(
         result=result,
         regions=_region_columns(of_region, result.share),
         cells=_cell_columns(p),
@@ -180,7 +180,7 @@ def second_look(
 
 def look_again(
     old: CnnResult, tumour: pa.Table, regions: pa.Table, score: Score | None
-) -> SecondLook:
+) -> CnnReview:
     """Set stored probabilities of cells beside a new score and new regions. Needs no network.
 
     Parameters
@@ -190,13 +190,13 @@ def look_again(
     tumour : pyarrow.Table
         Tumour cells with ``cell_id region_id`` and the columns `schema.CNN_CELLS`.
     regions, score
-        As in `second_look`.
+        As in `review_by_cnn`.
     """
     columns = [tumour.column(c.name).to_numpy() for c in CNN_CELLS]
     p = np.stack(columns, axis=1).astype(np.float32)
     ids, region = _numbers(tumour, "cell_id"), _numbers(tumour, "region_id")
     result, of_region = _conclude(old, p, ids, region, regions, score)
-    return SecondLook(result, _region_columns(of_region, result.share), _cell_columns(p), None)
+    return CnnReview(result, _region_columns(of_region, result.share), _cell_columns(p), None)
 
 
 def region_features(
@@ -204,7 +204,7 @@ def region_features(
 ) -> pa.Table:
     """Return the network's features of every region, for research pipelines.
 
-    Parameters are those of `second_look`.
+    Parameters are those of `review_by_cnn`.
 
     Returns
     -------

@@ -20,20 +20,20 @@ from her2path.core.settings import Settings
 from her2path.core.timepoints import time_groups
 from her2path.io.store import BatchStore, RunLock, RunStore
 from her2path.io.store.files import remove
-from her2path.runs.cohort.child import Fall
-from her2path.runs.cohort.closing import (
-    SLIDE_COLUMNS,
-    BatchResult,
-    Closing,
-    Faces,
-    budget_of,
-    guard,
-)
+from her2path.runs.cohort.child import Failure
 from her2path.runs.cohort.inputs import check_inputs
-from her2path.runs.cohort.live import Board
 from her2path.runs.cohort.manifest import TOLD, Entry, listed, plain_name, read_manifest, safe_name
 from her2path.runs.cohort.members import Member, member_of
 from her2path.runs.cohort.pool import Pool
+from her2path.runs.cohort.progress import BatchProgress
+from her2path.runs.cohort.results import (
+    SLIDE_COLUMNS,
+    BatchResult,
+    BatchResults,
+    ReportWriters,
+    budget_of,
+    guard,
+)
 from her2path.runs.cohort.slides import FIGURES, add_ish, figures, share
 from her2path.runs.cohort.tables import read_rows
 from her2path.runs.cohort.tma import check_cores
@@ -42,7 +42,7 @@ __all__ = ["collect"]
 
 #: what readers said of a slide here: another result never replaces it
 OF_READERS = ("reads", "READS.csv", "corrections.geojson")
-UNFINISHED = Fall("collecting", "it holds no finished result. Score the slide again.", 3)
+UNFINISHED = Failure("collecting", "it holds no finished result. Score the slide again.", 3)
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def collect(
     sources: Sequence[str | Path],
     out: str | Path,
     manifest: str | Path | None = None,
-    faces: Faces | None = None,
+    reports: ReportWriters | None = None,
     overwrite: bool = False,
-    board: Board | None = None,
+    board: BatchProgress | None = None,
 ) -> BatchResult:
     """Build cases, tables and index from slides that were scored elsewhere.
 
@@ -74,7 +74,7 @@ def collect(
         MANIFEST.csv: which case each slide belongs to. Without it the batches among the sources
         tell, and every other slide is a case of its own. Slides that it lists and that are not
         among the sources count as failed.
-    faces : Faces, optional
+    reports : ReportWriters, optional
         Reports and index.
     overwrite : bool
         Put every case together again, and take every result again.
@@ -101,7 +101,9 @@ def collect(
     names = [f.name for f in places if f is not None]
     guard(store, names)
     with RunLock(store.out):
-        return _Joining(store, places, entries, faces or Faces(), board or Board()).run(overwrite)
+        return _Collection(
+            store, places, entries, reports or ReportWriters(), board or BatchProgress()
+        ).run(overwrite)
 
 
 def _find(source: Path) -> list[_Found]:
@@ -221,22 +223,22 @@ def _check_times(found: Sequence[_Found]) -> None:
             raise ManifestError(f"case {case_id!r} ({names}): {exc.what}", exc.mend) from exc
 
 
-class _Joining:
+class _Collection:
     """One run of `collect`."""
 
     def __init__(
         self, store: BatchStore, places: Sequence[_Found | None], entries: list[Entry] | None,
-        faces: Faces, board: Board,
+        reports: ReportWriters, board: BatchProgress,
     ) -> None:  # fmt: skip
-        self.store, self.places, self.entries, self.faces = store, places, entries, faces
+        self.store, self.places, self.entries, self.reports = store, places, entries, reports
         self.board = board
         self.settings = self._first_settings()
         rows: list[dict[str, str]] = [e.extra for e in entries] if entries is not None else [
             _carried(f.row) for f in places if f is not None
         ]  # fmt: skip
         carried = list(dict.fromkeys(name for row in rows for name in row))
-        self.closing = Closing(store, carried, self.settings, faces, board)
-        self.closing.counts["slides"] = len(places)
+        self.results = BatchResults(store, carried, self.settings, reports, board)
+        self.results.counts["slides"] = len(places)
 
     def _first_settings(self) -> Settings:
         for f in self.places:
@@ -246,13 +248,13 @@ class _Joining:
 
     def run(self, overwrite: bool) -> BatchResult:
         """Take the slides in, put the cases together, close."""
-        self.closing.note("running")
-        self.closing.log.say(f"collecting {len(self.places)} slides")
+        self.results.note("running")
+        self.results.log.say(f"collecting {len(self.places)} slides")
         self.board.begin("slides", [self._name(i) for i in range(len(self.places))])
         members = [self._take(i, overwrite) for i in range(len(self.places))]
         with Pool(budget_of(self.settings, cluster=False), self.board.tell) as pool:
-            self.closing.cases(members, pool, overwrite)
-            return self.closing.end(pool)
+            self.results.cases(members, pool, overwrite)
+            return self.results.end(pool)
 
     def _name(self, place: int) -> str:
         if self.entries is not None:
@@ -265,7 +267,7 @@ class _Joining:
         member = self._member(place, name, found)
         try:
             if found is None or not RunStore(found.folder).complete:
-                self.closing.slide_failed(place, name, UNFINISHED)
+                self.results.slide_failed(place, name, UNFINISHED)
                 return _without(member)
             fresh = self._bring(found, overwrite)
             store = self.store.slide(found.name)
@@ -273,12 +275,12 @@ class _Joining:
                 check_cores(store.regions(), member.cores)
             if member.ish is not None:
                 fresh |= add_ish(store, member.ish, member.case_id, store.settings(),
-                                 self.faces.slide)  # fmt: skip
+                                 self.reports.slide)  # fmt: skip
             self._row(place, member, store.result(), fresh)
         except Her2PathError as exc:
             if exc.exit_code == 5:
                 raise
-            self.closing.slide_failed(place, name, Fall("collecting", str(exc), exc.exit_code))
+            self.results.slide_failed(place, name, Failure("collecting", str(exc), exc.exit_code))
             return _without(member)
         return member
 
@@ -325,8 +327,8 @@ class _Joining:
             "specimen": member.specimen, "timepoint": member.timepoint,
             "reader_score": member.reader_score,
         }  # fmt: skip
-        self.closing.slide_done(place, row, fresh, result.status)
-        self.closing.log.say(f"slide {one_line(member.slide_id, 80)}: {result.status}")
+        self.results.slide_done(place, row, fresh, result.status)
+        self.results.log.say(f"slide {one_line(member.slide_id, 80)}: {result.status}")
 
 
 def _same(source: Path, target: Path) -> bool:

@@ -18,17 +18,17 @@ from her2path.core.settings import Settings
 from her2path.io.store import BatchStore, write_json
 from her2path.io.store.files import disk_errors, make_dir
 from her2path.runs.cohort.cases import CASE_COLUMNS, CaseTask
-from her2path.runs.cohort.child import Fall, Job
+from her2path.runs.cohort.child import Failure, Job
 from her2path.runs.cohort.drift import write_drift
-from her2path.runs.cohort.live import Board, Log
 from her2path.runs.cohort.members import CasePlan, Member, cases_of
 from her2path.runs.cohort.pool import Budget, Outcome, Pool
+from her2path.runs.cohort.progress import BatchProgress, Log
 from her2path.runs.cohort.signed import in_words, signed_reads
 from her2path.runs.cohort.slides import FIGURES
 from her2path.runs.cohort.tables import Table
 from her2path.runs.stream import default_workers
 
-__all__ = ["SLIDE_COLUMNS", "BatchResult", "Closing", "Faces", "budget_of", "guard",
+__all__ = ["SLIDE_COLUMNS", "BatchResult", "BatchResults", "ReportWriters", "budget_of", "guard",
            "stop_when_full"]  # fmt: skip
 
 SLIDE_COLUMNS = ("slide_id", "case_id", "folder", "slide", "specimen", "timepoint", "reader_score",
@@ -40,7 +40,7 @@ CASE_FILES = ("case.json", "report.html", "report.pdf", "ish.json", "ish_areas.c
 
 
 @dataclass(frozen=True)
-class Faces:
+class ReportWriters:
     """What people see; module-level functions, so that children find them.
 
     Attributes
@@ -111,16 +111,17 @@ def budget_of(settings: Settings, cluster: bool) -> Budget:
     return Budget(workers, float(memory), stream.timeout_s)
 
 
-class Closing:
+class BatchResults:
     """What a batch and `collect` share: tables, cases, index, ``run.json``."""
 
     def __init__(
-        self, store: BatchStore, carried: Sequence[str], settings: Settings, faces: Faces,
-        board: Board, clean: Callable[[str, CasePlan], str] | None = None, hidden: bool = False,
+        self, store: BatchStore, carried: Sequence[str], settings: Settings, reports: ReportWriters,
+        board: BatchProgress, clean: Callable[[str, CasePlan], str] | None = None,
+        hidden: bool = False,
     ) -> None:  # fmt: skip
         # what takes names out of a case's error; whether names are hidden
         self.clean, self.hidden = clean, hidden
-        self.store, self.settings, self.faces, self.board = store, settings, faces, board
+        self.store, self.settings, self.reports, self.board = store, settings, reports, board
         self.log = Log(store.out / "batch.log")
         self.started, self.clock = datetime.now(UTC), time.monotonic()
         self.counts = dict.fromkeys(
@@ -162,9 +163,9 @@ class Closing:
         word = "not_evaluable" if status == "not_evaluable" else "done" if fresh else "kept"
         self.board.end(place, word)
 
-    def slide_failed(self, place: int, name: str, fall: Fall) -> None:
+    def slide_failed(self, place: int, name: str, failure: Failure) -> None:
         """Add a row to the failures and count it."""
-        self.failures.add(place, {"slide": name, "stage": fall.stage, "error": fall.error})
+        self.failures.add(place, {"slide": name, "stage": failure.stage, "error": failure.error})
         self.counts["failed"] += 1
         self.board.end(place, "failed")
 
@@ -178,11 +179,13 @@ class Closing:
         todo = []
         for place, plan in enumerate(plans):
             if any(p.member.done for p in plan.parts):
-                todo.append(Job(place, CaseTask(self.store.out, plan, overwrite, self.faces.case)))
+                todo.append(
+                    Job(place, CaseTask(self.store.out, plan, overwrite, self.reports.case))
+                )
             else:
                 self._case_without_slides(table, place, plan)
         for outcome in pool.run(todo):
-            if outcome.fall is not None:
+            if outcome.failure is not None:
                 self._case_failed(outcome, plans[outcome.index], len(members))
             else:
                 self._case_done(table, outcome, plans[outcome.index])
@@ -196,13 +199,13 @@ class Closing:
         self.board.end(place, "failed")
 
     def _case_failed(self, outcome: Outcome, plan: CasePlan, after: int) -> None:
-        fall = outcome.fall
-        assert fall is not None
-        stop_when_full(fall)
-        error = self.clean(fall.error, plan) if self.clean is not None else fall.error
+        failure = outcome.failure
+        assert failure is not None
+        stop_when_full(failure)
+        error = self.clean(failure.error, plan) if self.clean is not None else failure.error
         self.counts["failed_cases"] += 1
         self.failures.add(after + outcome.index, {
-            "slide": plan.case_id, "stage": f"case: {fall.stage}", "error": error,
+            "slide": plan.case_id, "stage": f"case: {failure.stage}", "error": error,
         })  # fmt: skip
         self.board.end(outcome.index, "failed")
         self.log.say(f"case {plan.case_id}: failed, {error}")
@@ -232,8 +235,8 @@ class Closing:
         self._staining()
         self.slides.finish()
         self.failures.finish()
-        if self.faces.index is not None:
-            self.faces.index(self.store.out)
+        if self.reports.index is not None:
+            self.reports.index(self.store.out)
         status = "failures" if self.counts["failed"] or self.counts["failed_cases"] else "complete"
         run = self.note(status, peak_memory_mb=round(pool.peak_mb),
                         memory_budget_mb=round(pool.budget.memory_mb))  # fmt: skip
@@ -273,15 +276,15 @@ def guard_cases(store: BatchStore, folders: Iterable[str]) -> None:
             raise OutputError(f"{place} is not a folder of OUT", "Remove it, or give another -o")
 
 
-def stop_when_full(fall: Fall) -> None:
+def stop_when_full(failure: Failure) -> None:
     """End the whole batch where the disk is full: every other slide would fail as well.
 
     Raises
     ------
     DiskFull
     """
-    if fall.disk_full:
-        raise DiskFull(fall.error.split(". ")[0],
+    if failure.disk_full:
+        raise DiskFull(failure.error.split(". ")[0],
                        "Make room and run the same command again: what is done stays")  # fmt: skip
 
 

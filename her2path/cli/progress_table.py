@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from her2path.runs.cohort import Board
+    from her2path.runs.cohort import BatchProgress
 
 __all__ = ["live_table"]
 
@@ -22,12 +22,12 @@ EVERY_S = 0.25
 
 
 @contextmanager
-def live_table() -> Iterator[Callable[[Board], None]]:
-    """Show a table on stderr; yield the callback of a `Board`."""
+def live_table() -> Iterator[Callable[[BatchProgress], None]]:
+    """Show a table on stderr; yield the callback of a `BatchProgress`."""
     last = 0.0
     with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
 
-        def changed(board: Board) -> None:
+        def changed(board: BatchProgress) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= EVERY_S:
@@ -37,7 +37,7 @@ def live_table() -> Iterator[Callable[[Board], None]]:
         yield changed
 
 
-def picture(board: Board) -> Group:
+def picture(board: BatchProgress) -> Group:
     """Return the table and the line below it."""
     table = Table(box=None, pad_edge=False)
     for heading in (board.what[:-1], "stage", "done", "time"):
