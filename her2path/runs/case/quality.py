@@ -29,9 +29,9 @@ MARKS = ("no_epithelium",)
 MOST_ANGLE = 25.0
 #: side of the field in which another pixel size is tried, level-0 px; fewer finds there say nothing
 TRIED_PX, FEW_TRIED = 2048, 30
-#: log odds by which the best tenth of the finds is surer at the right pixel size than at twice of it
-#: (cores: 0.21 on), and than at half of it (from -0.03 on; where the pixel size is right, the finds
-#: at twice of it are less sure by 0.2 and more)
+#: log odds by which the best tenth of the finds is surer at the right pixel size than at twice of
+#: it (cores: 0.21 on), and than at half of it (from -0.03 on; where the pixel size is right, the
+#: finds at twice of it are less sure by 0.2 and more)
 SURER, SURER_THAN_HALF = 0.15, -0.12
 
 
