@@ -22,7 +22,7 @@ LEAST_FINDS = 300
 #: nuclear area of sure finds, µm², beyond which the pixel size is doubted, and how sure the finder
 #: is of its best tenth (log odds) where it is right: between the cores' values at the true pixel
 #: size and at half and twice of it (docs/qc.md)
-SMALL_UM2, LARGE_UM2, SURE_HEAT = 12.2, 17.8, 0.75
+SMALL_UM2, LARGE_UM2, SURE_HEAT = 15.1, 14.8, 0.75
 #: DAB OD inside a nucleus that hides its hematoxylin: twice the median nuclear OD of the cores
 HIDDEN_OD = 0.30
 #: the ratio of contrasts (1 over 4 µm) of a scan that is read at twice its pixel size

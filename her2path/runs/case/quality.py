@@ -29,8 +29,10 @@ MARKS = ("no_epithelium",)
 MOST_ANGLE = 25.0
 #: side of the field in which another pixel size is tried, level-0 px; fewer finds there say nothing
 TRIED_PX, FEW_TRIED = 2048, 30
-#: log odds by which the best tenth of the finds is surer at the right pixel size (cores: 0.2 on)
-SURER = 0.15
+#: log odds by which the best tenth of the finds is surer at the right pixel size than at twice of
+#: it (cores: 0.21 on), and than at half of it (from -0.03 on; where the pixel size is right, the
+#: finds at twice of it are less sure by 0.2 and more)
+SURER, SURER_THAN_HALF = 0.15, -0.12
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ def _surer_at(slide: Slide, plan: Plan, factor: float) -> bool:
         found = measure_cells(rgb[: size.height, : size.width], size, size, optics, plan.settings)
         heat = found.column("heat").to_numpy()
         sure.append(float(np.percentile(heat, 90)) if len(heat) >= FEW_TRIED else -np.inf)
-    return sure[1] > sure[0] + SURER
+    return sure[1] > sure[0] + (SURER if factor > 1 else SURER_THAN_HALF)
 
 
 #: raw columns that tell of a find's size, stain and certainty
