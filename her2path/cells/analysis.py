@@ -129,7 +129,11 @@ def _raw_cells(
     def owned(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
         return _inside(_fixed(x, origin[1]), _fixed(y, origin[0]), core, f)
 
-    found = reading.read_cells(planes, optics.mpp_a, origin, settings.nuclei, owned)
+    inner = (
+        (core.y0 // f - origin[0], -(-core.y1 // f) - origin[0]),
+        (core.x0 // f - origin[1], -(-core.x1 // f) - origin[1]),
+    )
+    found = reading.read_cells(planes, optics.mpp_a, origin, settings.nuclei, owned, inner)
     x_fx, y_fx = _fixed(found.x, origin[1]), _fixed(found.y, origin[0])
     cell_id = y_fx * ID_STRIDE + x_fx
     order = np.argsort(cell_id, kind="stable")

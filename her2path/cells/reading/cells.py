@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells.reading.finder import MARGIN_UM, find_peaks
+from her2path.cells.reading.finder import MARGIN_UM, Core, find_peaks
 from her2path.cells.reading.inputs import (
     PLACES,
     RADII,
@@ -95,6 +95,7 @@ def read_cells(
     origin: tuple[int, int],
     settings: NucleiSettings,
     wanted: Callable[[F64, F64], NDArray[np.bool_]] | None = None,
+    core: Core | None = None,
 ) -> Cells:
     """Find and read the cells of a block.
 
@@ -110,6 +111,8 @@ def read_cells(
         ``sensitivity``.
     wanted : callable, optional
         Takes centres x, y (N,), local analysis px, and tells which are to be read; all by default.
+    core : ((int, int), (int, int)), optional
+        Rows and columns of ``planes``, first and end, that hold all that are wanted.
 
     Returns
     -------
@@ -127,7 +130,7 @@ def read_cells(
     if not mpp_a > 0:
         raise ValueError(f"mpp_a is {mpp_a}, not above 0")
     share = min(SURE / settings.sensitivity, 0.95)
-    found = find_peaks(planes, mpp_a, origin, float(np.log(share / (1.0 - share))))
+    found = find_peaks(planes, mpp_a, origin, float(np.log(share / (1.0 - share))), core)
     x, y = (_fixed(v, mpp_a, o) for v, o in ((found.x, origin[1]), (found.y, origin[0])))
     inside = (x >= 0) & (y >= 0) & (x < planes.shape[2]) & (y < planes.shape[1])
     if wanted is not None:
