@@ -287,6 +287,34 @@ def test_finds_are_the_same_bits_wherever_the_block_is_cut(
     assert same_finds(smooth((520, 560), 9), mpp_a, at, -15.0) > 200
 
 
+@pytest.mark.parametrize(("mpp_a", "at"), [(0.5, (0, 0)), (ODD, (8191, 4093)), (0.46, (77, 4001))])
+@pytest.mark.parametrize("core", [((90, 333), (101, 420)), ((0, 200), (300, 560))])
+def test_finds_of_a_core_are_the_same_bits_as_those_of_the_whole(
+    core: tuple[tuple[int, int], tuple[int, int]],
+    mpp_a: float,
+    at: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finder, "LOWEST", -15.0)
+    planes = smooth((520, 560), 9)
+    whole = finder.find_peaks(planes, mpp_a, at, -15.0)
+    part = finder.find_peaks(planes, mpp_a, at, -15.0, core)
+    (y0, y1), (x0, x1) = core
+    bounds = [(at[0] + y0, at[0] + y1), (at[1] + x0, at[1] + x1)]
+    inside = [
+        np.logical_and.reduce(
+            [(v >= low * mpp_a) & (v < high * mpp_a)
+             for v, (low, high) in zip((found.y, found.x), bounds, strict=True)]
+        )
+        for found in (whole, part)
+    ]  # fmt: skip
+    assert inside[0].sum() > 50
+    assert len(part.x) < len(whole.x)
+    for name in whole.__dataclass_fields__:
+        one, other = getattr(whole, name)[inside[0]], getattr(part, name)[inside[1]]
+        assert np.array_equal(one, other), name
+
+
 def test_finds_are_the_same_bits_for_windows_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finder, "LOWEST", -15.0)
     planes = spots((400, 360), 10)

@@ -130,9 +130,9 @@ def _raw_cells(
         return _inside(_fixed(x, origin[1]), _fixed(y, origin[0]), core, f)
 
     inner = (
-        core.y0 // f - origin[0], core.x0 // f - origin[1],
-        -(-core.y1 // f) - core.y0 // f, -(-core.x1 // f) - core.x0 // f,
-    )  # fmt: skip
+        (core.y0 // f - origin[0], -(-core.y1 // f) - origin[0]),
+        (core.x0 // f - origin[1], -(-core.x1 // f) - origin[1]),
+    )
     found = reading.read_cells(planes, optics.mpp_a, origin, settings.nuclei, owned, inner)
     x_fx, y_fx = _fixed(found.x, origin[1]), _fixed(found.y, origin[0])
     cell_id = y_fx * ID_STRIDE + x_fx

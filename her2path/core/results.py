@@ -248,6 +248,10 @@ class Heterogeneity(Part):
     bystander: Bystander
 
 
+#: why there is no detection limit where none was asked for
+SWITCHED_OFF = "it was switched off (sensitivity.cells is 0)"
+
+
 class Recovered(Part):
     """Cells that got a line of one strength, and how many of them read stained."""
 
@@ -273,6 +277,11 @@ class Sensitivity(Part):
     faint_found_high: float | None = None
     blur_um: float | None = None
     reason: str | None = None
+
+    @property
+    def tried(self) -> bool:
+        """Whether it was asked for: what could not be measured then is unknown, not absent."""
+        return self.reason != SWITCHED_OFF
 
     @classmethod
     def without(cls, reason: str, cells: int = 0, blur_um: float | None = None) -> Sensitivity:

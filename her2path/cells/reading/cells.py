@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from her2path.cells.reading.finder import MARGIN_UM, Peaks, find_peaks
+from her2path.cells.reading.finder import MARGIN_UM, Core, Peaks, find_peaks
 from her2path.cells.reading.inputs import (
     PLACES,
     RADII,
@@ -98,7 +98,7 @@ def read_cells(
     origin: tuple[int, int],
     settings: NucleiSettings,
     wanted: Callable[[F64, F64], NDArray[np.bool_]] | None = None,
-    core: tuple[int, int, int, int] | None = None,
+    core: Core | None = None,
 ) -> Cells:
     """Find and read the cells of a block.
 
@@ -114,9 +114,8 @@ def read_cells(
         ``sensitivity``.
     wanted : callable, optional
         Takes centres x, y (N,), local analysis px, and tells which are to be read; all by default.
-    core : (int, int, int, int), optional
-        First row, first column, rows, columns, local analysis px, that hold all that is wanted:
-        the finder need not look elsewhere.
+    core : ((int, int), (int, int)), optional
+        Rows and columns of ``planes``, first and end, that hold all that are wanted.
 
     Returns
     -------

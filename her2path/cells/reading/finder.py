@@ -21,6 +21,8 @@ from her2path.cells.reading.nets import run_finder
 __all__ = ["MARGIN_UM", "Peaks", "find_peaks"]
 
 F32 = NDArray[np.float32]
+#: first and end of rows, and of columns
+Core = tuple[tuple[int, int], tuple[int, int]]
 
 #: grid points around a window that its answer needs, windows' grain, and their largest side
 MARGIN, GRAIN, WINDOW = 32, 8, 656
@@ -28,8 +30,6 @@ MARGIN, GRAIN, WINDOW = 32, 8, 656
 MARGIN_UM = (MARGIN + 8) * GRID_UM
 #: two nuclei lie no nearer than this, µm: the lower peak of two is part of the higher one
 APART_UM = 2.6
-#: what decides whether a point is a peak, and where its top lies, around it, µm
-AROUND_PEAK_UM = (math.ceil(APART_UM / GRID_UM) + 2) * GRID_UM
 #: a nucleus has hematoxylin above this (OD) within 3.2 µm; the heat of what has none
 LEAST_H, NEAR, GLASS = 0.03, np.ones((9, 9), np.uint8), np.float32(-20.0)
 #: finds below this are none, whatever the sensitivity; log odds 0 is even
@@ -64,11 +64,7 @@ class Peaks:
 
 
 def find_peaks(
-    planes: F32,
-    mpp_a: float,
-    origin: tuple[int, int],
-    least: float,
-    core: tuple[int, int, int, int] | None = None,
+    planes: F32, mpp_a: float, origin: tuple[int, int], least: float, core: Core | None = None
 ) -> Peaks:
     """Find the nuclei of a block.
 
@@ -82,9 +78,9 @@ def find_peaks(
         Absolute analysis pixel (y, x) of pixel (0, 0).
     least : float
         Log odds that a find needs.
-    core : (int, int, int, int), optional
-        First row, first column, rows, columns, local analysis px, that finds are wanted in; all
-        of the planes by default. Finds outside may be missing.
+    core : ((int, int), (int, int)), optional
+        Rows and columns of ``planes``, first and end, in which finds are wanted: the net runs there
+        and where those finds look, and finds outside are left out or are unsure. All by default.
 
     Returns
     -------
@@ -92,10 +88,8 @@ def find_peaks(
         Those within `MARGIN_UM` of the planes' edge depend on where the block was cut, unless
         the slide ends there.
     """
-    top, left, height, width = core or (0, 0, planes.shape[1], planes.shape[2])
-    beyond = math.ceil(AROUND_PEAK_UM / mpp_a) if core else 0
-    rows = _span(origin[0] + top - beyond, height + 2 * beyond, mpp_a)
-    columns = _span(origin[1] + left - beyond, width + 2 * beyond, mpp_a)
+    rows = _span(origin[0], planes.shape[1], mpp_a, core and core[0])
+    columns = _span(origin[1], planes.shape[2], mpp_a, core and core[1])
     shape = rows[1] - rows[0], columns[1] - columns[0]
     heat = np.full(shape, GLASS, np.float32)
     kind = np.zeros((3, shape[0] // 2, shape[1] // 2), np.float32)
@@ -146,11 +140,15 @@ def _nothing() -> Peaks:
     return Peaks(none, none, few, np.zeros((0, 3), np.float32), np.zeros((0, 24), np.float32))
 
 
-def _span(origin: int, pixels: int, mpp_a: float) -> tuple[int, int]:
-    """Return the grid lines that cover a block, in whole grains."""
+def _span(origin: int, pixels: int, mpp_a: float, core: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the grid lines that cover a block, or what its core's finds look at, by grains."""
     low = math.floor(origin * mpp_a / GRID_UM / GRAIN) * GRAIN
     high = math.ceil((origin + pixels) * mpp_a / GRID_UM / GRAIN) * GRAIN
-    return low, high
+    if core is None:
+        return low, high
+    first, end = (math.floor((origin + v) * mpp_a / GRID_UM / GRAIN) * GRAIN for v in core)
+    # a peak's disc and its summit look less than a grain beyond it
+    return max(low, first - GRAIN), min(high, end + 2 * GRAIN)
 
 
 def _windows(low: int, high: int) -> list[tuple[int, int]]:

@@ -11,10 +11,12 @@ from her2path.cells.sensitivity.curve import (
     limits_od,
     with_limits,
 )
-from her2path.cells.sensitivity.lines import Lines, draw_lines, lay
+from her2path.cells.sensitivity.lines import Lines, draw_lines, lay, off_borders
+from her2path.cells.sensitivity.recompression import recompress
 from her2path.cells.sensitivity.sharpness import blur_of, edge_spread
 
 __all__ = [
     "Curve", "Jpeg", "Lines", "Spikes", "blur_of", "compress", "conclude", "doses", "draw_lines",
-    "edge_spread", "fit", "join", "jpeg_of", "lay", "limits_od", "with_limits",
+    "edge_spread", "fit", "join", "jpeg_of", "lay", "limits_od",
+    "off_borders", "recompress", "with_limits",
 ]  # fmt: skip

@@ -36,8 +36,8 @@ __all__ = ["LEAST_CELLS", "LEVELS", "Curve", "Spikes", "conclude", "doses", "fit
 F64 = NDArray[np.float64]
 
 #: own parts of the lines, as `membrane_od`
-LEVELS = (0.006, 0.009, 0.014, 0.02, 0.03, 0.045, 0.065, 0.1, 0.15, 0.25)
-#: fewer cells with a line tell nothing
+LEVELS = (0.01, 0.016, 0.025, 0.04, 0.06, 0.09, 0.14, 0.22)
+#: fewer unstained cells, with a line and without, tell nothing
 LEAST_CELLS = 50
 #: the grid of curves: thresholds, spreads, lapses
 THRESHOLDS = np.geomspace(0.003, 0.9, 64)
@@ -60,9 +60,10 @@ class Spikes:
 
 
 def join(parts: Sequence[Spikes]) -> Spikes:
-    """Return several readings as one."""
+    """Return several readings as one; of none, one without a cell."""
     names = ("crest", "coverage", "read", "blank")
-    return Spikes(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
+    none = np.zeros(0)
+    return Spikes(*(np.concatenate([none, *(getattr(p, n) for p in parts)]) for n in names))
 
 
 def doses(place: NDArray[np.int64]) -> tuple[F64, F64]:
@@ -114,7 +115,7 @@ class Curve:
 
     def found_in(self, share: float) -> float | None:
         """Return the strength that a share of cells is found at; None beyond what was laid."""
-        od = np.geomspace(LEVELS[0] / 2, LEVELS[-1], 400)
+        od = np.geomspace(LEVELS[0] / 2, LEVELS[-1], 160)
         reached = np.flatnonzero(self.mean(od) >= share)
         return float(od[reached[0]]) if len(reached) else None
 
@@ -162,13 +163,14 @@ def conclude(spikes: Spikes, stained: int, blur_um: float, settings: Settings) -
     settings : Settings
         ``membrane`` says what a faint cell is.
     """
-    n = len(spikes.crest)
-    if n < LEAST_CELLS:
-        if stained > n:
+    n, blanks = len(spikes.crest), len(spikes.blank)
+    seen = n + blanks
+    if seen < LEAST_CELLS:
+        if stained > seen:
             return Sensitivity.without(
-                f"nearly all tumour cells are stained: {n} unstained ones were seen", n, blur_um
+                f"nearly all tumour cells are stained: {seen} unstained ones were seen", n, blur_um
             )
-        return Sensitivity.without(f"{n} unstained tumour cells were seen", n, blur_um)
+        return Sensitivity.without(f"{seen} unstained tumour cells were seen", n, blur_um)
     recovery = []
     for level in LEVELS:
         mine = spikes.crest == level
@@ -178,7 +180,6 @@ def conclude(spikes: Spikes, stained: int, blur_um: float, settings: Settings) -
             recovery.append(
                 Recovered(membrane_od=level, found=found / count, low=low, high=high, n=count)
             )
-    blanks = len(spikes.blank)
     blank = float((spikes.blank > 0).mean()) if blanks else 0.0
     measured = Sensitivity(
         cells=n, blanks=blanks, blank_rate=blank, recovery=tuple(recovery), blur_um=blur_um
@@ -191,7 +192,9 @@ def with_limits(measured: Sensitivity, settings: MembraneSettings) -> Sensitivit
     if not measured.recovery or measured.blank_rate is None:
         return measured
     curve = fit(measured.recovery, measured.blank_rate)
-    shares = curve.faint(*limits_od(settings))
+    # what the line itself brings, without what reads stained anyway (Abbott)
+    shares = (curve.faint(*limits_od(settings)) - curve.guess) / (1 - curve.guess)
+    shares = np.clip(shares, 0.0, 1.0)
     order = np.argsort(shares)
     ends = np.interp([0.025, 0.975], np.cumsum(curve.weight[order]), shares[order])
     return measured.model_copy(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from her2path.cells.rings import COS, RAYS, SIN
 
-__all__ = ["LEAST_COVERAGE", "MOST_COVERAGE", "SIGMA_UM", "Lines", "draw_lines", "lay"]
+__all__ = ["LEAST_COVERAGE", "MOST_COVERAGE", "SIGMA_UM", "Lines", "draw_lines", "lay",
+           "off_borders"]  # fmt: skip
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -28,12 +29,20 @@ SIGMA_UM = 0.64 / 2.354820045
 LEAST_COVERAGE, MOST_COVERAGE = 0.25, 0.85
 #: deviation of the logarithm of a line's strength along the ring, and how many waves it has
 UNEVEN, WAVES = 0.25, 5
+#: pieces that a line lies in, at most
+PIECES = 3
 #: `membrane_od` of a cell over the crest of its own line: what the reading's smoothing and its
 #: sharing of lines leave (median over stained cells of sharp drawings: 0.66 among unstained cells,
 #: to 0.76 where all are stained)
 READS = 0.66
 #: spreads (sigma) beyond which a line has ended
 ENDS = 3.0
+#: by how much the border of an unstained cell is read off the true one, µm: SD of a cell's mean,
+#: and median and spread (SD of the logarithm) of the SD along its ring (drawings; docs/uncertainty)
+OFF_UM, ALONG_UM, ALONG_SPREAD = 0.45, 0.45, 0.5
+#: waves of that error along the ring, each as high as its number is low; no border is nearer to
+#: the centre than this, µm
+OFF_WAVES, LEAST_UM = 6, 1.5
 #: segments of the border on either side of a pixel's own direction that may be the nearest
 BESIDE = 3
 
@@ -70,7 +79,7 @@ def draw_lines(crest: F64, coverage: F64, seeds: NDArray[np.int64]) -> F64:
     crest : float64 (N,)
         Mean of the stained part, OD.
     coverage : float64 (N,)
-        Share of the ring that is stained, in one piece that begins anywhere.
+        Share of the ring that is stained, in one to `PIECES` pieces that begin anywhere.
     seeds : int64 (N,)
         One a cell: its line depends on nothing else.
     """
@@ -78,13 +87,45 @@ def draw_lines(crest: F64, coverage: F64, seeds: NDArray[np.int64]) -> F64:
     turn = np.arange(RAYS) * (2 * np.pi / RAYS)
     for i, seed in enumerate(seeds):
         rng = np.random.default_rng(abs(int(seed)))
-        start = int(rng.integers(RAYS))
-        on = (np.arange(RAYS) - start) % RAYS < max(1, round(coverage[i] * RAYS))
+        on = _pieces(max(1, round(coverage[i] * RAYS)), rng)
         phase, size = rng.uniform(0, 2 * np.pi, WAVES), rng.normal(0, 1, WAVES)
         wave = size @ np.sin(np.arange(1, WAVES + 1)[:, None] * turn + phase[:, None])
         rough = np.exp(UNEVEN * wave * np.sqrt(2 / WAVES))
         out[i, on] = crest[i] * (rough / rough[on].mean())[on]
     return out
+
+
+def off_borders(border: F64, seeds: NDArray[np.int64], mpp: float) -> F64:
+    """Return where the borders may lie that were read as ``border``, (N, 48), level-0 pixels.
+
+    The border of an unstained cell is seen poorly, and a real line lies where the cell ends, not
+    where it was read to end; a line laid on the reading would be found too easily.
+    """
+    turn = np.arange(RAYS) * (2 * np.pi / RAYS)
+    number = np.arange(1, OFF_WAVES + 1)
+    out = np.empty(border.shape)
+    for i, seed in enumerate(seeds):
+        rng = np.random.default_rng([abs(int(seed)), 1])
+        mean, along = rng.normal(0, OFF_UM), ALONG_UM * np.exp(rng.normal(0, ALONG_SPREAD))
+        phase, size = rng.uniform(0, 2 * np.pi, OFF_WAVES), rng.normal(0, 1, OFF_WAVES) / number
+        wave = size @ np.sin(number[:, None] * turn + phase[:, None])
+        off = mean + along * wave / np.sqrt(0.5 * (1 / number**2).sum())
+        out[i] = np.maximum(border[i] + off / mpp, LEAST_UM / mpp)
+    return out
+
+
+def _pieces(stained: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which rays of a ring are stained, (48,): so many, in pieces parted by gaps."""
+    bare = RAYS - stained
+    count = min(int(rng.integers(1, PIECES + 1)), stained, max(bare, 1))
+    start, lengths = int(rng.integers(RAYS)), []
+    for total in (stained, bare):
+        # every piece and every gap has half of an even share at least
+        least = total // (2 * count)
+        cuts = np.sort(rng.integers(0, total - least * count + 1, count - 1))
+        lengths.append(np.diff([0, *cuts, total - least * count]) + least)
+    on = np.repeat(np.tile([True, False], count), np.stack(lengths, axis=1).ravel())
+    return np.roll(on, start)
 
 
 def lay(rgb: U8, lines: Lines, dab: tuple[float, float, float], mpp: float, blur_um: float) -> U8:

@@ -352,7 +352,10 @@ class SensitivitySettings(Section):
     """The detection limit, by lines laid over unstained cells."""
 
     cells: int = Field(
-        300, ge=0, le=100_000, description="unstained cells to lay lines over; 0 switches it off"
+        300,
+        ge=0,
+        le=100_000,
+        description="unstained cells to look at, a line over half of them; 0: off",
     )
 
 

@@ -1,9 +1,9 @@
 """The detection limit of a slide, measured on the slide itself.
 
-Some fields of the tissue are read as they are. Over the borders of their tumour cells that read
-unstained, lines of known strength and coverage are laid (`her2path.cells.sensitivity`), in the
-field's own pixels, and the field is read again by the same code. What is found, by strength, is the
-slide's sensitivity; cells that got no line in that reading are its blanks.
+Some fields of the tissue are read as they are. Over the borders of half of their tumour cells that
+read unstained, lines of known strength and coverage are laid (`her2path.cells.sensitivity`), in the
+field's own pixels, and the field is read once more by the same code. What is found, by strength, is
+the slide's sensitivity; the other half, which got no line, are its blanks.
 
 Fields, cells and lines follow from the slide's size, its tissue and the cells' places alone.
 """
@@ -26,7 +26,7 @@ from her2path.cells.sensitivity import Jpeg, Lines, Spikes
 from her2path.core.flags import flag
 from her2path.core.geometry import Block, Grid
 from her2path.core.intervals import wilson
-from her2path.core.results import QcFlag, Score, Sensitivity
+from her2path.core.results import SWITCHED_OFF, QcFlag, Score, Sensitivity
 from her2path.core.schema import OUTLINE_PER_UM
 from her2path.io.annotations import Annotations
 from her2path.io.slide import Slide
@@ -45,11 +45,9 @@ WAVE = 2
 #: a large slide is looked at in more places: one for so many mm² of tissue, up to so many
 MM2_A_FIELD, SPREAD_FIELDS = 5.0, 12
 #: no more fields than this, however few unstained tumour cells they hold
-MOST_FIELDS = 6
-#: readings of a field with lines; a cell has a line in one of them and none in the others
-ROUNDS = 2
-#: why there is no detection limit where none was asked for
-SWITCHED_OFF = "it was switched off (sensitivity.cells is 0)"
+MOST_FIELDS = 5
+#: every so manieth unstained tumour cell gets a line, the others are blanks
+EVERY = 2
 #: a cell is the same one in two readings within this, µm
 SAME_UM = 2.5
 
@@ -109,11 +107,13 @@ def spike(
         return _look(slide, plan, grid[index], annotations)
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for first in range(0, len(order), WAVE):
-            fields += pool.map(look, order[first : first + WAVE])
+        while len(fields) < len(order):
             enough = sum(len(s.cell_id) for s in fields) >= wanted
-            if len(fields) >= (places if enough else max(places, MOST_FIELDS)):
+            most = places if enough else max(places, MOST_FIELDS)
+            if len(fields) >= max(most, 1):
                 break
+            end = min(len(fields) + WAVE, max(most, 1))
+            fields += pool.map(look, order[len(fields) : end])
         scan = _Scan(
             sensitivity.blur_of([s.spread for s in fields]), sensitivity.jpeg_of(fields[0].rgb)
         )
@@ -121,7 +121,10 @@ def spike(
         def again(job: tuple[_Field, int]) -> Spikes:
             return _again(*job, plan, scan)
 
-        done = list(pool.map(again, [(s, k) for s in fields for k in range(ROUNDS)]))
+        # the doses go on from field to field, so that each is as frequent as it should be
+        begun = np.cumsum([0, *(-(-len(s.cell_id) // EVERY) for s in fields)])
+        jobs = [(s, int(n)) for s, n in zip(fields, begun, strict=False) if len(s.cell_id)]
+        done = list(pool.map(again, jobs))
     stained = sum(s.stained for s in fields)
     return sensitivity.conclude(sensitivity.join(done), stained, scan.blur_um, plan.settings)
 
@@ -182,18 +185,19 @@ def _read(rgb: U8, block: Block, plan: Plan, annotations: Annotations | None = N
     return conclude.assign(cells.filter(pa.array(plan.in_tissue(x, y))), annotations, plan.settings)
 
 
-def _again(field: _Field, turn: int, plan: Plan, scan: _Scan) -> Spikes:
-    """Lay lines over every ROUNDS-th cell of a field, and read it again."""
+def _again(field: _Field, begun: int, plan: Plan, scan: _Scan) -> Spikes:
+    """Lay lines over every other cell of a field, and read it again; so many doses were given."""
     order = np.argsort(_mixed(field.cell_id), kind="stable")
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    mine = place % ROUNDS == turn
-    crest, coverage = sensitivity.doses(place // ROUNDS)
-    od = sensitivity.draw_lines(crest, coverage, field.cell_id)
-    lines = Lines(field.at[:, 0], field.at[:, 1], field.border, od).take(mine)
+    mine = place % EVERY == 0
+    crest, coverage = sensitivity.doses(begun + place[mine] // EVERY)
+    od = sensitivity.draw_lines(crest, coverage, field.cell_id[mine])
     dab, mpp = plan.optics.stain.dab, plan.optics.mpp
+    border = sensitivity.off_borders(field.border[mine], field.cell_id[mine], mpp)
+    lines = Lines(field.at[mine, 0], field.at[mine, 1], border, od)
     rgb = sensitivity.lay(field.rgb, lines, dab, mpp, scan.blur_um)
-    rgb = sensitivity.compress(rgb, scan.jpeg)
+    rgb = sensitivity.recompress(field.rgb, rgb, scan.jpeg, field.block.index)
     cells = _read(rgb, field.block, plan)
     to = np.stack([cells.column(n).to_numpy() for n in ("x_px", "y_px")], axis=1)
     corner = np.array([field.block.read.x0, field.block.read.y0]) + 0.5
@@ -202,23 +206,24 @@ def _again(field: _Field, turn: int, plan: Plan, scan: _Scan) -> Spikes:
         away, which = cKDTree((to - corner) * mpp).query(field.at * mpp)
         seen = away <= SAME_UM
         read[seen] = cells.column("membrane_od").to_numpy()[which[seen]]
-    return Spikes(crest[mine], coverage[mine], read[mine], read[~mine])
+    return Spikes(crest, coverage, read[mine], read[~mine])
 
 
 def sensitivity_flags(measured: Sensitivity | None, score: Score) -> list[QcFlag]:
     """Say where 0 cannot be told from 1+ on a slide that reads 0 or 1+.
 
-    That is so where faint lines are found no more often than nothing is: the lower limit of
-    ``faint_found`` does not lie above the upper limit of the blank rate; and where the limit could
-    not be measured although it was asked for.
+    That is so where cells with a faint line read stained no more often than those without: at the
+    lower limit of ``faint_found`` their share does not lie above the upper limit of the blank rate;
+    and where the limit could not be measured although it was asked for.
     """
     if measured is None or score.ihc not in ("0", "1+"):
         return []
     if measured.faint_found_low is None or measured.faint_found is None:
         off = measured.reason is None or measured.reason == SWITCHED_OFF
         return [] if off else [flag("FAINT_NOT_MEASURABLE", f"Not measured: {measured.reason}.")]
-    blanks = round((measured.blank_rate or 0.0) * measured.blanks)
-    if measured.faint_found_low > wilson(blanks, measured.blanks)[1]:
+    rate = measured.blank_rate or 0.0
+    low = rate + (1 - rate) * measured.faint_found_low
+    if low > wilson(round(rate * measured.blanks), measured.blanks)[1]:
         return []
     return [flag(
         "FAINT_NOT_MEASURABLE",

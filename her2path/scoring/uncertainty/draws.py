@@ -66,7 +66,7 @@ def make_draws(
     ``measured`` is the slide's detection limit; where there is one, it stands for what the
     ``uncertain`` cells may be, but under rules that look for clusters.
     """
-    limited = measured is not None and measured.faint_found is not None
+    limited = measured is not None and (measured.faint_found is not None or measured.tried)
     if limited and not rules.needs_clusters:
         cells = replace(cells, rank=np.full_like(cells.rank, -1.0))
     rng = np.random.Generator(np.random.PCG64(settings.seed))
@@ -112,11 +112,13 @@ def _in_truth(
     """Return the counts as they may be in truth: cells of doubtful kind, and faint ones unseen."""
     rng = np.random.Generator(np.random.PCG64([settings.seed, 1]))
     of = [_strata(rng, len(counts)) for _ in range(7)]
+    selected = _strata(rng, len(counts))
     counts = unseen.keep_tumour(counts, cells.pattern, cells.certainty, of[0])
-    if measured is None:
-        return counts
-    found = unseen.faint_shares(measured, settings.membrane, factors, of[1], of[2])
-    return unseen.reveal(counts, found, unseen.blank_rates(measured, of[3], of[4]), *of[5:])
+    if measured is not None:
+        found = unseen.faint_shares(measured, settings.membrane, factors, of[1], of[2])
+        blank = unseen.blank_rates(measured, of[3], of[4])
+        counts = unseen.reveal(counts, found, blank, *of[5:])
+    return unseen.mistaken(counts, cells.pattern, cells.certainty, selected)
 
 
 def _strata(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -4,6 +4,11 @@
 cells are wrong together rather than singly: every draw moves all their log odds by one normal
 deviate, and each pattern keeps the share of its cells that are then expected to be tumour.
 
+**Selection.** Doubtful cells that read unstained may be the wrong cells altogether: what counts is
+then elsewhere, and of its score nothing is known. Stained ones are not, since hardly anything but
+tumour stains along its membrane. The expected share of the counted cells that are no tumour and
+unstained is the share of draws in which the four scores are equally likely.
+
 **Detection.** Of truly faint cells a share f is found, of truly unstained ones a share b reads
 stained. Of the cells that read none or faint, the share that reads stained is then ``b + (f - b)
 t``, with t the share that is faint in truth (Rogan & Gladen 1978, Am J Epidemiol 107:71-76). Every
@@ -23,7 +28,7 @@ from her2path.cells.sensitivity import fit, limits_od
 from her2path.core.results import Sensitivity
 from her2path.core.settings import MembraneSettings
 
-__all__ = ["KIND_SD", "faint_shares", "keep_tumour", "reveal"]
+__all__ = ["KIND_SD", "faint_shares", "keep_tumour", "mistaken", "reveal"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -35,6 +40,8 @@ KIND_SD = 1.0
 FOUND_SD = 0.75
 #: by how much (SD, logarithm) the blank rate of cells that never were stained may differ
 BLANK_SD = 0.5
+#: the highest blank rate where none was measured
+UNKNOWN_BLANK = 0.1
 #: the prior of t is Beta(PRIOR, 1): up to 10 % as likely as above it, up to 1 % as likely as from 1
 #: to 10 %, so that 0 and 1+, null and ultralow are equally likely before anything was read
 PRIOR = np.log10(2.0)
@@ -43,6 +50,11 @@ POINTS = 400
 #: points over which faint cells' share is averaged
 STEPS = 16
 NONE, FAINT = 0, (1, 2)
+#: patterns of a tissue of which nothing is known: the four scores equally likely, of 0 its halves
+ANY_SCORE = np.array([
+    [1, 0, 0, 0, 0, 0, 0], [0.95, 0.05, 0, 0, 0, 0, 0], *2 * [[0, 0.5, 0.5, 0, 0, 0, 0]],
+    *2 * [[0, 0, 0, 0.5, 0.5, 0, 0]], *2 * [[0, 0, 0, 0, 0, 0, 1]],
+])  # fmt: skip
 
 
 def keep_tumour(counts: I64, pattern: I64, certainty: F64 | None, levels: F64) -> I64:
@@ -71,6 +83,32 @@ def keep_tumour(counts: I64, pattern: I64, certainty: F64 | None, levels: F64) -
     return np.asarray(np.rint(counts * shares), np.int64)
 
 
+def mistaken(counts: I64, pattern: I64, certainty: F64 | None, levels: F64) -> I64:
+    """Return the counts of every draw; of as many as the selection may be wrong in, any score's.
+
+    Parameters
+    ----------
+    counts : int64 (draws, 7)
+    pattern : int64 (N,)
+        Patterns of the cells as read.
+    certainty : float64 (N,) or None
+        Probability of their kind; None leaves the counts as they are.
+    levels : float64 (draws,)
+        One of 0..1 a draw.
+    """
+    if certainty is None or not len(certainty):
+        return counts
+    doubt = float((1.0 - certainty[pattern == NONE]).sum()) / len(certainty)
+    wrong = np.flatnonzero(levels < doubt)
+    out = counts.copy()
+    if len(wrong):
+        which = np.minimum((levels[wrong] / doubt * len(ANY_SCORE)).astype(np.int64), 7)
+        total = counts[wrong].sum(axis=1, keepdims=True)
+        rest = np.rint(total * ANY_SCORE[which, 1:]).astype(np.int64)
+        out[wrong] = np.concatenate([total - rest.sum(axis=1, keepdims=True), rest], axis=1)
+    return out
+
+
 def faint_shares(
     measured: Sensitivity, settings: MembraneSettings, factors: F64, levels: F64, apart: F64
 ) -> F64:
@@ -86,6 +124,9 @@ def faint_shares(
     levels, apart : float64 (draws,)
         Of 0..1: which curve is the true one, and by how much real cells differ from lines.
     """
+    if measured.faint_found is None:
+        # not measurable: up to a tenth as likely as more, which is what slides show
+        return np.asarray(levels ** (1 / PRIOR), np.float64)
     curve = fit(measured.recovery, measured.blank_rate or 0.0)
     order = np.argsort(curve.faint(*limits_od(settings)), kind="stable")
     chosen = order[np.searchsorted(np.cumsum(curve.weight[order]), levels * (1 - 1e-9))]
@@ -99,6 +140,8 @@ def faint_shares(
 
 def blank_rates(measured: Sensitivity, levels: F64, apart: F64) -> F64:
     """Return the share of unstained cells that read stained, one a draw."""
+    if measured.faint_found is None:
+        return np.asarray(UNKNOWN_BLANK * levels)
     n, k = measured.blanks, (measured.blank_rate or 0.0) * measured.blanks
     rate = betaincinv(k + 0.5, n - k + 0.5, levels) * np.exp(BLANK_SD * ndtri(apart))
     return np.asarray(np.minimum(rate, 0.5))
