@@ -62,3 +62,13 @@ def test_pictures_are_made_anew_after_a_change_of_any_generator(tmp_path: Path) 
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "reads.csv").write_text(folder)
     assert key_of(tmp_path / "a" / "reads.csv") != key_of(tmp_path / "b" / "reads.csv")
+
+
+@pytest.mark.parametrize("module", ["her2path", "her2path.cli"])
+def test_both_ways_to_run_the_program_are_one(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == "her2path"
