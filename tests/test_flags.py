@@ -402,6 +402,12 @@ def test_every_flag_that_the_code_names_is_in_the_catalogue() -> None:
     assert named <= set(FLAGS)
 
 
+@pytest.mark.parametrize("code", FLAGS)
+def test_the_catalogue_says_where_a_flag_is_raised(code: str) -> None:
+    module = Path(her2path.__file__).parent.joinpath(*FLAGS[code].raised_in.split("."))
+    assert f'"{code}"' in module.with_suffix(".py").read_text(encoding="utf-8")
+
+
 def test_what_the_reader_of_slides_remarks_is_stored_and_printed(tmp_path: Path) -> None:
     """Flags of the file reach result.json and the report, of a slide without tissue too."""
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -121,7 +121,7 @@ def test_merge_keeps_one_flag_a_code() -> None:
 
 
 def test_the_catalogue_is_whole() -> None:
-    for code, (severity, sentence) in FLAGS.items():
+    for code, (severity, sentence, _) in FLAGS.items():
         assert re.fullmatch(r"[A-Z][A-Z0-9_]+", code)
         assert severity in ("info", "warning", "fail")
         assert sentence.endswith(".")

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from her2path.cells import analysis, sensitivity
 from her2path.cells.analysis import HALO_UM, MAP_PX
@@ -203,6 +202,8 @@ def _again(field: _Field, begun: int, plan: Plan, scan: _Scan) -> Spikes:
     corner = np.array([field.block.read.x0, field.block.read.y0]) + 0.5
     read = np.zeros(len(mine))
     if len(to) and len(mine):
+        from scipy.spatial import cKDTree
+
         away, which = cKDTree((to - corner) * mpp).query(field.at * mpp)
         seen = away <= SAME_UM
         read[seen] = cells.column("membrane_od").to_numpy()[which[seen]]
