@@ -12,7 +12,7 @@ import pytest
 from her2path.core.errors import UsageError
 from her2path.io.reads import read_reads
 from her2path.io.store import BatchStore
-from her2path.runs.cohort.collecting import _Found, _Joining
+from her2path.runs.cohort.collecting import _Found, _Collection
 from her2path.runs.cohort.readlog import ReadLog, all_logs, write_reads
 from her2path.runs.cohort.signed import in_words, signed_reads
 from her2path.runs.cohort.tables import read_rows
@@ -137,7 +137,7 @@ def test_another_result_never_replaces_what_a_reader_said(tmp_path: Path) -> Non
         (folder / "reads").mkdir(parents=True)
         for name in ("result.json", "corrections.geojson", "READS.csv", "reads/ab.jsonl"):
             (folder / name).write_text(text)
-    joining = object.__new__(_Joining)
+    joining = object.__new__(_Collection)
     joining.store = batch
     assert joining._bring(_Found(made, "S", {}), overwrite=True)
     assert (here / "result.json").read_text() == "theirs"
