@@ -12,7 +12,7 @@ import pytest
 from her2path.core.errors import UsageError
 from her2path.io.reads import read_reads
 from her2path.io.store import BatchStore
-from her2path.runs.cohort.collecting import _Found, _Collection
+from her2path.runs.cohort.collecting import _Collection, _Found
 from her2path.runs.cohort.readlog import ReadLog, all_logs, write_reads
 from her2path.runs.cohort.signed import in_words, signed_reads
 from her2path.runs.cohort.tables import read_rows
