@@ -137,9 +137,9 @@ def test_another_result_never_replaces_what_a_reader_said(tmp_path: Path) -> Non
         (folder / "reads").mkdir(parents=True)
         for name in ("result.json", "corrections.geojson", "READS.csv", "reads/ab.jsonl"):
             (folder / name).write_text(text)
-    joining = object.__new__(_Collection)
-    joining.store = batch
-    assert joining._bring(_Found(made, "S", {}), overwrite=True)
+    collection = object.__new__(_Collection)
+    collection.store = batch
+    assert collection._bring(_Found(made, "S", {}), overwrite=True)
     assert (here / "result.json").read_text() == "theirs"
     for name in ("corrections.geojson", "READS.csv", "reads/ab.jsonl"):
         assert (here / name).read_text() == "ours"

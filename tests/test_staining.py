@@ -15,7 +15,7 @@ from her2path.io.store import BatchStore
 from her2path.outputs.report.index import index_values
 from her2path.runs.cohort.drift import drift_of
 from her2path.runs.cohort.progress import BatchProgress
-from her2path.runs.cohort.results import BatchResults, ReportWriters
+from her2path.runs.cohort.results import BatchWriter, ReportWriters
 from her2path.runs.cohort.staining import LEAST_OTHERS, against_controls
 from her2path.runs.cohort.tables import Table, read_rows
 from her2path.scoring.calibration.staining import Medians, medians_of, staining_flag
@@ -133,15 +133,15 @@ def test_a_row_of_the_table_is_said_again(tmp_path: Path) -> None:
 
 
 def test_the_batch_adds_its_flag_to_the_slides_table(tmp_path: Path, monkeypatch: Any) -> None:
-    closing = BatchResults(
+    writer = BatchWriter(
         BatchStore(tmp_path), [], Settings(), ReportWriters(), BatchProgress(), None
     )
-    closing.board.begin("slides", ["s0", "s1"])
+    writer.board.begin("slides", ["s0", "s1"])
     for i in range(2):
         row = {"slide_id": f"s{i}", "folder": f"f{i}", "flags": "SOFT" if i else ""}
-        closing.slide_done(i, row, fresh=True, status="complete")
+        writer.slide_done(i, row, fresh=True, status="complete")
     monkeypatch.setattr("her2path.runs.cohort.results.write_drift",
                         lambda *_: {"f0": "OVER_STAINED", "f1": "UNDER_STAINED"})  # fmt: skip
-    closing.end(SimpleNamespace(peak_mb=0.0, budget=SimpleNamespace(memory_mb=0.0)))
+    writer.end(SimpleNamespace(peak_mb=0.0, budget=SimpleNamespace(memory_mb=0.0)))
     told = {row["slide_id"]: row["flags"] for row in read_rows(tmp_path / "slides.csv")}
     assert told == {"s0": "OVER_STAINED", "s1": "SOFT; UNDER_STAINED"}

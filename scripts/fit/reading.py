@@ -45,6 +45,7 @@ from her2path.cells.reading.inputs import (
     grid_inputs,
     to_channels,
 )
+from her2path.cells.reading.nets import BATCH
 from scripts.fit import batches as reading_batches
 from scripts.fit import looks, read_fields
 from scripts.fit import nets as reading_nets
@@ -76,8 +77,6 @@ DRAW: dict[str, Callable[[int], Taught]] = {
 SEED = 5
 #: samples from which the scales of whole numbers are taken: finder's batches, reader's batches
 SAMPLES = {"finder": 40, "reader": 24}
-#: cells of a reader's batch
-CELLS = 64
 #: layers whose outputs are log odds stay in single precision
 SINGLE = {"finder": ("heat", "kind"), "reader": ("edges", "own")}
 
@@ -157,7 +156,9 @@ def learn(net: torch.nn.Module, steps: int, loss_of: Callable[[], Tensor]) -> An
 def pieces_of(pictures: dict[str, list[Taught]], rng: np.random.Generator) -> list[Any]:
     """Return the pieces of one batch of the finder, from pictures of all kinds."""
     drawn = rng.choice(list(SHARES), PIECES, p=list(SHARES.values()))
-    return [piece(pictures[k][rng.integers(len(pictures[k]))], rng) for k in drawn]
+    # all pictures are drawn first: the seed then gives the pieces that the shipped nets learnt from
+    some = [pictures[k][rng.integers(len(pictures[k]))] for k in drawn]
+    return [piece(p, rng) for p in some]
 
 
 def fit_finder(pictures: dict[str, list[Taught]], steps: int) -> Finder:
@@ -245,7 +246,7 @@ def finder_samples(pictures: dict[str, list[Taught]]) -> list[Feed]:
 def reader_samples(banks: list[Bank]) -> list[Feed]:
     """Return inputs of the reader as it meets them in its fit."""
     rng = np.random.default_rng(SEED + 3)
-    made = [cell_batch(b, CELLS, rng) for _ in range(SAMPLES["reader"]) for b in banks]
+    made = [cell_batch(b, BATCH, rng) for _ in range(SAMPLES["reader"]) for b in banks]
     return [{"x": x.numpy(), "features": features.numpy()} for x, features, _ in made]
 
 
@@ -259,8 +260,8 @@ def export(net: torch.nn.Module, name: str, folder: Path, samples: list[Feed]) -
         names, out = ["x"], ["heat", "kind", "features"]
         axes = {"x": {2: "rows", 3: "columns"}}
     else:
-        cells = torch.zeros(CELLS, CHANNELS, PLACES + 2 * WRAP, RADII)
-        example = (cells, torch.zeros(CELLS, FEATURES))
+        cells = torch.zeros(BATCH, CHANNELS, PLACES + 2 * WRAP, RADII)
+        example = (cells, torch.zeros(BATCH, FEATURES))
         names, out, axes = ["x", "features"], ["edges", "own", "verdict"], {}
     torch.onnx.export(
         net.float(), example, str(file), dynamo=False, input_names=names, output_names=out,

@@ -156,6 +156,8 @@ def polar_stains(planes: F32, x: F64, y: F64, mpp_a: float, angles: F64) -> F32:
 def pack_planes(planes: F32) -> F32:
     """Return stain planes (3, H, W) pixel by pixel, (H, W, 4): a sample is read in one go.
 
+    The fourth value is padding, never read or written.
+
     The memory is this thread's own, until the next call.
     """
     packed = scratch("packed", (*planes.shape[1:], 4))
@@ -177,7 +179,6 @@ def _pack(planes, packed):  # type: ignore[no-untyped-def]
         for x in range(packed.shape[1]):
             for p in range(3):
                 packed[y, x, p] = planes[p, y, x]
-            packed[y, x, 3] = 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -31,7 +31,7 @@ from her2path.runs.cohort.pool import Outcome, Pool
 from her2path.runs.cohort.progress import BatchProgress
 from her2path.runs.cohort.results import (
     BatchResult,
-    BatchResults,
+    BatchWriter,
     ReportWriters,
     budget_of,
     guard,
@@ -142,14 +142,14 @@ class _BatchRun:
             self._prove(options.scheduler)
         carried = list(dict.fromkeys(name for e in entries for name in e.extra))
         hidden = options.pseudonymise
-        self.results = BatchResults(store, carried, settings, options.reports, board,
+        self.writer = BatchWriter(store, carried, settings, options.reports, board,
                                self._clean_case if hidden else None, hidden)  # fmt: skip
-        self.results.counts["slides"] = len(entries)
-        self.log = self.results.log
+        self.writer.counts["slides"] = len(entries)
+        self.log = self.writer.log
 
     def run(self) -> BatchResult:
         """Score, put together, close."""
-        self.results.note("running")
+        self.writer.note("running")
         budget = budget_of(self.settings, bool(self.options.scheduler))
         self.log.say(
             f"her2path {__version__}, process {os.getpid()}: {len(self.entries)} slides, "
@@ -159,8 +159,8 @@ class _BatchRun:
             with Pool(budget, self._tell, quiet=not self.options.debug) as pool:
                 done = self._slides(pool)
                 members = [member_of(i, e, i in done) for i, e in enumerate(self.entries)]
-                self.results.cases(members, pool, self.options.overwrite)
-                return self.results.end(pool)
+                self.writer.cases(members, pool, self.options.overwrite)
+                return self.writer.end(pool)
         except DiskFull as exc:
             self._stopped(str(exc))
             raise
@@ -209,7 +209,7 @@ class _BatchRun:
             "folder": e.folder, "slide": None if hidden else str(e.slide),
             "specimen": e.specimen, "timepoint": e.timepoint, "reader_score": e.reader_score,
         }  # fmt: skip
-        self.results.slide_done(outcome.index, row, facts["fresh"], facts["status"])
+        self.writer.slide_done(outcome.index, row, facts["fresh"], facts["status"])
         word = facts["status"].replace("_", " ")
         how = f"{outcome.seconds:.1f} s" if facts["fresh"] else "was there already"
         self.log.say(f"slide {e.slide_id}: {word}, {how}")
@@ -220,7 +220,7 @@ class _BatchRun:
         stop_when_full(failure)
         failure = replace(failure, error=self._clean(e, failure.error))
         set_aside(RunStore(self.tasks[outcome.index].out))
-        self.results.slide_failed(outcome.index, e.slide_id, failure)
+        self.writer.slide_failed(outcome.index, e.slide_id, failure)
         self.log.say(f"slide {e.slide_id}: failed at {failure.stage}: {failure.error}")
         if self.options.debug and not self.options.pseudonymise:
             self.log.trace(failure.trace)
@@ -241,7 +241,7 @@ class _BatchRun:
     def _stopped(self, why: str) -> None:
         """Leave a last word where there is room for it."""
         try:
-            self.results.note("stopped", reason=why)
+            self.writer.note("stopped", reason=why)
             self.log.say(why)
         except (DiskFull, OutputError):
             return  # the tables and results that are there speak for themselves

@@ -29,7 +29,7 @@ from her2path.runs.cohort.progress import BatchProgress
 from her2path.runs.cohort.results import (
     SLIDE_COLUMNS,
     BatchResult,
-    BatchResults,
+    BatchWriter,
     ReportWriters,
     budget_of,
     guard,
@@ -237,8 +237,8 @@ class _Collection:
             _carried(f.row) for f in places if f is not None
         ]  # fmt: skip
         carried = list(dict.fromkeys(name for row in rows for name in row))
-        self.results = BatchResults(store, carried, self.settings, reports, board)
-        self.results.counts["slides"] = len(places)
+        self.writer = BatchWriter(store, carried, self.settings, reports, board)
+        self.writer.counts["slides"] = len(places)
 
     def _first_settings(self) -> Settings:
         for f in self.places:
@@ -248,13 +248,13 @@ class _Collection:
 
     def run(self, overwrite: bool) -> BatchResult:
         """Take the slides in, put the cases together, close."""
-        self.results.note("running")
-        self.results.log.say(f"collecting {len(self.places)} slides")
+        self.writer.note("running")
+        self.writer.log.say(f"collecting {len(self.places)} slides")
         self.board.begin("slides", [self._name(i) for i in range(len(self.places))])
         members = [self._take(i, overwrite) for i in range(len(self.places))]
         with Pool(budget_of(self.settings, cluster=False), self.board.tell) as pool:
-            self.results.cases(members, pool, overwrite)
-            return self.results.end(pool)
+            self.writer.cases(members, pool, overwrite)
+            return self.writer.end(pool)
 
     def _name(self, place: int) -> str:
         if self.entries is not None:
@@ -267,7 +267,7 @@ class _Collection:
         member = self._member(place, name, found)
         try:
             if found is None or not RunStore(found.folder).complete:
-                self.results.slide_failed(place, name, UNFINISHED)
+                self.writer.slide_failed(place, name, UNFINISHED)
                 return _without(member)
             fresh = self._bring(found, overwrite)
             store = self.store.slide(found.name)
@@ -280,7 +280,7 @@ class _Collection:
         except Her2PathError as exc:
             if exc.exit_code == 5:
                 raise
-            self.results.slide_failed(place, name, Failure("collecting", str(exc), exc.exit_code))
+            self.writer.slide_failed(place, name, Failure("collecting", str(exc), exc.exit_code))
             return _without(member)
         return member
 
@@ -327,8 +327,8 @@ class _Collection:
             "specimen": member.specimen, "timepoint": member.timepoint,
             "reader_score": member.reader_score,
         }  # fmt: skip
-        self.results.slide_done(place, row, fresh, result.status)
-        self.results.log.say(f"slide {one_line(member.slide_id, 80)}: {result.status}")
+        self.writer.slide_done(place, row, fresh, result.status)
+        self.writer.log.say(f"slide {one_line(member.slide_id, 80)}: {result.status}")
 
 
 def _same(source: Path, target: Path) -> bool:

@@ -28,7 +28,7 @@ from her2path.runs.cohort.slides import FIGURES
 from her2path.runs.cohort.tables import Table
 from her2path.runs.stream import default_workers
 
-__all__ = ["SLIDE_COLUMNS", "BatchResult", "BatchResults", "ReportWriters", "budget_of", "guard",
+__all__ = ["SLIDE_COLUMNS", "BatchResult", "BatchWriter", "ReportWriters", "budget_of", "guard",
            "stop_when_full"]  # fmt: skip
 
 SLIDE_COLUMNS = ("slide_id", "case_id", "folder", "slide", "specimen", "timepoint", "reader_score",
@@ -111,7 +111,7 @@ def budget_of(settings: Settings, cluster: bool) -> Budget:
     return Budget(workers, float(memory), stream.timeout_s)
 
 
-class BatchResults:
+class BatchWriter:
     """What a batch and `collect` share: tables, cases, index, ``run.json``."""
 
     def __init__(
