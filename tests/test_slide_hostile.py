@@ -18,7 +18,9 @@ from slide_samples import overwrite, texture, write_svs
 from her2path.core.errors import Her2PathError, SlideUnreadable
 from her2path.core.geometry import Box
 from her2path.io.slide import SlideRef, find_slides, open_slide, slide_names
+from her2path.io.slide.cache import TileCache
 from her2path.io.slide.files import sha256_quick
+from her2path.io.slide.tiff import TiffSource
 
 
 def refused(path: Path | str, match: str) -> None:
@@ -80,6 +82,22 @@ def test_truncated_files(tmp_path: Path, suffix, share) -> None:
         said = str(exc)
     assert said != "[]"
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("tag", ["TileOffsets", "TileByteCounts"])
+def test_fewer_offsets_or_lengths_than_tiles(tmp_path: Path, tag: str) -> None:
+    path = tmp_path / "a.tif"
+    rgb = texture(256, 256)
+    tifffile.imwrite(path, rgb, photometric="rgb", tile=(64, 64), compression="deflate")
+    with tifffile.TiffFile(path) as tiff:
+        entry = tiff.pages[0].tags[tag]
+        order = tiff.byteorder
+    assert entry.count == 16
+    overwrite(path, entry.offset + 4, struct.pack(order + "I", 11))
+    refused(path, "lacks parts|damaged")
+    # a vendor's file comes this far: OpenSlide does not look at every directory
+    with pytest.raises(SlideUnreadable, match="lacks parts"):
+        TiffSource(str(path), TileCache(1 << 20))
 
 
 @pytest.mark.parametrize("tiled", [True, False])

@@ -312,7 +312,7 @@ def _levels(path: str) -> list[_Level]:
             raise SlideUnreadable(
                 f"{path} claims {lay.width} x {lay.height} px in one piece", TILE_IT
             )
-        if len(lay.offsets) < lay.index(0, 0, lay.planes):
+        if min(len(lay.offsets), len(lay.counts)) < lay.index(0, 0, lay.planes):
             raise SlideUnreadable(f"{path} lacks parts of its image", "Copy or export it again")
     return levels
 
