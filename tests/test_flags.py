@@ -35,7 +35,7 @@ from her2path.io.annotations.model import Annotation
 from her2path.io.corrections import Correction
 from her2path.io.slide import SlideRef, open_slide
 from her2path.io.slide.jpegtiles import JpegTiles
-from her2path.runs.case import by_reader, quality, score
+from her2path.runs.case import by_reader, checks, quality
 from her2path.runs.case.drawn import annotation_flags
 from her2path.runs.case.outcome import Outcome
 from her2path.runs.case.plan import look
@@ -218,8 +218,7 @@ def unrecognised() -> Codes:
     """Half of the tumour cells are doubtful."""
     kinds = pa.DictionaryArray.from_arrays(pa.array([0] * 10, pa.int8()), list(CELL_TYPES))
     cells = pa.table({"cell_type": kinds, "kind_certainty": [0.95] * 5 + [0.55] * 5})
-    run = SimpleNamespace(settings=Settings(), annotations=None)
-    return of(score._Run._recognised(run, cells))
+    return of(checks.recognised(cells, Settings(), drawn=False))
 
 
 def calibrated(drawn: dict[str, float], **changes: Any) -> Codes:
@@ -336,7 +335,7 @@ RAISED: dict[str, Callable[[Path], Codes]] = {
     "SOFT": lambda _: judged(ratio=0.2),
     "BURNT_IN_MARK": lambda _: judged(bar=True),
     "STAIN_VECTORS_UNUSUAL": lambda _: judged(dab=(0.9, 0.3, 0.3)),
-    "LITTLE_TUMOUR": lambda _: of(quality.little_tumour(150, Settings())),
+    "LITTLE_TUMOUR": lambda _: of(checks._little_tumour(150, Settings())),
     "NUCLEI_HIDDEN": lambda _: judged(finds=(15.0, 1.5)),
     "DARK_BORDER": lambda _: tissue(framed),
     "NO_GLASS": lambda _: tissue(covered),

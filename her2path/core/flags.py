@@ -99,7 +99,7 @@ FLAGS: dict[str, Entry] = {
         "runs.case.quality",
     ),
     "LITTLE_TUMOUR": Entry(
-        "warning", "There is little tumour; fractions are uncertain.", "runs.case.quality"
+        "warning", "There is little tumour; fractions are uncertain.", "runs.case.checks"
     ),
     "NUCLEI_HIDDEN": Entry(
         "warning",
@@ -161,7 +161,7 @@ FLAGS: dict[str, Entry] = {
     ),
     "ALL_CELLS_COUNTED": Entry("warning", "Every cell was counted as tumour.", "runs.case.outcome"),
     "TUMOUR_NOT_RECOGNISED": Entry(
-        "warning", "Much of what was counted as tumour may be something else.", "runs.case.score"
+        "warning", "Much of what was counted as tumour may be something else.", "runs.case.checks"
     ),
     "FEW_TUMOUR_CELLS": Entry(
         "fail", "There are too few tumour cells for a score.", "runs.cohort.cases"

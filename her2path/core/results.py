@@ -34,6 +34,7 @@ __all__ = [
     "Result",
     "Score",
     "Sensitivity",
+    "SlideCalibration",
     "SlideFacts",
     "StainFacts",
 ]
@@ -289,6 +290,28 @@ class Sensitivity(Part):
         return cls(reason=reason, cells=cells, blur_um=blur_um)
 
 
+class SlideCalibration(Part):
+    """What was found on the slide itself and everything is measured with; settings never hold it.
+
+    White point (grey levels) and unit stain vectors, pooled contrast 1 over 4 µm (``focus``), the
+    scan's blur (sigma, µm), the nuclei's median hematoxylin OD and how far it lies above the
+    tissue's, and the OD at which half and 95 % of spiked lines are found. Null: not measured.
+    """
+
+    mpp: float
+    white_point: tuple[float, float, float]
+    hematoxylin: tuple[float, float, float]
+    dab: tuple[float, float, float]
+    method: Literal["estimated", "fixed", "fallback"]
+    focus: float | None = None
+    blur_um: float | None = None
+    nuclear_od: float | None = None
+    nuclear_contrast: float | None = None
+    blank_rate: float | None = None
+    od_50: float | None = None
+    od_95: float | None = None
+
+
 class CnnRegions(Part):
     """Regions that have a score by the rules and one by the CNN: how often both are the same."""
 
@@ -356,6 +379,7 @@ class Result(Part):
     receptors: Receptors | None = None
     cnn: CnnResult | None = None
     sensitivity: Sensitivity | None = None
+    slide_calibration: SlideCalibration | None = None
     provenance: Provenance
 
     def json_text(self) -> str:

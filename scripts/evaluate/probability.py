@@ -34,7 +34,7 @@ from her2path.core.schema import PATTERNS, SCORES
 from her2path.core.settings import Settings, parse_set
 from her2path.io.store import RunStore
 from her2path.phantom import TUMOURS, PhantomSpec
-from her2path.runs.case import conclude
+from her2path.runs.case.celltable import is_tumour
 from her2path.scoring import guidelines, uncertainty
 from scripts.evaluate.comparison import score_pixels
 from scripts.evaluate.sensitivity import soften
@@ -121,7 +121,7 @@ def probability(out: Path, changes: dict[str, Any]) -> dict[str, Any] | None:
     settings = store.settings().replace(changes)
     cells = store.cells(["x_um", "y_um", "cell_type", "pattern", "completeness", "membrane_od",
                          "membrane_mass", "uncertain", "kind_certainty"])  # fmt: skip
-    tumour = cells.filter(conclude.is_tumour(cells))
+    tumour = cells.filter(is_tumour(cells))
     limit = result.sensitivity and sensitivity.with_limits(result.sensitivity, settings.membrane)
     if changes.get("sensitivity.cells") == 0:
         limit = None

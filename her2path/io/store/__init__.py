@@ -11,11 +11,20 @@ from her2path.io.store.files import (
 from her2path.io.store.gallery import PATCH_PX, Gallery, read_gallery, write_gallery
 from her2path.io.store.lock import RunLock
 from her2path.io.store.maps import Maps, add_label, write_maps
-from her2path.io.store.run import BatchStore, RunStore
+from her2path.io.store.run import (
+    ISH_FILES,
+    UNTOUCHED_BY_ISH,
+    UNTOUCHED_BY_SCORE,
+    BatchStore,
+    RunStore,
+)
 from her2path.io.store.tables import conform, dictionary_codes
 
 __all__ = [
+    "ISH_FILES",
     "PATCH_PX",
+    "UNTOUCHED_BY_ISH",
+    "UNTOUCHED_BY_SCORE",
     "BatchStore",
     "Gallery",
     "Maps",

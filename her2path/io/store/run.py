@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,26 +33,44 @@ from her2path.io.store.files import (
 from her2path.io.store.gallery import Gallery, read_gallery
 from her2path.io.store.maps import Maps
 
-__all__ = ["BatchStore", "RunStore"]
+__all__ = ["ISH_FILES", "UNTOUCHED_BY_ISH", "UNTOUCHED_BY_SCORE", "BatchStore", "RunStore"]
+
+
+class Artefact(NamedTuple):
+    """One file or folder of a result: its name, and when a rescored result takes it over.
+
+    ``carried`` is true where neither cut-offs nor rules change it.
+    """
+
+    name: str
+    carried: bool = False
+
 
 #: what a finished run leaves, in the order in which it is published; ``result.json`` is last
-FILES = (
-    "settings.yaml",
-    "cells.parquet",
-    "regions.parquet",
-    "region_features.parquet",
-    "maps.zarr",
-    "gallery.zarr",
-    "thumbnail.jpg",
-    "annotations.geojson",
-    "ish.json",
-    "ish_areas.csv",
-    "ish_cases.csv",
-    "regions.geojson",
-    "report.html",
-    "report.pdf",
-    "result.json",
+ARTEFACTS = (
+    Artefact("settings.yaml"),
+    Artefact("cells.parquet"),
+    Artefact("regions.parquet"),
+    Artefact("region_features.parquet"),
+    Artefact("maps.zarr", carried=True),
+    Artefact("gallery.zarr", carried=True),
+    Artefact("thumbnail.jpg", carried=True),
+    Artefact("annotations.geojson", carried=True),
+    Artefact("ish.json", carried=True),
+    Artefact("ish_areas.csv", carried=True),
+    Artefact("ish_cases.csv", carried=True),
+    Artefact("regions.geojson"),
+    Artefact("report.html"),
+    Artefact("report.pdf"),
+    Artefact("result.json"),
 )
+FILES = tuple(a.name for a in ARTEFACTS)
+#: what another score of the same cells leaves as it is
+UNTOUCHED_BY_SCORE = tuple(a.name for a in ARTEFACTS if a.carried)
+#: what ISH counts leave, beside a slide or a case
+ISH_FILES = tuple(n for n in FILES if n.startswith("ish"))
+#: what is kept where only ISH is added or taken back
+UNTOUCHED_BY_ISH = tuple(n for n in FILES if n not in (*ISH_FILES, "report.pdf", "result.json"))
 
 
 class RunStore:
@@ -207,6 +226,15 @@ class RunStore:
     def drop_work(self) -> None:
         """Remove part files and staging."""
         remove(self.work)
+
+    def copy_to(self, other: RunStore, *names: str) -> None:
+        """Copy files and folders of this result, where there are any, into another store."""
+        for name in names:
+            source, target = self.out / name, other.out / name
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            elif source.exists():
+                shutil.copy2(source, target)
 
     def write_fingerprint(self, values: dict[str, Any]) -> None:
         """Note what the run was started with, so that only the same one resumes it."""

@@ -18,7 +18,7 @@ from her2path.core.results import Result
 from her2path.core.settings import Settings
 from her2path.io.annotations import Annotations, read_areas
 from her2path.io.corrections import Correction, apply_corrections, read_corrections, readers_of
-from her2path.runs.case import conclude
+from her2path.runs.case.celltable import assign, is_tumour, with_cell_type
 from her2path.scoring import guidelines
 
 __all__ = ["Said", "applied", "joined", "noted", "read", "unread"]
@@ -99,16 +99,16 @@ def joined(given: Annotations | None, drawn: Annotations | None) -> Annotations 
 def _in_areas(
     cells: pa.Table, said: Said, areas: Annotations, result: Result, settings: Settings
 ) -> pa.Table:
-    before = conclude.is_tumour(cells)
+    before = is_tumour(cells)
     now, free = cells, settings.replace({"tumour.method": "auto"})
     drawn = said.areas is not None and said.areas.tumour is not None
     if drawn and result.tumour_selection == "annotation":
         # what lay outside the areas that were given is "other" by that alone
         like = cells.column("tumour_probability").to_numpy() >= _TUMOUR_FROM
-        now = conclude.with_cell_type(cells, like)
+        now = with_cell_type(cells, like)
     selecting = drawn or result.tumour_selection == "annotation"
-    now = conclude.assign(now, areas if selecting else _without_tumour(areas), free)
-    changed = conclude.is_tumour(now) != before
+    now = assign(now, areas if selecting else _without_tumour(areas), free)
+    changed = is_tumour(now) != before
     who, when = (pa.array([text if c else None for c in changed.tolist()], pa.string())
                  for text in ("; ".join(said.readers), said.time))  # fmt: skip
     for name in ("pattern", "cell_type"):

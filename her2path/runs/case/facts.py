@@ -9,20 +9,27 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from her2path.cells.analysis import Optics
 from her2path.cells.stain import StainModel
 from her2path.core.errors import shown
 from her2path.core.flags import flag, merge
-from her2path.core.results import Result, SlideFacts, StainFacts
+from her2path.core.results import (
+    Result,
+    Sensitivity,
+    SlideCalibration,
+    SlideFacts,
+    StainFacts,
+)
 from her2path.core.settings import Settings
 from her2path.io.slide import SlideInfo
+from her2path.runs.case.quality import Quality
 from her2path.runs.case.run import RunOptions
 
 if TYPE_CHECKING:
     from her2path.runs.case.cnn_review import CnnReview
 
-__all__ = ["packages", "slide_facts", "spread_over", "stain_facts", "with_cnn"]
+__all__ = ["packages", "slide_calibration", "slide_facts", "stain_facts", "with_cnn"]
 
 PACKAGES = (
     "numpy",
@@ -68,6 +75,32 @@ def stain_facts(model: StainModel, settings: Settings) -> StainFacts:
     )
 
 
+def slide_calibration(
+    optics: Optics,
+    quality: Quality | None = None,
+    cells: pa.Table | None = None,
+    limit: Sensitivity | None = None,
+) -> SlideCalibration:
+    """Return what was found on the slide itself; cells are those that count, of both types."""
+    model, known = optics.stain, {}
+    if quality is not None:
+        known["blur_um"] = quality.blur_um
+    if quality is not None and cells is not None:
+        nuclei = cells.column("nucleus_hematoxylin_od").to_numpy()
+        known["nuclear_od"] = float(np.median(nuclei)) if len(nuclei) else None
+        known |= quality.followed(cells)
+    if limit is not None:
+        known |= {"blank_rate": limit.blank_rate, "od_50": limit.od_50, "od_95": limit.od_95}
+    return SlideCalibration(
+        mpp=optics.mpp,
+        white_point=_three(model.white_point),
+        hematoxylin=_three(model.hematoxylin),
+        dab=_three(model.dab),
+        method=_method(model),
+        **known,
+    )
+
+
 def _method(model: StainModel) -> Literal["estimated", "fixed", "fallback"]:
     if model.method == "estimated":
         return "estimated"
@@ -88,12 +121,6 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def spread_over(rows: pa.Table, where: NDArray[np.bool_]) -> pa.Table:
-    """Return a table with a row for every element of a mask, null where the mask is False."""
-    place = np.cumsum(where) - 1
-    return rows.take(pa.array(place, mask=~where))
 
 
 def with_cnn(result: Result, second: CnnReview) -> Result:

@@ -4,36 +4,58 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from her2path import __version__
 from her2path.cells import reading
 from her2path.core.errors import NotEvaluable
 from her2path.core.flags import flag, merge
-from her2path.core.results import AssayFacts, Counts, Provenance, Qc, QcFlag, Result
+from her2path.core.results import (
+    AssayFacts,
+    Counts,
+    Provenance,
+    Qc,
+    QcFlag,
+    Result,
+    Sensitivity,
+)
 from her2path.core.settings import Settings
 from her2path.io.annotations import Annotations
 from her2path.io.slide import SlideInfo
-from her2path.runs.case.conclude import Verdict
 from her2path.runs.case.drawn import annotation_flags
-from her2path.runs.case.facts import packages, slide_facts, stain_facts
+from her2path.runs.case.facts import packages, slide_calibration, slide_facts, stain_facts
 from her2path.runs.case.passes import BlockDone
-from her2path.runs.case.plan import Plan, Prepared, area_mm2
+from her2path.runs.case.plan import Prepared, area_mm2
 from her2path.runs.case.quality import Quality
 from her2path.runs.case.run import RunOptions
+from her2path.runs.case.verdict import Verdict
 from her2path.scoring.calibration.receptors import receptor_flags
 from her2path.scoring.calibration.slidewise import Calibrated
 
-__all__ = ["Outcome", "tissue_mm2"]
+__all__ = ["Evidence", "Outcome", "tissue_mm2"]
 
 
 def tissue_mm2(seen: Prepared) -> float:
     """Return the area of the tissue."""
     return area_mm2(seen.tissue.mask, seen.info.mpp * seen.mask_downsample)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the score of a slide rests on: blocks read, cells that count, quality, controls."""
+
+    done: Sequence[BlockDone]
+    cells: pa.Table
+    quality: Quality
+    made: Calibrated
+    limit: Sensitivity
+    flags: Sequence[QcFlag]
 
 
 @dataclass(frozen=True)
@@ -54,30 +76,22 @@ class Outcome:
     started: datetime
     clock: float
 
-    def complete(
-        self,
-        plan: Plan,
-        seen: Prepared,
-        flags: Sequence[QcFlag],
-        done: Sequence[BlockDone],
-        verdict: Verdict,
-        made: Calibrated,
-        quality: Quality,
-        followed: Mapping[str, float | None],
-    ) -> Result:
+    def complete(self, seen: Prepared, known: Evidence, verdict: Verdict) -> Result:
         """Return the result of a slide that was scored."""
+        made, quality, limit = known.made, known.quality, known.limit
         told = [*made.flags, *receptor_flags(verdict.receptors)]
-        base = self._base(seen, [*self._own_flags(made.settings), *told, *flags])
+        base = self._base(seen, [*self._own_flags(made.settings), *told, *known.flags])
         base["stain"] = stain_facts(seen.optics.stain, made.settings)
-        px_mm2 = (plan.optics.mpp * 1e-3) ** 2
-        area = min(base["qc"].tissue_area_mm2, sum(d.tissue_px for d in done) * px_mm2)
-        facts = quality.facts() | dict(followed)
+        px_mm2 = (seen.optics.mpp * 1e-3) ** 2
+        area = min(base["qc"].tissue_area_mm2, sum(d.tissue_px for d in known.done) * px_mm2)
+        facts = quality.facts() | quality.followed(known.cells)
         area = max(0.0, area - quality.mm2(quality.left_out))
         base["qc"] = base["qc"].model_copy(update={"analysed_area_mm2": area, **facts})
+        base["slide_calibration"] = slide_calibration(seen.optics, quality, known.cells, limit)
         return Result(
             **base,
             status="complete",
-            provenance=self._provenance(len(plan.blocks)),
+            provenance=self._provenance(len(known.done)),
             counts=Counts(**verdict.counts),
             tumour_selection=self._selection(),
             fractions=verdict.fractions,
@@ -86,6 +100,7 @@ class Outcome:
             heterogeneity=verdict.heterogeneity,
             calibration=made.facts,
             receptors=verdict.receptors,
+            sensitivity=limit,
         )
 
     def not_evaluable(
@@ -96,6 +111,8 @@ class Outcome:
         base = self._base(seen, [reason, *(seen.flags if seen else ())])
         if quality is not None:
             base["qc"] = base["qc"].model_copy(update=quality.facts())
+        if seen is not None:
+            base["slide_calibration"] = slide_calibration(seen.optics, quality)
         return Result(
             **base,
             status="not_evaluable",

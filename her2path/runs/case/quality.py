@@ -16,12 +16,11 @@ from her2path.core.errors import NotEvaluable
 from her2path.core.flags import flag
 from her2path.core.geometry import Box, analysis_factor
 from her2path.core.results import QcFlag
-from her2path.core.settings import Settings
 from her2path.io.slide import Slide
 from her2path.runs.case.passes import maps_path, raw_path
 from her2path.runs.case.plan import Plan, Prepared
 
-__all__ = ["Quality", "assemble", "judge", "little_tumour", "mask_on"]
+__all__ = ["Quality", "assemble", "judge", "mask_on"]
 
 #: codes that only mark
 MARKS = ("no_epithelium",)
@@ -64,8 +63,21 @@ class Quality:
         return {
             "left_out_mm2": round(self.mm2(self.left_out), 5),
             "artefacts_mm2": {n: a for n, a in areas.items() if a > 0},
-            "blur_um": whole.blur_um(self.ratio),
+            "blur_um": self.blur_um,
         }
+
+    @property
+    def blur_um(self) -> float | None:
+        """The scan's blur, sigma of a Gaussian, µm."""
+        return whole.blur_um(self.ratio)
+
+    def followed(self, cells: pa.Table) -> dict[str, float | None]:
+        """Return what is followed from slide to slide: focus, nuclear contrast (OD)."""
+        around = self.maps["hematoxylin"][self.tissue & ~self.left_out]
+        nuclei = cells.column("nucleus_hematoxylin_od").to_numpy()
+        known = len(nuclei) and len(around)
+        contrast = float(np.median(nuclei) - np.median(around)) if known else None
+        return {"focus": self.ratio, "nuclear_contrast": contrast}
 
 
 def mask_on(plan: Plan, mask: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
@@ -157,13 +169,6 @@ def judge(
 
 #: so much of the tissue in fields without epithelium is a slide without any
 ALL_STROMA = 0.995
-
-
-def little_tumour(cells: int, settings: Settings) -> list[QcFlag]:
-    """Say where a score rests on fewer than three times the tumour cells that it needs."""
-    if cells >= 3 * settings.score.min_cells:
-        return []
-    return [flag("LITTLE_TUMOUR", f"Tumour cells: {cells}.")]
 
 
 def _of_stain(plan: Plan, seen: Prepared) -> list[QcFlag]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +14,23 @@ from numpy.typing import NDArray
 
 from her2path import __version__
 from her2path.cells import qc, sensitivity
-from her2path.core.errors import NotEvaluable, OutputError, SettingsError
+from her2path.core.errors import OutputError, SettingsError
 from her2path.core.flags import flag, merge
-from her2path.core.results import AssayFacts, Counts, Result
+from her2path.core.results import AssayFacts, Counts, Result, Sensitivity
 from her2path.core.settings import Assay, Settings, parse_set, read_tree
 from her2path.io.annotations import Annotations, read_annotations
-from her2path.io.store import RunLock, RunStore
-from her2path.runs.case import by_reader, conclude, plan
+from her2path.io.store import UNTOUCHED_BY_SCORE, RunLock, RunStore
+from her2path.runs.case import by_reader, plan
+from her2path.runs.case.areas import make_regions
+from her2path.runs.case.celltable import beside, with_region_id
+from her2path.runs.case.checks import need_tumour_cells
 from her2path.runs.case.facts import with_cnn
 from her2path.runs.case.run import SlideResult
 from her2path.runs.case.spiking import sensitivity_flags
+from her2path.runs.case.verdict import Ish, Verdict, verdict
 from her2path.scoring import guidelines
 from her2path.scoring.calibration.receptors import receptor_flags
 from her2path.scoring.calibration.slidewise import Calibrated, calibrate_slide, classified
-from her2path.space import heterogeneity
 
 if TYPE_CHECKING:
     from her2path.runs.case.cnn_review import CnnReview
@@ -179,96 +180,62 @@ def _stage(
 ) -> None:  # fmt: skip
     """Stage the scored cells; `with_what`: settings as asked, and as the slide's controls say."""
     asked, settings, areas = with_what
-    mine = conclude.is_tumour(cells)
-    if int(mine.sum()) < settings.score.min_cells:
-        raise NotEvaluable(
-            f"{int(mine.sum())} tumour cells are left, and {settings.score.min_cells} are needed",
-            "Lower score.min_cells",
-            code="FEW_TUMOUR_CELLS",
-        )
+    need_tumour_cells(cells, settings, "are left", "Lower score.min_cells")
     mpp = float(old.slide.mpp or 0.0)
-    table, region_id = conclude.make_regions(cells, _tissue(store), areas, mpp, settings)
-    where = cells.schema.get_field_index("region_id")
-    cells = cells.set_column(where, "region_id", pa.array(region_id, pa.int32()))
-    tumour = cells.filter(pa.array(mine))
+    table, region_id = make_regions(cells, _tissue(store), areas, mpp, settings)
+    cells = with_region_id(cells, region_id)
     limit = old.sensitivity and sensitivity.with_limits(old.sensitivity, settings.membrane)
-    verdict = conclude.conclude(tumour, table, int((~mine).sum()), settings, limit)
-    verdict = _with_ish(verdict, old, store)
-    # what the detection limit means follows the cut-offs and the score
-    flags = [f for f in old.qc.flags if f.code != "FAINT_NOT_MEASURABLE"]
-    flags += sensitivity_flags(limit, verdict.score)
-    second = _second_look(old, tumour, table, verdict)
+    said = verdict(cells, table, settings, limit, _ish(old, store))
+    review = _reviewed_by_cnn(old, said, table)
     staged = store.staging.create()
     staged.write_cells([cells])
-    staged.write_regions(table if second is None else conclude.beside(table, second.regions))
+    staged.write_regions(table if review is None else beside(table, review.regions))
     staged.write_settings(asked)
-    if store.features_path.is_file() and asked.regions == store.settings().regions:
-        _copy(store.features_path, staged.features_path)
-    for name in (
-        "maps.zarr",
-        "gallery.zarr",
-        "thumbnail.jpg",
-        "annotations.geojson",
-        "ish.json",
-        "ish_areas.csv",
-        "ish_cases.csv",
-    ):
-        _copy(store.out / name, staged.out / name)
+    kept = asked.regions == store.settings().regions
+    store.copy_to(staged, *UNTOUCHED_BY_SCORE, *([store.features_path.name] if kept else []))
+    result = _rescored(old, said, limit, asked)
+    staged.write_result(result if review is None else with_cnn(result, review))
+
+
+def _rescored(old: Result, said: Verdict, limit: Sensitivity | None, settings: Settings) -> Result:
+    """Return the result with another verdict on the same cells."""
+    # what the detection limit means follows the cut-offs and the score
+    flags = [f for f in old.qc.flags if f.code != "FAINT_NOT_MEASURABLE"]
+    flags += sensitivity_flags(limit, said.score)
     again = {"rescored": datetime.now(UTC).isoformat(timespec="seconds")}
-    result = old.model_copy(
+    return old.model_copy(
         update={
             "her2path_version": __version__,
-            "settings_sha256": asked.sha256(),
-            "receptors": verdict.receptors,
-            "counts": Counts(**verdict.counts),
-            "fractions": verdict.fractions,
-            "score": verdict.score,
-            "h_score": verdict.h_score,
-            "heterogeneity": verdict.heterogeneity,
+            "settings_sha256": settings.sha256(),
+            "receptors": said.receptors,
+            "counts": Counts(**said.counts),
+            "fractions": said.fractions,
+            "score": said.score,
+            "h_score": said.h_score,
+            "heterogeneity": said.heterogeneity,
             "sensitivity": limit,
-            "qc": old.qc.model_copy(
-                update={"flags": merge(flags, receptor_flags(verdict.receptors))}
-            ),
+            "qc": old.qc.model_copy(update={"flags": merge(flags, receptor_flags(said.receptors))}),
             "provenance": old.provenance.model_copy(update=again),
         }
     )
-    staged.write_result(result if second is None else with_cnn(result, second))
 
 
-def _with_ish(verdict: conclude.Verdict, old: Result, store: RunStore) -> conclude.Verdict:
-    """Let ISH settle the category as before; where the IHC score differs now, it does not."""
+def _ish(old: Result, store: RunStore) -> Ish | None:
+    """Return the ISH that settled the category before; None where none did."""
     counts, was = store.ish(), old.score
     status = getattr(was, "ish_status", None)
-    if counts is None or was is None or status is None or verdict.score.ihc != was.ihc:
-        return verdict
-    rules = guidelines.rule_set(verdict.score.guideline)
-    score = verdict.score
-    if status in ("positive", "negative"):
-        word = guidelines.category_from_score(score.ihc, score.substate, rules, status)
-        score = score.model_copy(update={"category": word or score.category})
-    score = score.model_copy(
-        update={"reflex_ish": score.category == "equivocal", "ish_status": status}
-    )
-    spread = heterogeneity.with_ish(verdict.heterogeneity, counts["cases"][0])
-    return replace(verdict, score=score, heterogeneity=spread or verdict.heterogeneity)
+    if counts is None or was is None or status is None:
+        return None
+    return Ish(counts["cases"][0], status, was.ihc)
 
 
-def _second_look(
-    old: Result, tumour: pa.Table, regions: pa.Table, verdict: conclude.Verdict
-) -> CnnReview | None:
+def _reviewed_by_cnn(old: Result, said: Verdict, regions: pa.Table) -> CnnReview | None:
     """Set the CNN's stored probabilities beside the new score; None where it did not look."""
-    if old.cnn is None or "cnn_p0" not in tumour.column_names:
+    if old.cnn is None or "cnn_p0" not in said.tumour.column_names:
         return None
     from her2path.runs.case.cnn_review import look_again
 
-    return look_again(old.cnn, tumour, regions, verdict.score)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True)
-    elif source.exists():
-        shutil.copy2(source, target)
+    return look_again(old.cnn, said.tumour, regions, said.score)
 
 
 def _tissue(store: RunStore) -> tuple[NDArray[np.bool_], float]:

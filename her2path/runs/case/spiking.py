@@ -29,7 +29,7 @@ from her2path.core.results import SWITCHED_OFF, QcFlag, Score, Sensitivity
 from her2path.core.schema import OUTLINE_PER_UM
 from her2path.io.annotations import Annotations
 from her2path.io.slide import Slide
-from her2path.runs.case import conclude
+from her2path.runs.case.celltable import assign, is_tumour
 from her2path.runs.case.plan import Plan, area_mm2
 
 __all__ = ["sensitivity_flags", "spike"]
@@ -163,7 +163,7 @@ def _look(slide: Slide, plan: Plan, block: Block, annotations: Annotations | Non
     """Read a field as it is."""
     rgb = slide.read(block.read)
     cells = _read(rgb, block, plan, annotations)
-    mine = conclude.is_tumour(cells)
+    mine = is_tumour(cells)
     stained = cells.column("membrane_od").to_numpy() > 0
     free = np.flatnonzero(mine & ~stained)
     x, y = (cells.column(n).to_numpy()[free].astype(np.float64) for n in ("x_px", "y_px"))
@@ -181,7 +181,7 @@ def _read(rgb: U8, block: Block, plan: Plan, annotations: Annotations | None = N
     raw = analysis.measure_cells(rgb, block.read, block.core, plan.optics, plan.settings)
     cells = analysis.resolve(raw, block.core, plan.optics, plan.settings)
     x, y = (cells.column(n).to_numpy() for n in ("x_px", "y_px"))
-    return conclude.assign(cells.filter(pa.array(plan.in_tissue(x, y))), annotations, plan.settings)
+    return assign(cells.filter(pa.array(plan.in_tissue(x, y))), annotations, plan.settings)
 
 
 def _again(field: _Field, begun: int, plan: Plan, scan: _Scan) -> Spikes:

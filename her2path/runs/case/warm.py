@@ -136,7 +136,9 @@ def _made_up(name: str, kind: pa.DataType, stained: np.ndarray) -> np.ndarray:
 def compile_tables() -> int:
     """Run pass 2, the score and the heterogeneity on a made-up table; return its cells."""
     # the other parts, processes of their own, need not load what judges the table
-    from her2path.runs.case import conclude
+    from her2path.runs.case.areas import make_regions
+    from her2path.runs.case.celltable import with_cell_type, with_region_id
+    from her2path.runs.case.verdict import verdict
     from her2path.scoring import guidelines
 
     settings = Settings().replace(SMALL_RUN)
@@ -146,12 +148,11 @@ def compile_tables() -> int:
     side_um = 20.0
     squares = int(side * optics.mpp / side_um) + 1
     tissue = np.ones((squares, squares), np.bool_), side_um
-    found = conclude.with_cell_type(resolved, np.ones(resolved.num_rows, np.bool_))
-    table, region_id = conclude.make_regions(found, tissue, None, optics.mpp, settings)
-    mine = found.append_column("region_id", pa.array(region_id, pa.int32()))
+    found = with_cell_type(resolved, np.ones(resolved.num_rows, np.bool_))
+    table, region_id = make_regions(found, tissue, None, optics.mpp, settings)
+    mine = with_region_id(found, region_id)
     guidelines.score_cells(mine, guideline="gastric_biopsy")  # the one that looks for clusters
-    verdict = conclude.conclude(mine, table, 0, settings)
-    return verdict.counts["tumour"]
+    return verdict(mine, table, settings).counts["tumour"]
 
 
 PARTS = {"cells": compile_cells, "borders": compile_borders, "tables": compile_tables}

@@ -35,7 +35,7 @@ from her2path.core.results import (
 from her2path.core.schema import PATTERNS, SCORES
 from her2path.core.settings import Settings
 from her2path.core.timepoints import by_name_alone
-from her2path.io.store import RunStore, write_text
+from her2path.io.store import ISH_FILES, RunStore, write_text
 from her2path.io.store.files import clear_leftovers, make_dir
 from her2path.runs.cohort.child import Task, Tick
 from her2path.runs.cohort.inputs import case_counts
@@ -354,7 +354,7 @@ class _Case:
         """Return the case's row of its ISH counts, and write them beside it; None without any."""
         m = top.part.member
         counts = m.ish or next((p.member.ish for p in self.plan.parts if p.member.ish), None)
-        for name in ("ish.json", "ish_areas.csv", "ish_cases.csv"):
+        for name in ISH_FILES:
             (folder / name).unlink(missing_ok=True)
         if counts is None:
             return None
@@ -367,15 +367,7 @@ class _Case:
         """Return the highest slide's score; ISH of the case settles its category."""
         if counts is None:
             return top.score
-        status, category = counts["status"], top.score.category
-        if status in ("positive", "negative"):
-            rules = guidelines.rule_set(top.settings.score.guideline)
-            word = guidelines.category_from_score(top.score.ihc, top.score.substate, rules, status)
-            category = word if word is not None else category
-        return top.score.model_copy(
-            update={"category": category, "reflex_ish": category == "equivocal",
-                    "ish_status": status}
-        )  # fmt: skip
+        return guidelines.settled_by_ish(top.score, top.settings.score.guideline, counts["status"])
 
     def _highest(self, score: Score | None) -> dict[str, Any] | None:
         if self.top is None or score is None:

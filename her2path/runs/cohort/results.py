@@ -15,7 +15,7 @@ from her2path import __version__
 from her2path.core.errors import DiskFull, OutputError
 from her2path.core.hiding import hidden_settings
 from her2path.core.settings import Settings
-from her2path.io.store import BatchStore, write_json
+from her2path.io.store import ISH_FILES, BatchStore, write_json
 from her2path.io.store.files import disk_errors, make_dir
 from her2path.runs.cohort.cases import CASE_COLUMNS, CaseTask
 from her2path.runs.cohort.child import Failure, Job
@@ -35,8 +35,7 @@ SLIDE_COLUMNS = ("slide_id", "case_id", "folder", "slide", "specimen", "timepoin
                  "signed_off")  # fmt: skip
 FAILURE_COLUMNS = ("slide", "stage", "error")
 #: what a case's folder holds; all of it can be made again from the slides
-CASE_FILES = ("case.json", "report.html", "report.pdf", "ish.json", "ish_areas.csv",
-              "ish_cases.csv")  # fmt: skip
+CASE_FILES = ("case.json", "report.html", "report.pdf", *ISH_FILES)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from her2path.core.hiding import run_mark
 from her2path.core.results import Result
 from her2path.core.schema import PATTERNS, csv_category
 from her2path.core.settings import Settings
-from her2path.io.store import RunLock, RunStore, write_text
+from her2path.io.store import UNTOUCHED_BY_ISH, RunLock, RunStore, write_text
 from her2path.runs.cohort.child import Task, Tick
 from her2path.runs.cohort.inputs import case_counts
 from her2path.runs.cohort.tma import TmaMap, check_cores
@@ -36,9 +36,6 @@ FIGURES = (
 )  # fmt: skip
 #: a result that could not be made again is kept under this name
 STALE = "result.stale.json"
-#: what is kept of a result when only ISH is added
-_KEPT = ("settings.yaml", "cells.parquet", "regions.parquet", "maps.zarr", "gallery.zarr",
-         "thumbnail.jpg", "annotations.geojson", "regions.geojson", "report.html")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -201,7 +198,7 @@ def _publish(
         # an interrupted publishing is then gone on with by the next scoring
         store.write_fingerprint(mark)
         staged = store.staging.create()
-        for name in _KEPT:
+        for name in UNTOUCHED_BY_ISH:
             share(store.out / name, staged.out / name)
         if found is not None:
             ish.write(found, staged.out)

@@ -1,6 +1,10 @@
 """Guidelines: versioned rule sets that turn counts of staining patterns into a score."""
 
-from her2path.scoring.guidelines.category import category_from_score, category_of
+from her2path.scoring.guidelines.category import (
+    category_from_score,
+    category_of,
+    settled_by_ish,
+)
 from her2path.scoring.guidelines.clusters import cluster_levels, largest_clusters
 from her2path.scoring.guidelines.engine import (
     h_score,
@@ -39,5 +43,6 @@ __all__ = [
     "rule_set",
     "score",
     "score_cells",
+    "settled_by_ish",
     "what_if",
 ]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from her2path.core.errors import UsageError
+from her2path.core.results import Score
+from her2path.scoring.guidelines.load import get_rule_set
 from her2path.scoring.guidelines.ruleset import Rule, RuleSet
 
-__all__ = ["category_from_score", "category_of"]
+__all__ = ["category_from_score", "category_of", "settled_by_ish"]
 
 #: ISH results that settle nothing: the category stays as IHC leaves it
 _OPEN_ISH = ("recount_due", "equivocal", "ihc_needed", "not_evaluable")
@@ -83,3 +87,27 @@ def _without_ihc(rule_set: RuleSet, ish_status: str | None) -> str | None:
     if ish_status == "not_evaluable" or ish_status is None:
         return None
     return "positive" if ish_status == "positive" else "equivocal"
+
+
+def settled_by_ish(score: Score, guideline: str | Path | RuleSet, status: str) -> Score:
+    """Return an IHC score with the category that ISH of the same sample gives it.
+
+    A status that settles nothing leaves the category, and is noted all the same.
+
+    Parameters
+    ----------
+    score : Score
+        By IHC alone.
+    guideline : str, path or RuleSet
+        The rule set that it was made by.
+    status : str
+        The ISH status of the sample or its case.
+    """
+    category = score.category
+    if status in ("positive", "negative"):
+        rules = get_rule_set(guideline)
+        category = category_from_score(score.ihc, score.substate, rules, status) or category
+    reflex = category == "equivocal"
+    return score.model_copy(
+        update={"category": category, "reflex_ish": reflex, "ish_status": status}
+    )
